@@ -1,0 +1,60 @@
+# Each target sets up .venv by itself. Needed beforehand: Python 3.11+ and make.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+
+# What the tests need and pip cannot install; names of Debian packages.
+SYSTEM_PACKAGES := curl
+
+# The groups of tests that `make test` leaves out.
+GROUPS ?= interop or browser or system or soak
+
+# What the type checkers read.
+CHECKED := $(wildcard agentauth_middleware tests examples benchmarks typing_tests)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test test-groups test-lowest system-deps bench lint format clean
+
+help:
+	@echo "make test         the default tests, with branch coverage"
+	@echo "make test-groups  the tests left out there: $(GROUPS)"
+	@echo "make test-lowest  the default tests on the lowest supported dependencies"
+	@echo "make lint         ruff, mypy and pyright"
+	@echo "make format       let ruff mend and format"
+	@echo "make bench        the benchmarks"
+	@echo "make system-deps  install what pip cannot: $(SYSTEM_PACKAGES)"
+	@echo "make venv         only set up $(VENV)"
+	@echo "make clean        remove $(VENV) and all that the targets made"
+
+venv: $(READY)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "This needs Python 3.11 or newer, and '$(PYTHON)' is not."; \
+	  echo "Name one that is: make PYTHON=/path/to/python3.12 ..."; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)/bin/python -m pip install --quiet --editable ".[all]" --group dev
+	@touch $@
+
+test: $(READY)
+	$(VENV)/bin/coverage run -m pytest
+	$(VENV)/bin/coverage report
+
+test-groups: $(READY)
+	$(VENV)/bin/python -m pytest -m "$(GROUPS)"
+
+bench: $(READY)
+	$(VENV)/bin/python -m benchmarks
+
+lint: $(READY)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy $(CHECKED)
+	$(VENV)/bin/pyright $(CHECKED)
+
+format: $(READY)
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
