@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+LOWEST := .venv-lowest
+LOWEST_READY := $(LOWEST)/.ready
 
 # What the tests need and pip cannot install; names of Debian packages.
 SYSTEM_PACKAGES := curl
@@ -46,6 +48,34 @@ test: $(READY)
 test-groups: $(READY)
 	$(VENV)/bin/python -m pytest -m "$(GROUPS)"
 
+# Where the oldest releases use what Python has deprecated since, that is no news.
+test-lowest: $(LOWEST_READY)
+	$(LOWEST)/bin/python -m pytest -W ignore::DeprecationWarning
+
+$(LOWEST_READY): pyproject.toml | $(READY)
+	$(VENV)/bin/uv venv --quiet --clear --python $(VENV)/bin/python $(LOWEST)
+	$(VENV)/bin/uv pip compile --quiet --all-extras --resolution lowest-direct \
+	  --python $(LOWEST) --output-file $(LOWEST)/lowest.txt pyproject.toml
+	$(VENV)/bin/uv pip install --quiet --python $(LOWEST) \
+	  --constraints $(LOWEST)/lowest.txt --editable ".[all]" --group test
+	@touch $@
+
+system-deps:
+	@packages="$(SYSTEM_PACKAGES)"; missing=""; \
+	if ! command -v apt-get >/dev/null; then \
+	  echo "No apt-get here. The tests also need, from elsewhere: $$packages"; \
+	  test "$(CI)" != true; exit; \
+	fi; \
+	for package in $$packages; do \
+	  dpkg-query --show --showformat '$${db:Status-Status}' $$package 2>/dev/null \
+	    | grep -qx installed || missing="$$missing $$package"; \
+	done; \
+	if [ -z "$$missing" ]; then echo "Already installed: $$packages"; exit; fi; \
+	if [ "$$(id -u)" = 0 ]; then sudo=""; else sudo="sudo"; fi; \
+	echo "Installing with $$sudo apt-get:$$missing"; \
+	$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive \
+	  apt-get install --yes --no-install-recommends -qq $$missing </dev/null
+
 bench: $(READY)
 	$(VENV)/bin/python -m benchmarks
 
@@ -58,3 +88,6 @@ lint: $(READY)
 format: $(READY)
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+
+clean:
+	rm -rf $(VENV) $(LOWEST) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
