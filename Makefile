@@ -61,20 +61,22 @@ $(LOWEST_READY): pyproject.toml | $(READY)
 	@touch $@
 
 system-deps:
-	@packages="$(SYSTEM_PACKAGES)"; missing=""; \
-	if ! command -v apt-get >/dev/null; then \
-	  echo "No apt-get here. The tests also need, from elsewhere: $$packages"; \
-	  test "$(CI)" != true; exit; \
-	fi; \
-	for package in $$packages; do \
-	  dpkg-query --show --showformat '$${db:Status-Status}' $$package 2>/dev/null \
+	@missing=""; \
+	for package in $(SYSTEM_PACKAGES); do \
+	  dpkg-query --show --showformat '$${db:Status-Status}\n' $$package 2>/dev/null \
 	    | grep -qx installed || missing="$$missing $$package"; \
 	done; \
-	if [ -z "$$missing" ]; then echo "Already installed: $$packages"; exit; fi; \
-	if [ "$$(id -u)" = 0 ]; then sudo=""; else sudo="sudo"; fi; \
-	echo "Installing with $$sudo apt-get:$$missing"; \
-	$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive \
-	  apt-get install --yes --no-install-recommends -qq $$missing </dev/null
+	if [ "$$(id -u)" = 0 ]; then as_root=env; else as_root=sudo; fi; \
+	if [ -z "$$missing" ]; then \
+	  echo "Already installed: $(SYSTEM_PACKAGES)"; \
+	elif command -v apt-get >/dev/null && command -v $$as_root >/dev/null; then \
+	  echo "Installing with apt-get:$$missing"; \
+	  $$as_root apt-get -qq update && $$as_root DEBIAN_FRONTEND=noninteractive \
+	    apt-get -qq install --yes --no-install-recommends $$missing </dev/null; \
+	else \
+	  echo "Cannot install with apt-get here. Some tests need:$$missing"; \
+	  test "$$CI" != true; \
+	fi
 
 bench: $(READY)
 	$(VENV)/bin/python -m benchmarks
