@@ -38,6 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "rules": (
         "_core.access_token",
         "_core.auth_md",
+        "_core.credential",
         "_core.identity",
         "_core.jose",
         "_core.metadata",
@@ -47,9 +48,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "procedures": (
         "_core.decide",
         "_core.endpoints",
+        "_core.gate",
         "_core.keys",
         "_core.operations",
-        "_core.state",
     ),
     "drivers": ("_io.*", "stores.*"),
     "doors": ("asgi", "wsgi", "verifier", "revocation"),

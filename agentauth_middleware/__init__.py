@@ -1,0 +1,39 @@
+"""Let agents in: make an API an OAuth protected resource that speaks auth.md."""
+
+from __future__ import annotations
+
+from agentauth_middleware.access import Access, Principal, current_access
+from agentauth_middleware.errors import (
+    ActorRefusedError,
+    AgentAuthError,
+    AuthenticationRequiredError,
+    ConfigurationError,
+    InsufficientScopeError,
+    InvalidRequestError,
+    InvalidTokenError,
+    RequestRefusedError,
+    StepUpRequiredError,
+    TooManyRequestsError,
+    UnavailableError,
+)
+from agentauth_middleware.resource_server import Issuer, ResourceServer, Route
+
+__all__ = [
+    "Access",
+    "ActorRefusedError",
+    "AgentAuthError",
+    "AuthenticationRequiredError",
+    "ConfigurationError",
+    "InsufficientScopeError",
+    "InvalidRequestError",
+    "InvalidTokenError",
+    "Issuer",
+    "Principal",
+    "RequestRefusedError",
+    "ResourceServer",
+    "Route",
+    "StepUpRequiredError",
+    "TooManyRequestsError",
+    "UnavailableError",
+    "current_access",
+]

@@ -1,0 +1,91 @@
+"""Bounded maps and counters that threads may share.
+
+The only lock in the core lives here, held for a few plain statements and never while
+somebody else's code runs or a procedure waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from threading import Lock  # noqa: TID251 - the one lock of the core
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class BoundedMap(Generic[Key, Value]):
+    """A map that keeps at least the last ``capacity / 2`` entries used.
+
+    Entries live in two generations. When the young one is full it becomes the old
+    one and the former old one goes; whatever is asked for moves to the young one. So
+    a flood of entries that nobody asks for again pushes out none that are in use
+    faster than it fills half the map, and a look-up is one or two ``dict.get``.
+    """
+
+    __slots__ = ("_capacity", "_lock", "_old", "_young")
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = max(1, capacity // 2)
+        self._young: dict[Key, Value] = {}
+        self._old: dict[Key, Value] = {}
+        self._lock = Lock()
+
+    def get(self, key: Key) -> Value | None:
+        value = self._young.get(key)
+        if value is not None:
+            return value
+        value = self._old.get(key)
+        if value is not None:
+            self.put(key, value)
+        return value
+
+    def put(self, key: Key, value: Value) -> None:
+        with self._lock:
+            if len(self._young) >= self._capacity:
+                self._old, self._young = self._young, {}
+            self._young[key] = value
+
+    def forget(self, key: Key) -> None:
+        with self._lock:
+            self._young.pop(key, None)
+            self._old.pop(key, None)
+
+
+class Slots:
+    """A fixed number of places; ``take`` says whether one was free."""
+
+    __slots__ = ("_free", "_lock")
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._lock = Lock()
+
+    def take(self) -> bool:
+        with self._lock:
+            if not self._free:
+                return False
+            self._free -= 1
+            return True
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._free += 1
+
+
+class TokenBucket:
+    """One permission every *interval* seconds, and no saving up."""
+
+    __slots__ = ("_interval", "_lock", "_next_at")
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._next_at = float("-inf")
+        self._lock = Lock()
+
+    def take(self, now: float) -> bool:
+        with self._lock:
+            if now < self._next_at and self._next_at - now <= self._interval:
+                return False
+            self._next_at = now + self._interval
+            return True

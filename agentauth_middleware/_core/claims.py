@@ -1,0 +1,124 @@
+"""Typed members of a JSON object that a stranger wrote.
+
+Everything here raises ``ValueError`` for what is not as the standards say. Whoever
+knows what the object was turns that into a verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, TypeGuard, cast
+
+Claims = dict[str, Any]
+_MAX_INSTANT = 2.0**53
+
+
+def parse_object(raw: bytes) -> Claims:
+    """The JSON object in *raw*: UTF-8, no member twice, no ``NaN``, finite depth.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    try:
+        value: Any = _decoder.decode(raw.decode("utf-8"))
+        if rb"\u" in raw:
+            _refuse_lone_surrogates(value)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return cast(Claims, value)
+
+
+def is_object(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether *value* is what a JSON object is here."""
+    return isinstance(value, Mapping)
+
+
+def is_array(value: object) -> TypeGuard[Sequence[Any]]:
+    """Whether *value* is what a JSON array is here, plain or frozen."""
+    return isinstance(value, list | tuple)
+
+
+def _object_of_unique_members(pairs: list[tuple[str, Any]]) -> Claims:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member occurs twice")
+    return members
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_object_of_unique_members, parse_constant=_refuse_constant
+)
+
+
+def _refuse_lone_surrogates(value: Any) -> None:
+    """Half a surrogate pair is no text: it would fail wherever it is encoded."""
+    json.dumps(value, ensure_ascii=False).encode("utf-8")
+
+
+def text(claims: Mapping[str, Any], name: str) -> str:
+    """The non-empty string *name*, which must be there."""
+    value = claims.get(name)
+    if type(value) is not str or not value:
+        raise ValueError(f"{name} is not a non-empty string")
+    return value
+
+
+def optional_text(claims: Mapping[str, Any], name: str) -> str | None:
+    """The non-empty string *name*, or ``None`` if it is absent."""
+    return text(claims, name) if name in claims else None
+
+
+def instant(claims: Mapping[str, Any], name: str) -> float:
+    """The NumericDate *name* in epoch seconds (RFC 7519 §2), which must be there.
+
+    ``True`` is an ``int`` in Python and no date; nor is infinity.
+    """
+    value = claims.get(name)
+    if type(value) is not int and type(value) is not float:
+        raise ValueError(f"{name} is not a number")
+    if not 0 <= value <= _MAX_INSTANT or math.isnan(value):
+        raise ValueError(f"{name} is out of range")
+    return value
+
+
+def optional_instant(claims: Mapping[str, Any], name: str) -> float | None:
+    """The NumericDate *name*, or ``None`` if it is absent."""
+    return instant(claims, name) if name in claims else None
+
+
+def texts(claims: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """*name* as one or several non-empty strings; empty if it is absent."""
+    value: object = claims.get(name, ())
+    if type(value) is str:
+        value = (value,)
+    if not is_array(value):
+        raise ValueError(f"{name} is neither a string nor an array")
+    if not all(type(item) is str and item for item in value):
+        raise ValueError(f"{name} has an item that is not a non-empty string")
+    return tuple(value)
+
+
+@lru_cache(maxsize=256)
+def frozen_claims(payload: bytes) -> Mapping[str, Any]:
+    """All members of *payload*, immutable to all depths."""
+    claims: Mapping[str, Any] = freeze(parse_object(payload))
+    return claims
+
+
+def freeze(value: Any) -> Any:
+    """*value*, with mappings and lists replaced by ones that cannot be changed."""
+    if is_object(value):
+        return MappingProxyType({name: freeze(item) for name, item in value.items()})
+    if is_array(value):
+        return tuple(freeze(item) for item in value)
+    return value

@@ -1,0 +1,78 @@
+"""The credential of a request, if it carries one (RFC 9110 §11.6.2, RFC 6750 §2).
+
+Only the ``Authorization`` header authenticates. A token in the query or in the body
+never does, and no other header is ever read as identity.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from urllib.parse import parse_qsl
+
+from agentauth_middleware._core.http import Request
+from agentauth_middleware.errors import InvalidRequestError
+
+MAX_CREDENTIAL_BYTES = 16 * 1024
+_SCHEME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TOKEN68 = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
+
+
+def find_token(request: Request, *, ignore_query: bool = False) -> bytes | None:
+    """The bearer token presented, or ``None`` for a request without credentials.
+
+    Whether it has the form of a token is checked by ``check_form``, once per token
+    and not once per request.
+
+    Raises:
+        InvalidRequestError: credentials twice, in two ways, or malformed.
+    """
+    token = _bearer(request.authorization)
+    if token is not None and request.query and not ignore_query:
+        _refuse_second_method(request.query)
+    return token
+
+
+def _bearer(lines: Sequence[bytes]) -> bytes | None:
+    if not lines:
+        return None
+    if len(lines) > 1:
+        raise InvalidRequestError("duplicate_authorization")
+    value = lines[0].strip(b" \t")
+    if not value:
+        return None
+    if len(value) > MAX_CREDENTIAL_BYTES:
+        raise InvalidRequestError("credential_too_long")
+    if value[:7] not in (b"Bearer ", b"bearer "):
+        return _bearer_in_other_spelling(value)
+    return value[7:].lstrip(b" ")
+
+
+def _bearer_in_other_spelling(value: bytes) -> bytes | None:
+    scheme = _SCHEME.match(value)
+    if scheme is None:
+        raise InvalidRequestError("malformed_credential", "no scheme")
+    if scheme[0].lower() != b"bearer":
+        return None
+    rest = value[scheme.end() :]
+    if not rest.startswith(b" "):
+        raise InvalidRequestError("malformed_credential", "no space after the scheme")
+    return rest.lstrip(b" ")
+
+
+def check_form(token: bytes) -> None:
+    """Refuse what is no token68; a comma shows two field lines that a proxy joined.
+
+    Source: RFC 9110 §11.2
+    """
+    if not _TOKEN68.fullmatch(token):
+        raise InvalidRequestError("malformed_credential", "not a token68")
+
+
+def _refuse_second_method(query: bytes) -> None:
+    """``access_token`` in the query beside the header (RFC 6750 §2)."""
+    if b"token" not in query and b"%" not in query:
+        return
+    names = (name for name, _ in parse_qsl(query, keep_blank_values=True))
+    if b"access_token" in names:
+        raise InvalidRequestError("two_methods")

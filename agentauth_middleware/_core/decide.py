@@ -1,0 +1,233 @@
+"""Deciding on a request: the whole order of checks, read downward.
+
+::
+
+    request ─▶ door ─▶ decide(…) ─▶ Access | Anonymous | Refusal | Response ─▶ door
+                         │    ▲
+                         ▼    │
+                    operation answer      performed by a driver, awaiting or blocking
+
+    own URL? → public route or CORS preflight? → credential → remembered, else verified
+    → expired? → revoked? → step-up → scope → actor and user policy → application
+
+A request whose token is remembered asks for no operation at all. A refusal is a value;
+checks raise, and ``decide`` is the one place that turns what they raise into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TypeAlias
+
+from agentauth_middleware._core.access_token import (
+    check_algorithm,
+    check_token,
+    read_token,
+)
+from agentauth_middleware._core.challenge import Refusal, refusal_for
+from agentauth_middleware._core.credential import check_form, find_token
+from agentauth_middleware._core.gate import Gate, Remembered
+from agentauth_middleware._core.http import Request, Response
+from agentauth_middleware._core.keys import find_keys, keep_usable
+from agentauth_middleware._core.operations import Procedure, ReadLog
+from agentauth_middleware.access import Access
+from agentauth_middleware.errors import (
+    ActorRefusedError,
+    AuthenticationRequiredError,
+    InsufficientScopeError,
+    InvalidTokenError,
+    RequestRefusedError,
+    StepUpRequiredError,
+    UnavailableError,
+)
+from agentauth_middleware.resource_server import Route
+
+Clock = Callable[[], float]
+
+READ_LOG_AFTER = 0.25
+"""Seconds. Who finds the view of the log older reads on first."""
+SERVE_WHILE_READING = 0.75
+"""Seconds. While one request reads, the others go on with a view no older than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """The request goes on to the application without an ``Access``."""
+
+    drop_credentials: bool = False
+    """Remove ``Authorization``: nobody has looked at it."""
+
+
+Decision: TypeAlias = Access | Anonymous | Refusal | Response
+
+_ANONYMOUS = Anonymous()
+_PREFLIGHT = Anonymous(drop_credentials=True)
+
+
+def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
+    """What is to become of *request*. *clock* gives epoch seconds."""
+    own = gate.own_urls.answer(request)
+    if own is not None:
+        return own
+    if is_preflight(request):
+        return _PREFLIGHT
+    access: Access | None = None
+    try:
+        route = gate.routes.select(request)
+        if route.public:
+            return _ANONYMOUS
+        token = find_token(request, ignore_query=gate.server.ignore_query_token)
+        if token is None:
+            if route.optional:
+                return _ANONYMOUS
+            raise AuthenticationRequiredError(route.scopes)
+        access = yield from verify(gate, token, clock)
+        if route.demands_something:
+            check_policy(route, access, gate.server.leeway, clock())
+    except (RequestRefusedError, UnavailableError) as failure:
+        return refusal_for(failure, access)
+    return access
+
+
+def verify(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
+    """What *token* says, if it is good and not revoked at this moment.
+
+    Does not check scopes or policy.
+
+    Raises:
+        InvalidRequestError: it has not the form of a token.
+        InvalidTokenError: it is not good.
+        UnavailableError: nobody can tell at the moment.
+    """
+    digest = sha256(token).digest()
+    remembered = gate.remembered.get(digest)
+    if remembered is not None:
+        keys = remembered.keys
+        if clock() >= keys.refresh_at:
+            yield from keep_usable(keys, clock)
+        if remembered.generation != keys.generation:
+            remembered = None
+    if remembered is None:
+        remembered = yield from _verify_anew(gate, token, clock)
+        gate.remembered.put(digest, remembered)
+    yield from _check_revoked(gate, remembered, clock)
+    if clock() >= remembered.dies_at:
+        raise InvalidTokenError("expired")
+    return remembered.access
+
+
+def _verify_anew(gate: Gate, token: bytes, clock: Clock) -> Procedure[Remembered]:
+    check_form(token)
+    unverified = read_token(token)
+    keys = gate.issuers.get(unverified.issuer)
+    if keys is None:
+        raise InvalidTokenError("unknown_issuer")
+    check_algorithm(unverified, keys.issuer)
+    # Read first: should the keys change meanwhile, the token is forgotten at once.
+    generation = keys.generation
+    candidates = yield from find_keys(keys, unverified.jws.header, clock)
+    access = check_token(
+        unverified,
+        candidates,
+        keys.issuer,
+        resource=gate.server.resource,
+        leeway=gate.server.leeway,
+        now=clock(),
+    )
+    return Remembered(access, gate.server.leeway, keys, generation)
+
+
+def _check_revoked(gate: Gate, remembered: Remembered, clock: Clock) -> Procedure[None]:
+    """Refuse a revoked token, by a view of the log that is fresh at this moment.
+
+    Comes after everything that may have waited, so that nothing is granted on an
+    older view than a second.
+    """
+    view = gate.revocations
+    if not 0 <= clock() - view.read_at < READ_LOG_AFTER:
+        yield from _refresh_view(gate, clock)
+    edition = view.edition
+    if remembered.cleared_in is not edition:
+        if view.refuses(remembered.access):
+            raise InvalidTokenError("revoked")
+        remembered.cleared_in = edition
+
+
+def _refresh_view(gate: Gate, clock: Clock) -> Procedure[None]:
+    """Read the log on, unless somebody is reading and the view is young enough.
+
+    Raises:
+        UnavailableError: it cannot be read, and the view is older than the operator
+            allows.
+    """
+    view, asked_at = gate.revocations, clock()
+    age = asked_at - view.read_at
+    is_reader = gate.log_reader.take()
+    if not is_reader and 0 <= age < SERVE_WHILE_READING:
+        return
+    try:
+        page = yield from ReadLog(view.position)
+        view.apply(page.position, page.records, asked_at)
+    except UnavailableError:
+        if not 0 <= clock() - view.read_at < gate.server.max_log_age:
+            raise
+    except ValueError as fault:
+        raise UnavailableError("log_unreadable", str(fault)) from fault
+    finally:
+        if is_reader:
+            gate.log_reader.give_back()
+
+
+def check_policy(route: Route, access: Access, leeway: int, now: float) -> None:
+    """Refuse what *route* does not allow: step-up, then scope, then actor and user.
+
+    Raises:
+        StepUpRequiredError, InsufficientScopeError, ActorRefusedError
+    """
+    if not _is_authenticated_enough(route, access, leeway, now):
+        raise StepUpRequiredError(
+            acr_values=route.acr_values,
+            max_age=route.max_age,
+            scopes=() if access.has_scopes(*route.scopes) else route.scopes,
+        )
+    if not access.scopes.issuperset(route.scopes):
+        raise InsufficientScopeError(route.scopes)
+    if route.user == "required" and access.user is None:
+        raise ActorRefusedError("user_required")
+    if route.agent == "required" and access.agent is None:
+        raise ActorRefusedError("agent_required")
+    if route.agent == "forbidden" and access.agent is not None:
+        raise ActorRefusedError("agent_forbidden")
+
+
+def _is_authenticated_enough(
+    route: Route, access: Access, leeway: int, now: float
+) -> bool:
+    """Whether the user signed in strongly and recently enough (RFC 9470 §4).
+
+    A token that does not say so does not meet the requirement.
+    """
+    if route.acr_values and access.acr not in route.acr_values:
+        return False
+    if route.max_age is None:
+        return True
+    auth_time = access.auth_time
+    return auth_time is not None and now - auth_time <= route.max_age + leeway
+
+
+def is_preflight(request: Request) -> bool:
+    """Whether a browser asks for permission, which it does without credentials.
+
+    With a body it is an ordinary request in a preflight's clothes.
+    """
+    if request.method != "OPTIONS":
+        return False
+    header = request.header
+    return (
+        header("origin") is not None
+        and header("access-control-request-method") is not None
+        and header("transfer-encoding") is None
+        and header("content-length") in (None, "", "0")
+    )

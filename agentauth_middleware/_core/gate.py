@@ -1,0 +1,67 @@
+"""What one door knows: its settings made ready, and everything it remembers."""
+
+from __future__ import annotations
+
+from agentauth_middleware._core.cache import BoundedMap, Slots
+from agentauth_middleware._core.challenge import Refusal, render
+from agentauth_middleware._core.endpoints import OwnUrls
+from agentauth_middleware._core.http import Response
+from agentauth_middleware._core.keys import IssuerKeys
+from agentauth_middleware._core.revocations import RevocationView
+from agentauth_middleware._core.routes import RouteTable
+from agentauth_middleware.access import Access
+from agentauth_middleware.resource_server import ResourceServer
+
+
+class Remembered:
+    """A token that was verified once: only what it says, and under which keys."""
+
+    __slots__ = ("access", "cleared_in", "dies_at", "generation", "keys")
+
+    def __init__(
+        self, access: Access, leeway: int, keys: IssuerKeys, generation: int
+    ) -> None:
+        self.access = access
+        self.dies_at = (access.expires_at or 0) + leeway
+        """Epoch seconds at which it has expired, *leeway* included."""
+        self.keys = keys
+        self.generation = generation
+        """The generation of *keys* it was verified under; another one forgets it."""
+        self.cleared_in: object = None
+        """The edition of the log in which it was last found not revoked."""
+
+
+class Gate:
+    """The state behind one door. Settings never change; the rest only forgets."""
+
+    def __init__(self, server: ResourceServer, *, application_root: str = "") -> None:
+        """Raises:
+        ConfigurationError: keys given in the settings cannot verify anything.
+        """
+        self.server = server
+        self.own_urls = OwnUrls(server)
+        self.routes = RouteTable(server, application_root=application_root)
+        self.issuers = {
+            issuer.issuer: IssuerKeys(
+                issuer, insecure_loopback=server.insecure_loopback
+            )
+            for issuer in server.issuers
+        }
+        self.remembered: BoundedMap[bytes, Remembered] = BoundedMap(
+            server.max_remembered_tokens
+        )
+        """By SHA-256 of the token. The door serves one resource, so the digest alone
+        is the key."""
+        self.revocations = RevocationView()
+        self.log_reader = Slots(1)
+        self._metadata_url = server.metadata_url
+        self._auth_md_url = server.auth_md_url
+
+    @property
+    def fetches(self) -> bool:
+        """Whether anything may have to be fetched at all."""
+        return any(issuer.jwks is None for issuer in self.server.issuers)
+
+    def write_refusal(self, refusal: Refusal) -> Response:
+        """*refusal* as the answer to the request."""
+        return render(refusal, self._metadata_url, self._auth_md_url)

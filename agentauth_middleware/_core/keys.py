@@ -1,0 +1,326 @@
+"""Finding the key that signed a token: given, remembered, fetched, or out of reach.
+
+A verdict about a token needs keys, so their absence is never one:
+
+* A key that is known is used at once, whatever else is going on. A set that is due
+  for a refresh is refreshed in the background.
+* An unknown ``kid`` is refetched for: one exchange for all who wait, one every twelve
+  seconds at most. It is a 401 only if a set that was asked for after its first sight
+  lacks it; while nobody may ask, it is a 503.
+* A process that has keys lets two requests wait for a refetch, one second each; the
+  others get their 503 at once. Junk must not be able to fill the server's threads.
+* A refresh that fails leaves the keys as they are, up to a day.
+* A refresh that drops a key starts a new generation, which forgets its tokens.
+
+Several threads may run these procedures at once, so notes are taken in single
+assignments that give the same result when made twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from math import inf
+
+from agentauth_middleware._core.cache import BoundedMap, Slots, TokenBucket
+from agentauth_middleware._core.claims import Claims, parse_object
+from agentauth_middleware._core.jose import (
+    JOSEHeader,
+    KeySet,
+    SigningKey,
+    parse_key_set,
+)
+from agentauth_middleware._core.operations import Fetch, Procedure, Reply, Start
+from agentauth_middleware._core.urls import is_acceptable_url, issuer_metadata_urls
+from agentauth_middleware.errors import (
+    ConfigurationError,
+    UnavailableError,
+)
+from agentauth_middleware.resource_server import Issuer
+
+Clock = Callable[[], float]
+
+_MAX_DOCUMENT_BYTES = 512 * 1024
+_SHORTEST_LIFETIME = 600.0
+_USUAL_LIFETIME = 3600.0
+_DAY = 86_400.0
+_OVERDUE = 60.0
+"""Seconds after which a refresh that nobody made in the background is made in line:
+some servers run no threads."""
+_HOLD_OFF = 2.0
+"""Seconds after a failed exchange in which no request tries again."""
+_RETRY = 5.0
+"""Seconds after which a failed refresh is tried again."""
+_REFETCH_INTERVAL = 12
+_REFETCH_WAIT = 1.0
+_REFETCH_WAITERS = 2
+_ABSENT_FOR = 60.0
+_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})", re.IGNORECASE)
+
+
+class IssuerKeys:
+    """The signing keys of one issuer, as one door knows them."""
+
+    def __init__(self, issuer: Issuer, *, insecure_loopback: bool = False) -> None:
+        """*insecure_loopback* lets the issuer's metadata name http URLs as well.
+
+        Raises:
+            ConfigurationError: keys given in the settings cannot verify anything.
+        """
+        self.issuer = issuer
+        self.insecure_loopback = insecure_loopback
+        self.current = KeySet(())
+        self.generation = 0
+        """Another number after a refresh that dropped a key."""
+        self.refresh_at = -inf
+        self.usable_until = -inf
+        self.asked_at = -inf
+        """When the current set was asked for; a key published by then is in it."""
+        self.jwks_uri = issuer.jwks_uri
+        self.rediscover_at = inf if issuer.jwks_uri else -inf
+        self.held_off_until = -inf
+        self.absent: BoundedMap[str, float] = BoundedMap(1024)
+        """Each ``kid`` that a set lacked, and until when that counts."""
+        self.bucket = TokenBucket(_REFETCH_INTERVAL)
+        self.waiters = Slots(_REFETCH_WAITERS)
+        self._attempt = 0
+        self._taken = -1
+        self._begun: tuple[int, float] = (-1, -inf)
+        if issuer.jwks is not None:
+            self._use_given(issuer.jwks)
+
+    def _use_given(self, document: Mapping[str, object]) -> None:
+        self.current = parse_key_set(document)
+        if not self.current.identities:
+            raise ConfigurationError(
+                f"Issuer.jwks of {self.issuer.issuer}: no key in it can verify; give "
+                "public signing keys: RSA of 2048 bits or more, P-256 or Ed25519"
+            )
+        self.refresh_at = self.usable_until = self.asked_at = inf
+
+    def begin(self, now: float) -> tuple[int, float]:
+        """Number of the attempt that is due or under way, and when it was begun."""
+        if self._begun[0] != self._attempt:
+            self._begun = (self._attempt, now)
+        return self._begun
+
+    def is_asking(self, now: float) -> bool:
+        """Whether an exchange is under way that one more request may wait for."""
+        attempt, begun_at = self._begun
+        return attempt == self._attempt and 0 <= now - begun_at < _REFETCH_WAIT
+
+    def take(
+        self,
+        attempt: int,
+        keys: KeySet,
+        *,
+        asked_at: float,
+        now: float,
+        lifetime: float,
+    ) -> None:
+        """Replace the set by what *attempt* brought, unless a newer one did already."""
+        if attempt <= self._taken:
+            return
+        dropped = self.current.identities - keys.identities
+        self.current = keys
+        if dropped:
+            # Only now: a token verified with the old keys must not be remembered
+            # under the new generation.
+            self.generation = attempt + 1
+        self.asked_at = asked_at
+        self.usable_until = now + _DAY
+        self.refresh_at = now + lifetime
+        self.held_off_until = -inf
+        self._taken = attempt
+        self._attempt = max(self._attempt, attempt + 1)
+
+    def note_failure(self, attempt: int, now: float) -> None:
+        """Let nobody ask again for a moment, and then from the metadata on."""
+        if attempt < self._attempt:
+            return
+        self.held_off_until = now + _HOLD_OFF
+        self.refresh_at = now + _RETRY
+        self.rediscover_at = inf if self.issuer.jwks_uri else -inf
+        self._attempt = attempt + 1
+
+
+def find_keys(
+    state: IssuerKeys, header: JOSEHeader, clock: Clock
+) -> Procedure[list[SigningKey]]:
+    """The keys that may have signed under *header*.
+
+    Raises:
+        InvalidTokenError: the issuer has no such key.
+        UnavailableError: nobody can say so at the moment.
+    """
+    first_sight = clock()
+    yield from keep_usable(state, clock)
+    if not state.current.knows(header):
+        yield from _refetch_for(state, header, first_sight, clock)
+    return state.current.candidates(header)
+
+
+def keep_usable(state: IssuerKeys, clock: Clock) -> Procedure[None]:
+    """See to it that there is a set that may be used.
+
+    Raises:
+        UnavailableError: there is none and none can be had.
+    """
+    now = clock()
+    if now < state.refresh_at:
+        return
+    if now >= state.usable_until:
+        _refuse_while_held_off(state, now)
+        yield from _load(state, clock, state.issuer.timeout)
+    elif now < state.refresh_at + _OVERDUE:
+        yield from Start(
+            f"keys of {state.issuer.issuer}",
+            lambda: _load(state, clock, state.issuer.timeout),
+        )
+    elif state.waiters.take():
+        try:
+            yield from _load(state, clock, _REFETCH_WAIT)
+        except UnavailableError:
+            pass  # noted; an old set that may be used is used
+        finally:
+            state.waiters.give_back()
+
+
+def _refuse_while_held_off(state: IssuerKeys, now: float) -> None:
+    if now < state.held_off_until:
+        raise UnavailableError("keys_unreachable", "held off after a failed exchange")
+
+
+def _refetch_for(
+    state: IssuerKeys, header: JOSEHeader, first_sight: float, clock: Clock
+) -> Procedure[None]:
+    """Ask again because of a key nobody has seen, as far as that is allowed.
+
+    Returns when a set asked for after *first_sight* is there, or need not be.
+    """
+    name = header.key_id or header.algorithm
+    if _is_absent(state, name, clock()):
+        return
+    if state.asked_at < first_sight:
+        yield from _wait_for_refetch(state, clock)
+    if state.current.knows(header) or _is_absent(state, name, clock()):
+        return
+    if state.asked_at < first_sight:
+        # The set came from an exchange begun before: it says nothing about this key.
+        raise UnavailableError("keys_cooling_down", retry_after=_REFETCH_INTERVAL)
+    state.absent.put(name, clock() + _ABSENT_FOR)
+
+
+def _is_absent(state: IssuerKeys, name: str, now: float) -> bool:
+    until = state.absent.get(name)
+    return until is not None and now < until
+
+
+def _wait_for_refetch(state: IssuerKeys, clock: Clock) -> Procedure[None]:
+    now = clock()
+    _refuse_while_held_off(state, now)
+    if not state.waiters.take():
+        raise UnavailableError("keys_cooling_down", retry_after=1)
+    try:
+        if not state.is_asking(now) and not state.bucket.take(now):
+            raise UnavailableError("keys_cooling_down", retry_after=_REFETCH_INTERVAL)
+        yield from _load(state, clock, _REFETCH_WAIT)
+    finally:
+        state.waiters.give_back()
+
+
+def _load(state: IssuerKeys, clock: Clock, timeout: float) -> Procedure[None]:
+    """Fetch the set; everybody who is in the same attempt shares its exchanges."""
+    attempt, asked_at = state.begin(clock())
+    deadline = clock() + timeout
+    try:
+        jwks_uri = yield from _find_jwks_uri(state, attempt, clock, deadline)
+        reply = yield from _fetch(jwks_uri, attempt, clock, deadline)
+        keys = _read_key_set(reply, jwks_uri)
+    except UnavailableError:
+        state.note_failure(attempt, clock())
+        raise
+    state.take(
+        attempt, keys, asked_at=asked_at, now=clock(), lifetime=lifetime_of(reply)
+    )
+
+
+def _find_jwks_uri(
+    state: IssuerKeys, attempt: int, clock: Clock, deadline: float
+) -> Procedure[str]:
+    """Where the keys are: given, known for less than a day, or in the metadata.
+
+    Source: RFC 8414 §3, OpenID Connect Discovery 1.0 §4
+    """
+    known = state.jwks_uri
+    if known is not None and clock() < state.rediscover_at:
+        return known
+    issuer = state.issuer.issuer
+    for url in issuer_metadata_urls(issuer):
+        reply = yield from _fetch(url, attempt, clock, deadline)
+        if 400 <= reply.status < 500:
+            continue
+        found = read_jwks_uri(
+            reply, url, issuer, insecure_loopback=state.insecure_loopback
+        )
+        state.jwks_uri, state.rediscover_at = found, clock() + _DAY
+        return found
+    raise UnavailableError("metadata_not_found", f"{issuer} publishes no metadata")
+
+
+def _fetch(url: str, attempt: int, clock: Clock, deadline: float) -> Procedure[Reply]:
+    remaining = deadline - clock()
+    if remaining <= 0:
+        raise UnavailableError("upstream_timeout", f"no time left for {url}")
+    reply = yield from Fetch(url, f"{url}#{attempt}", remaining, _MAX_DOCUMENT_BYTES)
+    return reply
+
+
+def read_jwks_uri(
+    reply: Reply, url: str, issuer: str, *, insecure_loopback: bool
+) -> str:
+    """``jwks_uri`` from the metadata of *issuer*.
+
+    The document must name *issuer* to the letter: otherwise one server could answer
+    for another (RFC 8414 §3.3).
+
+    Raises:
+        UnavailableError: the document cannot be used.
+    """
+    metadata = _read_document(reply, url, "metadata_unusable")
+    if metadata.get("issuer") != issuer:
+        raise UnavailableError(
+            "metadata_unusable", f"{url} describes {metadata.get('issuer')!r}"
+        )
+    jwks_uri = metadata.get("jwks_uri")
+    if not is_acceptable_url(jwks_uri, insecure_loopback=insecure_loopback):
+        raise UnavailableError(
+            "metadata_unusable", f"{url} has no usable jwks_uri: {jwks_uri!r}"
+        )
+    return str(jwks_uri)
+
+
+def _read_key_set(reply: Reply, url: str) -> KeySet:
+    try:
+        return parse_key_set(_read_document(reply, url, "keys_unusable"))
+    except ValueError as fault:
+        raise UnavailableError("keys_unusable", f"{url}: {fault}") from None
+
+
+def _read_document(reply: Reply, url: str, reason: str) -> Claims:
+    if reply.status != 200:
+        raise UnavailableError(reason, f"{url} answered {reply.status}")
+    content_type = reply.headers.get("content-type", "").partition(";")[0].lower()
+    if not content_type.rstrip().endswith("json"):
+        raise UnavailableError(reason, f"{url} is {content_type!r}, not JSON")
+    try:
+        return parse_object(reply.body)
+    except ValueError as fault:
+        raise UnavailableError(reason, f"{url}: {fault}") from None
+
+
+def lifetime_of(reply: Reply) -> float:
+    """Seconds for which a set is fresh: what its server says, within bounds."""
+    stated = _MAX_AGE.search(reply.headers.get("cache-control", ""))
+    lifetime = float(stated[1]) if stated else _USUAL_LIFETIME
+    return min(max(lifetime, _SHORTEST_LIFETIME), _DAY)

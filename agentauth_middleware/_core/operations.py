@@ -1,0 +1,83 @@
+"""Everything the core may ask a driver for.
+
+A *procedure* is a generator. It asks with ``answer = yield from operation``; the
+driver performs the operation, blocking or awaiting, and sends the answer back. When
+it cannot be performed the driver throws ``UnavailableError`` in, and nothing else.
+
+Always ``yield from``: a bare ``yield`` runs as well, but its answer is untyped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+
+
+class Operation(Generic[Answer]):
+    """Something only a driver can do."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Generator[Operation[Any], Any, Answer]:
+        answer: Answer = yield self
+        return answer
+
+
+Procedure: TypeAlias = Generator[Operation[Any], Any, Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for a ``Fetch``. Header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Operation[Reply]):
+    """GET a document. Redirects are not followed; any status is an answer.
+
+    Fetches of one *flight* share one exchange and its outcome, success or failure,
+    also if it has just ended: a thread that decided to ask before the answer came,
+    and asks after, must not ask again. Whoever wants a new exchange names a new
+    flight.
+    """
+
+    url: str
+    flight: str
+    timeout: float
+    """Seconds for the whole exchange."""
+    max_bytes: int
+    """A longer body is a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Records in the order they were appended, and the position of the last."""
+
+    position: int
+    records: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLog(Operation[LogPage]):
+    """The records of the log of revocations behind position *after* (0: all)."""
+
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start(Operation[None]):
+    """Run a procedure in the background; answered at once.
+
+    While one with the same *key* is running, or waits to run, this does nothing.
+    """
+
+    key: str
+    make_procedure: Callable[[], Procedure[None]]

@@ -1,0 +1,131 @@
+"""Revocations: what stands in the log, and which tokens it refuses.
+
+The log is append-only and shared; every process keeps a view of it in memory. A
+record names its target by what tokens say of themselves, and a token issued at or
+before the record's instant is refused. Instants only grow, so records may be applied
+in any order and more than once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+
+from agentauth_middleware._core.claims import (
+    instant,
+    is_object,
+    optional_text,
+    parse_object,
+    text,
+)
+from agentauth_middleware.access import Access, Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """Refuses the tokens of *issuer* issued at or before *at* that match the rest.
+
+    With nothing else it is every token of the issuer; *token_id* is one token;
+    *subject* is all of a user's, and with *agent* only those of this agent for them.
+    """
+
+    issuer: str
+    at: float
+    """Epoch seconds."""
+    subject: str | None = None
+    agent: tuple[str, str] | None = None
+    """Issuer and subject of the immediate actor."""
+    token_id: str | None = None
+
+    @property
+    def target(self) -> Hashable:
+        return (self.issuer, self.subject, self.agent, self.token_id)
+
+    def to_record(self) -> bytes:
+        members: dict[str, object] = {"iss": self.issuer, "at": self.at}
+        if self.subject is not None:
+            members["sub"] = self.subject
+        if self.agent is not None:
+            members["act"] = {"iss": self.agent[0], "sub": self.agent[1]}
+        if self.token_id is not None:
+            members["jti"] = self.token_id
+        return json.dumps(members).encode()
+
+
+def read_revocation(record: bytes) -> Revocation:
+    """The revocation in *record*.
+
+    Raises:
+        ValueError: it is none. A log that cannot be understood must not be passed
+            over: what it revokes would live on.
+    """
+    members = parse_object(record)
+    return Revocation(
+        text(members, "iss"),
+        instant(members, "at"),
+        optional_text(members, "sub"),
+        _read_agent(members["act"]) if "act" in members else None,
+        optional_text(members, "jti"),
+    )
+
+
+def _read_agent(act: object) -> tuple[str, str]:
+    if not is_object(act):
+        raise ValueError("act is not an object")
+    return text(act, "iss"), text(act, "sub")
+
+
+class RevocationView:
+    """What one process knows of the log."""
+
+    __slots__ = ("_cutoffs", "edition", "position", "read_at")
+
+    def __init__(self) -> None:
+        self._cutoffs: dict[Hashable, float] = {}
+        self.position = 0
+        """How far the log has been read."""
+        self.read_at = float("-inf")
+        """When the last read was asked for; all that was acknowledged by then is in."""
+        self.edition = object()
+        """Another one after each revocation, so that a token once cleared stays so
+        until there is news. An object and no number: threads may apply at once, and
+        two that count up may count to the same number."""
+
+    def apply(self, position: int, records: Iterable[bytes], read_at: float) -> None:
+        """Take in what was read. Threads may do so at once and in any order.
+
+        Raises:
+            ValueError: a record cannot be understood.
+        """
+        for record in records:
+            revocation = read_revocation(record)
+            known = self._cutoffs.get(revocation.target, float("-inf"))
+            self._cutoffs[revocation.target] = max(known, revocation.at)
+            self.edition = object()
+        self.position = max(self.position, position)
+        self.read_at = max(self.read_at, read_at)
+
+    def refuses(self, access: Access) -> bool:
+        """Whether the token behind *access* has been revoked."""
+        issuer, subject, agent = access.issuer, access.subject, access.agent
+        if (issuer, None, None, access.token_id) in self._cutoffs:
+            return True
+        return (
+            self._is_cut_off((issuer, None, None, None), access)
+            or self._is_cut_off((issuer, subject, None, None), access)
+            or (
+                agent is not None
+                and self._is_cut_off((issuer, subject, _key(agent), None), access)
+            )
+        )
+
+    def _is_cut_off(self, target: Hashable, access: Access) -> bool:
+        cutoff = self._cutoffs.get(target)
+        if cutoff is None:
+            return False
+        return access.issued_at is None or access.issued_at <= cutoff
+
+
+def _key(agent: Principal) -> tuple[str, str]:
+    return (agent.issuer, agent.subject)

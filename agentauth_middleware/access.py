@@ -1,0 +1,188 @@
+"""What a handler may know about a granted request: who, through which agent, what for.
+
+An ``Access`` is what one token says and nothing else. It is immutable, and the same
+object serves every request that presents the token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+from agentauth_middleware._core.claims import frozen_claims, is_array, is_object
+from agentauth_middleware.errors import ActorRefusedError, InsufficientScopeError
+
+__all__ = ["Access", "Mode", "Principal", "current_access"]
+
+Mode: TypeAlias = Literal[
+    "user",
+    "delegated",
+    "agent",
+    "agent_unclaimed",
+    "agent_user_account",
+    "service",
+    "unknown",
+]
+"""Who stands behind a request. ``"unknown"``: the token does not prove it."""
+
+
+def _nothing() -> Mapping[str, Any]:
+    return _NOTHING
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Somebody or something that can act: a person, an agent, a service.
+
+    The key is the pair (*issuer*, *subject*): two issuers with the same subject name
+    two different people. Everything else is for display.
+    """
+
+    issuer: str
+    subject: str
+    profile: str | None = None
+    """``sub_profile`` as the token has it, such as ``"user"`` or ``"ai_agent"``."""
+    email: str | None = None
+    email_verified: bool | None = None
+    name: str | None = None
+    tenant: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=_nothing, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who is calling, on whose behalf, and what they may do."""
+
+    issuer: str
+    """The authorization server that issued the token."""
+    subject: str | None = None
+    """Always what the token says; a person only if *user* says so too."""
+    user: Principal | None = None
+    """The person whose authority is used, where the token proves one."""
+    agent: Principal | None = None
+    """The immediate actor, where the token names one."""
+    chain: tuple[Principal, ...] = ()
+    """Earlier actors, most recent first. For audit: they decide nothing."""
+    mode: Mode = "unknown"
+    scopes: frozenset[str] = frozenset()
+    client_id: str | None = None
+    """The OAuth client. Neither a user nor an agent."""
+    audience: tuple[str, ...] = ()
+    token_id: str | None = None
+    """``jti``."""
+    issued_at: float | None = None
+    """Epoch seconds."""
+    expires_at: float | None = None
+    """Epoch seconds."""
+    auth_time: float | None = None
+    """When the user last authenticated, epoch seconds."""
+    acr: str | None = None
+    """How strongly the user authenticated (RFC 9470)."""
+    payload: bytes = field(default=b"{}", repr=False, compare=False)
+    """The token's claims as they came, JSON. Never the token itself."""
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """All the token says, immutable to all depths; parsed when asked for."""
+        return frozen_claims(self.payload)
+
+    @property
+    def amr(self) -> tuple[str, ...]:
+        """How the user authenticated (RFC 8176); empty where the token says nothing."""
+        methods = self.claims.get("amr")
+        if not is_array(methods):
+            return ()
+        return tuple(method for method in methods if isinstance(method, str))
+
+    @property
+    def authorization_details(self) -> tuple[Mapping[str, Any], ...]:
+        """Fine-grained permissions (RFC 9396 §9.1); not evaluated here."""
+        details = self.claims.get("authorization_details")
+        if not is_array(details):
+            return ()
+        return tuple(item for item in details if is_object(item))
+
+    @property
+    def agent_platform(self) -> str | None:
+        """Where the agent says it runs. For audit, never for a decision."""
+        return self._claimed_text("agent_platform")
+
+    @property
+    def agent_context_id(self) -> str | None:
+        """The agent's own name for its conversation or task. For audit only."""
+        return self._claimed_text("agent_context_id")
+
+    def _claimed_text(self, name: str) -> str | None:
+        value = self.claims.get(name)
+        return value if isinstance(value, str) else None
+
+    def has_scopes(self, *scopes: str) -> bool:
+        """Whether the token carries all of *scopes*."""
+        return self.scopes.issuperset(scopes)
+
+    def require_scopes(self, *scopes: str) -> None:
+        """Refuse the request unless the token carries all of *scopes*.
+
+        Name all that the operation needs: the answer tells the client to ask for them.
+
+        Raises:
+            InsufficientScopeError: one is missing; answered 403.
+        """
+        if not self.scopes.issuperset(scopes):
+            raise InsufficientScopeError(scopes)
+
+    def require_user(self) -> Principal:
+        """The user this request acts for.
+
+        Raises:
+            ActorRefusedError: the token proves no user; answered 403.
+        """
+        if self.user is None:
+            raise ActorRefusedError("user_required", f"mode is {self.mode}")
+        return self.user
+
+    def require_agent(self) -> Principal:
+        """The agent that makes this request.
+
+        Raises:
+            ActorRefusedError: the token names no agent; answered 403.
+        """
+        if self.agent is None:
+            raise ActorRefusedError("agent_required", f"mode is {self.mode}")
+        return self.agent
+
+    def require_delegation(self) -> tuple[Principal, Principal]:
+        """The user and the agent that acts for them.
+
+        Raises:
+            ActorRefusedError: one of the two is missing; answered 403.
+        """
+        return self.require_user(), self.require_agent()
+
+    def forbid_agents(self) -> None:
+        """Refuse the request if an agent makes it.
+
+        Raises:
+            ActorRefusedError: the token names an agent; answered 403.
+        """
+        if self.agent is not None:
+            raise ActorRefusedError("agent_forbidden", f"mode is {self.mode}")
+
+
+CURRENT: ContextVar[Access | None] = ContextVar("agentauth_access", default=None)
+
+
+def current_access() -> Access | None:
+    """The ``Access`` of the request being handled, or ``None`` where there is none.
+
+    Known in the handler and in everything it awaits, in tasks it starts and in
+    framework-run threads. A thread that a handler starts by itself sees it only if
+    started with ``contextvars.copy_context().run``.
+    """
+    return CURRENT.get()
