@@ -1,0 +1,1 @@
+"""What waits: drivers, performers, HTTP clients and single flight."""

@@ -1,0 +1,97 @@
+"""One structured log record for each decision, for whoever has to explain it later.
+
+Logger ``agentauth_middleware.audit``; what was granted at DEBUG, what was refused at
+INFO. The members stand in ``record.agentauth``. Tokens, proofs and plain subjects never
+do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+from agentauth_middleware._core.challenge import Refusal
+from agentauth_middleware._core.decide import Anonymous
+from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.http import Request
+from agentauth_middleware.access import Access, Principal
+from agentauth_middleware.errors import RequestRefusedError
+
+__all__ = ["is_audited", "write_audit"]
+
+_logger = logging.getLogger("agentauth_middleware.audit")
+
+
+def is_audited(decision: Access | Anonymous | Refusal) -> bool:
+    """Whether anybody listens, so that a request pays for no record nobody reads."""
+    return _logger.isEnabledFor(_level(decision))
+
+
+def write_audit(
+    decision: Access | Anonymous | Refusal,
+    gate: Gate,
+    request: Request,
+    duration: float,
+) -> None:
+    """Write the record of *decision*; *duration* in seconds."""
+    outcome, reason = _outcome(decision)
+    members: dict[str, Any] = {
+        "outcome": outcome,
+        "reason": reason,
+        "method": request.method,
+        "route": _route(gate, request),
+        "duration": duration,
+    }
+    if isinstance(decision, Refusal):
+        members |= {"status": decision.status, "detail": decision.detail}
+    access = decision if isinstance(decision, Access) else _access_of(decision)
+    if access is not None:
+        members |= _who(access)
+    _logger.log(
+        _level(decision), "%s: %s", outcome, reason, extra={"agentauth": members}
+    )
+
+
+def _level(decision: Access | Anonymous | Refusal) -> int:
+    return logging.INFO if isinstance(decision, Refusal) else logging.DEBUG
+
+
+def _outcome(decision: Access | Anonymous | Refusal) -> tuple[str, str]:
+    match decision:
+        case Access(mode=mode):
+            return "granted", mode
+        case Anonymous(drop_credentials=is_preflight):
+            return "passed", "preflight" if is_preflight else "no_access_needed"
+        case Refusal(reason=reason):
+            return "refused", reason
+
+
+def _access_of(decision: Anonymous | Refusal) -> Access | None:
+    return decision.access if isinstance(decision, Refusal) else None
+
+
+def _route(gate: Gate, request: Request) -> str | None:
+    try:
+        return gate.routes.select(request).pattern
+    except RequestRefusedError:
+        return None
+
+
+def _who(access: Access) -> dict[str, Any]:
+    return {
+        "issuer": access.issuer,
+        "subject": hashed(access.issuer, access.subject or ""),
+        "agent": _name(access.agent),
+        "client_id": access.client_id,
+        "scopes": sorted(access.scopes),
+    }
+
+
+def _name(agent: Principal | None) -> str | None:
+    return f"{agent.issuer} {agent.subject}" if agent is not None else None
+
+
+def hashed(issuer: str, subject: str) -> str:
+    """A name for a subject that tells two apart and neither of them to a reader."""
+    return hashlib.sha256(f"{issuer}\n{subject}".encode()).hexdigest()[:16]

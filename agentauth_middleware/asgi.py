@@ -1,0 +1,224 @@
+"""The ASGI door: an application behind it is an OAuth protected resource.
+
+For any application, and for Starlette and FastAPI::
+
+    app = AgentAuthMiddleware(app, server)
+    app.add_middleware(AgentAuthMiddleware, resource_server=server)
+
+Pure ASGI: bodies, streams and disconnects pass through untouched.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Iterable
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, assert_never
+
+import anyio
+from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agentauth_middleware._core.challenge import Refusal, refusal_for
+from agentauth_middleware._core.decide import Anonymous, decide
+from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.http import Request, Response
+from agentauth_middleware._io.audit import is_audited, write_audit
+from agentauth_middleware._io.drive import drive_async
+from agentauth_middleware._io.perform import AsyncPerformer
+from agentauth_middleware.access import CURRENT, Access
+from agentauth_middleware.errors import RequestRefusedError, UnavailableError
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.stores import MemoryStore, Store
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["AgentAuthMiddleware", "Caller"]
+
+
+class Caller(BaseUser):
+    """What Starlette's ``request.user`` is for a request with an ``Access``."""
+
+    __slots__ = ("access",)
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+
+    @property
+    def is_authenticated(self) -> bool:
+        return True
+
+    @property
+    def display_name(self) -> str:
+        """The user's name where the token has one, else the subject."""
+        user = self.access.user
+        return (user and user.name) or self.identity
+
+    @property
+    def identity(self) -> str:
+        """The subject. Unique only together with ``access.issuer``."""
+        return self.access.subject or ""
+
+
+class AgentAuthMiddleware:
+    """Lets requests through to *app* that *resource_server* allows.
+
+    The handler finds its ``Access`` in ``scope["agentauth.access"]``, in
+    ``current_access()``, and as Starlette's ``request.user`` and ``request.auth``.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        resource_server: ResourceServer,
+        *,
+        store: Store | None = None,
+        http_client: httpx.AsyncClient | None = None,
+    ) -> None:
+        """*store* is what processes share, by default this process's memory;
+        *http_client* makes all requests to issuers, and is never closed here.
+
+        Raises:
+            ConfigurationError: an issuer's given keys cannot verify anything.
+        """
+        self.app = app
+        # FastAPI(root_path=...) takes that prefix off by itself, unknown to the server.
+        root = getattr(app, "root_path", "")
+        self._gate = Gate(resource_server, application_root=root)
+        self._perform = AsyncPerformer(store or MemoryStore(), http_client)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """HTTP clients live as long as the application, where the server says so."""
+        if self._gate.fetches:
+            await self._perform.open()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._perform.aclose()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        request = read_request(scope)
+        procedure = decide(self._gate, request, time.time)
+        decision = await drive_async(procedure, self._perform)
+        match decision:
+            case Access():
+                identify(scope, decision)
+                self._audit(decision, request, started)
+                await self._pass_on(decision, request, scope, receive, send)
+            case Anonymous():
+                self._audit(decision, request, started)
+                await self._pass_on(
+                    None, request, anonymous(scope, decision), receive, send
+                )
+            case Refusal():
+                self._audit(decision, request, started)
+                await respond(self._gate.write_refusal(decision), scope, send)
+            case Response():
+                await respond(decision, scope, send)
+            case _:
+                assert_never(decision)
+
+    async def _pass_on(
+        self,
+        access: Access | None,
+        request: Request,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Run the application, and answer the refusals that its handlers raise."""
+        answered = False
+
+        def noting(message: Message) -> Awaitable[None]:
+            nonlocal answered
+            answered = True
+            return send(message)
+
+        token = CURRENT.set(access)
+        try:
+            await self.app(scope, receive, noting)
+        except (RequestRefusedError, UnavailableError) as failure:
+            if answered:
+                raise
+            refusal = refusal_for(failure, access)
+            self._audit(refusal, request, time.perf_counter())
+            await respond(self._gate.write_refusal(refusal), scope, send)
+        finally:
+            CURRENT.reset(token)
+
+    def _audit(
+        self, decision: Access | Anonymous | Refusal, request: Request, started: float
+    ) -> None:
+        if is_audited(decision):
+            duration = time.perf_counter() - started
+            write_audit(decision, self._gate, request, duration)
+
+
+def read_request(scope: Scope) -> Request:
+    """The core's view of *scope*. A websocket handshake is a ``GET``."""
+    headers = scope["headers"]
+    return Request(
+        scope.get("method", "GET"),
+        scope["path"],
+        scope.get("root_path", ""),
+        scope.get("raw_path") or b"",
+        scope.get("query_string", b""),
+        [value for name, value in headers if name == b"authorization"],
+        partial(_find_header, headers),
+    )
+
+
+def _find_header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | None:
+    encoded = name.encode("latin-1")
+    values = [value.decode("latin-1") for key, value in headers if key == encoded]
+    return ", ".join(values) if values else None
+
+
+def identify(scope: Scope, access: Access) -> None:
+    """Put *access* where Starlette's conventions and our own look for it."""
+    scope["agentauth.access"] = access
+    scope["user"] = Caller(access)
+    scope["auth"] = _credentials(access.scopes)
+
+
+@lru_cache(maxsize=1024)
+def _credentials(scopes: frozenset[str]) -> AuthCredentials:
+    """Starlette's word for scopes; ``"authenticated"`` is what its guide asks for."""
+    return AuthCredentials([*sorted(scopes), "authenticated"])
+
+
+def anonymous(scope: Scope, decision: Anonymous) -> Scope:
+    """*scope* for a request without ``Access``, whatever it brought along."""
+    scope.pop("agentauth.access", None)
+    scope.setdefault("user", UnauthenticatedUser())
+    scope.setdefault("auth", AuthCredentials())
+    if not decision.drop_credentials:
+        return scope
+    kept = [line for line in scope["headers"] if line[0] != b"authorization"]
+    return {**scope, "headers": kept}
+
+
+async def respond(response: Response, scope: Scope, send: Send) -> None:
+    """Send a complete answer; to a websocket handshake, before it is accepted."""
+    kind = "http.response"
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            # Every server answers 403 to a close before the handshake is accepted.
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+            return
+        kind = "websocket.http.response"
+    headers = [(name.encode(), value.encode()) for name, value in response.headers]
+    body = b"" if scope.get("method") == "HEAD" else response.body
+    await send({"type": f"{kind}.start", "status": response.status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body})

@@ -1,0 +1,234 @@
+"""The WSGI door: an application behind it is an OAuth protected resource.
+
+::
+
+    app = AgentAuthMiddleware(app, server)
+
+Plain WSGI. A list and the server's own file wrapper are passed on as they are; any
+other body is iterated in the context of its request, so that ``current_access()``
+holds while it streams.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import Context, copy_context
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, assert_never
+
+from agentauth_middleware._core.challenge import Refusal, refusal_for
+from agentauth_middleware._core.decide import Anonymous, decide
+from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.http import Request, Response
+from agentauth_middleware._io.audit import is_audited, write_audit
+from agentauth_middleware._io.drive import drive
+from agentauth_middleware._io.perform import BlockingPerformer
+from agentauth_middleware.access import CURRENT, Access
+from agentauth_middleware.errors import RequestRefusedError, UnavailableError
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.stores import MemoryStore, Store
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    import httpx
+
+__all__ = ["AgentAuthMiddleware"]
+
+_ACCESS = "agentauth.access"
+
+
+class AgentAuthMiddleware:
+    """Lets requests through to *app* that *resource_server* allows.
+
+    The handler finds its ``Access`` in ``environ["agentauth.access"]`` and in
+    ``current_access()``.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        resource_server: ResourceServer,
+        *,
+        store: Store | None = None,
+        http_client: httpx.Client | None = None,
+        remote_user: Callable[[Access], str | None] | None = None,
+    ) -> None:
+        """*store* is what processes share, by default this process's memory;
+        *http_client* makes all requests to issuers, and is never closed here.
+        *remote_user* gives ``REMOTE_USER`` for a request with an ``Access``; without
+        it such a request has none, and others keep what the front server said.
+
+        Raises:
+            ConfigurationError: an issuer's given keys cannot verify anything.
+        """
+        self.app = app
+        self._gate = Gate(resource_server)
+        self._perform = BlockingPerformer(store or MemoryStore(), http_client)
+        self._remote_user = remote_user
+
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        started = time.perf_counter()
+        request = read_request(environ)
+        decision = drive(decide(self._gate, request, time.time), self._perform)
+        environ.pop(_ACCESS, None)
+        match decision:
+            case Access():
+                self._audit(decision, request, started)
+                self._identify(environ, decision)
+                return self._pass_on(decision, request, environ, start_response)
+            case Anonymous():
+                self._audit(decision, request, started)
+                if decision.drop_credentials:
+                    environ.pop("HTTP_AUTHORIZATION", None)
+                return self._pass_on(None, request, environ, start_response)
+            case Refusal():
+                self._audit(decision, request, started)
+                answer = self._gate.write_refusal(decision)
+                return respond(answer, request, start_response)
+            case Response():
+                return respond(decision, request, start_response)
+            case _:
+                assert_never(decision)
+
+    def _identify(self, environ: WSGIEnvironment, access: Access) -> None:
+        """Put *access* into *environ*; what the front server said of the user goes."""
+        environ[_ACCESS] = access
+        environ.pop("REMOTE_USER", None)
+        if self._remote_user is not None:
+            name = self._remote_user(access)
+            if name is not None:
+                environ["REMOTE_USER"] = name
+
+    def _pass_on(
+        self,
+        access: Access | None,
+        request: Request,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+    ) -> Iterable[bytes]:
+        """Run the application, and answer the refusals that its handlers raise."""
+        context = copy_context()
+        context.run(CURRENT.set, access)
+        refuse = partial(self._answer_raised, access, request, start_response)
+        try:
+            body = context.run(self.app, environ, start_response)
+        except (RequestRefusedError, UnavailableError) as failure:
+            return refuse(failure)
+        if isinstance(body, list | tuple) or _is_file(body, environ):
+            return body
+        return _Body(body, context, refuse)
+
+    def _answer_raised(
+        self,
+        access: Access | None,
+        request: Request,
+        start_response: StartResponse,
+        failure: RequestRefusedError | UnavailableError,
+    ) -> list[bytes]:
+        refusal = refusal_for(failure, access)
+        self._audit(refusal, request, time.perf_counter())
+        answer = self._gate.write_refusal(refusal)
+        return respond(answer, request, start_response, sys.exc_info())
+
+    def _audit(
+        self, decision: Access | Anonymous | Refusal, request: Request, started: float
+    ) -> None:
+        if is_audited(decision):
+            duration = time.perf_counter() - started
+            write_audit(decision, self._gate, request, duration)
+
+
+class _Body:
+    """A streamed body, each step of which runs in the context of its request.
+
+    Handlers written as generators run no line before the first step, so a refusal
+    raised in it is answered as well.
+    """
+
+    def __init__(
+        self,
+        body: Iterable[bytes],
+        context: Context,
+        refuse: Callable[[RequestRefusedError | UnavailableError], list[bytes]],
+    ) -> None:
+        self._body = body
+        self._context = context
+        self._refuse = refuse
+        self._steps: Iterator[bytes] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._steps is not None:
+            return self._context.run(next, self._steps)
+        try:
+            self._steps = self._context.run(iter, self._body)
+            return self._context.run(next, self._steps)
+        except (RequestRefusedError, UnavailableError) as failure:
+            self._steps = iter(self._refuse(failure))
+            return next(self._steps)
+
+    def close(self) -> None:
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            self._context.run(close)
+
+
+def _is_file(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
+    """Whether the server will want to recognise *body* as its own file wrapper."""
+    wrapper = environ.get("wsgi.file_wrapper")
+    return isinstance(wrapper, type) and isinstance(body, wrapper)
+
+
+def read_request(environ: WSGIEnvironment) -> Request:
+    """The core's view of *environ*, whose strings are bytes in disguise (PEP 3333)."""
+    mount = _decoded(environ.get("SCRIPT_NAME", ""))
+    authorization = environ.get("HTTP_AUTHORIZATION")
+    raw_path = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    return Request(
+        environ["REQUEST_METHOD"],
+        mount + _decoded(environ.get("PATH_INFO", "")),
+        mount,
+        raw_path.encode("latin-1"),
+        environ.get("QUERY_STRING", "").encode("latin-1"),
+        () if authorization is None else (authorization.encode("latin-1"),),
+        partial(_find_header, environ),
+    )
+
+
+def _decoded(text: str) -> str:
+    """*text* as the characters it means; plain ASCII, as nearly always, as it is."""
+    if text.isascii():
+        return text
+    return text.encode("latin-1").decode("utf-8", "replace")
+
+
+def _find_header(environ: WSGIEnvironment, name: str) -> str | None:
+    key = name.upper().replace("-", "_")
+    if key not in ("CONTENT_LENGTH", "CONTENT_TYPE"):
+        key = f"HTTP_{key}"
+    value: str | None = environ.get(key)
+    return value
+
+
+def respond(
+    response: Response,
+    request: Request,
+    start_response: StartResponse,
+    exc_info: Any = None,
+) -> list[bytes]:
+    """Send a complete answer; *exc_info* lets it replace one that has only begun."""
+    status = f"{response.status} {HTTPStatus(response.status).phrase}"
+    headers = list(response.headers)
+    if exc_info is None:
+        start_response(status, headers)
+    else:
+        start_response(status, headers, exc_info)
+    return [] if request.method == "HEAD" else [response.body]
