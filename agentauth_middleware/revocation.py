@@ -80,9 +80,7 @@ def _revocation(
         raise ValueError("an agent's tokens are revoked for one subject: name it too")
     if token_id is not None and subject is not None:
         raise ValueError("a token_id names one token by itself; leave out the subject")
-    actor = agent
-    if isinstance(actor, str):
-        actor = Principal(issuer, actor)
-    return Revocation(
-        issuer, now, subject, actor and (actor.issuer, actor.subject), token_id
-    )
+    if isinstance(agent, str):
+        agent = Principal(issuer, agent)
+    actor = (agent.issuer, agent.subject) if agent is not None else None
+    return Revocation(issuer, now, subject, actor, token_id)
