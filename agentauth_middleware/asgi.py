@@ -89,24 +89,9 @@ class AgentAuthMiddleware:
         self._perform = AsyncPerformer(store or MemoryStore(), http_client)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket"):
-            await self._serve(scope, receive, send)
-        elif scope["type"] == "lifespan":
+        if scope["type"] not in ("http", "websocket"):
             await self._live(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """HTTP clients live as long as the application, where the server says so."""
-        if self._gate.fetches:
-            await self._perform.open()
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._perform.aclose()
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+            return
         started = time.perf_counter()
         request = read_request(scope)
         procedure = decide(self._gate, request, time.time)
@@ -128,6 +113,17 @@ class AgentAuthMiddleware:
                 await respond(decision, scope, send)
             case _:
                 assert_never(decision)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """HTTP clients live as long as the application, where the server says so."""
+        if scope["type"] == "lifespan" and self._gate.fetches:
+            await self._perform.open()
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            if scope["type"] == "lifespan":
+                with anyio.CancelScope(shield=True):
+                    await self._perform.aclose()
 
     async def _pass_on(
         self,
@@ -185,6 +181,10 @@ def _find_header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | Non
     return ", ".join(values) if values else None
 
 
+_NOBODY = UnauthenticatedUser()
+_NOTHING = AuthCredentials()
+
+
 def identify(scope: Scope, access: Access) -> None:
     """Put *access* where Starlette's conventions and our own look for it."""
     scope["agentauth.access"] = access
@@ -201,8 +201,8 @@ def _credentials(scopes: frozenset[str]) -> AuthCredentials:
 def anonymous(scope: Scope, decision: Anonymous) -> Scope:
     """*scope* for a request without ``Access``, whatever it brought along."""
     scope.pop("agentauth.access", None)
-    scope.setdefault("user", UnauthenticatedUser())
-    scope.setdefault("auth", AuthCredentials())
+    scope.setdefault("user", _NOBODY)
+    scope.setdefault("auth", _NOTHING)
     if not decision.drop_credentials:
         return scope
     kept = [line for line in scope["headers"] if line[0] != b"authorization"]

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -145,16 +146,17 @@ class Route:
                 "use optional for a route that works with and without a token"
             )
 
-    @property
+    @cached_property
     def demands_something(self) -> bool:
         """Whether a good token alone is not enough."""
         return bool(
-            self.scopes
-            or self.user
-            or self.agent
-            or self.acr_values
-            or self.max_age is not None
+            self.scopes or self.user or self.agent or self.demands_authentication
         )
+
+    @cached_property
+    def demands_authentication(self) -> bool:
+        """Whether it matters how or when the user signed in."""
+        return bool(self.acr_values) or self.max_age is not None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from agentauth_middleware._core.gate import Gate, Remembered
 from agentauth_middleware._core.http import Request, Response
 from agentauth_middleware._core.keys import find_keys, keep_usable
 from agentauth_middleware._core.operations import Procedure, ReadLog
+from agentauth_middleware._core.revocations import RevocationView
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
     ActorRefusedError,
@@ -71,7 +72,7 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
     own = gate.own_urls.answer(request)
     if own is not None:
         return own
-    if is_preflight(request):
+    if request.method == "OPTIONS" and is_preflight(request):
         return _PREFLIGHT
     access: Access | None = None
     try:
@@ -103,17 +104,18 @@ def verify(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
     """
     digest = sha256(token).digest()
     remembered = gate.remembered.get(digest)
-    if remembered is not None:
-        keys = remembered.keys
-        if clock() >= keys.refresh_at:
-            yield from keep_usable(keys, clock)
-        if remembered.generation != keys.generation:
-            remembered = None
-    if remembered is None:
+    now = clock()
+    if remembered is not None and now >= remembered.keys.refresh_at:
+        yield from keep_usable(remembered.keys, clock)
+    if remembered is None or remembered.generation != remembered.keys.generation:
         remembered = yield from _verify_anew(gate, token, clock)
         gate.remembered.put(digest, remembered)
-    yield from _check_revoked(gate, remembered, clock)
-    if clock() >= remembered.dies_at:
+        now = clock()
+    # Whatever may have waited is done: nothing is granted on a view that is old by now.
+    if not 0 <= now - gate.revocations.read_at < READ_LOG_AFTER:
+        yield from _refresh_view(gate, clock)
+    _check_revoked(gate.revocations, remembered)
+    if now >= remembered.dies_at:
         raise InvalidTokenError("expired")
     return remembered.access
 
@@ -139,15 +141,8 @@ def _verify_anew(gate: Gate, token: bytes, clock: Clock) -> Procedure[Remembered
     return Remembered(access, gate.server.leeway, keys, generation)
 
 
-def _check_revoked(gate: Gate, remembered: Remembered, clock: Clock) -> Procedure[None]:
-    """Refuse a revoked token, by a view of the log that is fresh at this moment.
-
-    Comes after everything that may have waited, so that nothing is granted on an
-    older view than a second.
-    """
-    view = gate.revocations
-    if not 0 <= clock() - view.read_at < READ_LOG_AFTER:
-        yield from _refresh_view(gate, clock)
+def _check_revoked(view: RevocationView, remembered: Remembered) -> None:
+    """Refuse a revoked token; look again only when the log has news."""
     edition = view.edition
     if remembered.cleared_in is not edition:
         if view.refuses(remembered.access):
@@ -186,7 +181,9 @@ def check_policy(route: Route, access: Access, leeway: int, now: float) -> None:
     Raises:
         StepUpRequiredError, InsufficientScopeError, ActorRefusedError
     """
-    if not _is_authenticated_enough(route, access, leeway, now):
+    if route.demands_authentication and not _is_authenticated_enough(
+        route, access, leeway, now
+    ):
         raise StepUpRequiredError(
             acr_values=route.acr_values,
             max_age=route.max_age,
@@ -218,12 +215,10 @@ def _is_authenticated_enough(
 
 
 def is_preflight(request: Request) -> bool:
-    """Whether a browser asks for permission, which it does without credentials.
+    """Whether an ``OPTIONS`` is a browser's question, asked without credentials.
 
     With a body it is an ordinary request in a preflight's clothes.
     """
-    if request.method != "OPTIONS":
-        return False
     header = request.header
     return (
         header("origin") is not None

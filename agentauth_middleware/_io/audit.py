@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from logging import DEBUG, INFO
 from typing import Any
 
 from agentauth_middleware._core.challenge import Refusal
@@ -25,7 +26,7 @@ _logger = logging.getLogger("agentauth_middleware.audit")
 
 def is_audited(decision: Access | Anonymous | Refusal) -> bool:
     """Whether anybody listens, so that a request pays for no record nobody reads."""
-    return _logger.isEnabledFor(_level(decision))
+    return _logger.isEnabledFor(INFO if isinstance(decision, Refusal) else DEBUG)
 
 
 def write_audit(
@@ -48,13 +49,8 @@ def write_audit(
     access = decision if isinstance(decision, Access) else _access_of(decision)
     if access is not None:
         members |= _who(access)
-    _logger.log(
-        _level(decision), "%s: %s", outcome, reason, extra={"agentauth": members}
-    )
-
-
-def _level(decision: Access | Anonymous | Refusal) -> int:
-    return logging.INFO if isinstance(decision, Refusal) else logging.DEBUG
+    level = INFO if outcome == "refused" else DEBUG
+    _logger.log(level, "%s: %s", outcome, reason, extra={"agentauth": members})
 
 
 def _outcome(decision: Access | Anonymous | Refusal) -> tuple[str, str]:
