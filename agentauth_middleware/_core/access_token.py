@@ -158,8 +158,11 @@ def _check_audience(audience: tuple[str, ...], issuer: Issuer, resource: str) ->
 
     Source: RFC 9068 §4, RFC 8707 §2
     """
-    if issuer.audience is None:
-        if not any(same_identifier(value, resource) for value in audience):
-            raise InvalidTokenError("wrong_audience", f"aud is {audience!r}")
-    elif not any(value in issuer.audience for value in audience):
+    if issuer.audience is not None:
+        is_meant = any(value in issuer.audience for value in audience)
+    else:
+        is_meant = resource in audience or any(
+            same_identifier(value, resource) for value in audience
+        )
+    if not is_meant:
         raise InvalidTokenError("wrong_audience", f"aud is {audience!r}")

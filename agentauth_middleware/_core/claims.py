@@ -99,8 +99,8 @@ def optional_instant(claims: Mapping[str, Any], name: str) -> float | None:
 def texts(claims: Mapping[str, Any], name: str) -> tuple[str, ...]:
     """*name* as one or several non-empty strings; empty if it is absent."""
     value: object = claims.get(name, ())
-    if type(value) is str:
-        value = (value,)
+    if type(value) is str and value:
+        return (value,)
     if not is_array(value):
         raise ValueError(f"{name} is neither a string nor an array")
     if not all(type(item) is str and item for item in value):

@@ -15,7 +15,7 @@ from agentauth_middleware.errors import InvalidRequestError
 
 MAX_CREDENTIAL_BYTES = 16 * 1024
 _SCHEME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_TOKEN68 = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
+_TOKEN68 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
 
 
 def find_token(request: Request, *, ignore_query: bool = False) -> bytes | None:
@@ -65,7 +65,8 @@ def check_form(token: bytes) -> None:
 
     Source: RFC 9110 §11.2
     """
-    if not _TOKEN68.fullmatch(token):
+    unpadded = token.rstrip(b"=")
+    if not unpadded or unpadded.translate(None, _TOKEN68):
         raise InvalidRequestError("malformed_credential", "not a token68")
 
 

@@ -107,12 +107,12 @@ def decode_base64url(segment: bytes) -> bytes:
         ValueError: it is anything else.
     """
     remainder = len(segment) % 4
-    if segment.translate(None, _ALPHABET) or remainder == 1:
+    if remainder == 1 or b"=" in segment or b"+" in segment or b"/" in segment:
         raise ValueError("not base64url")
     if segment and segment[-1] not in _CANONICAL_END[remainder]:
         raise ValueError("base64url with stray bits")
     padded = segment.translate(_TO_STANDARD) + b"=" * (-len(segment) % 4)
-    return binascii.a2b_base64(padded)
+    return binascii.a2b_base64(padded, strict_mode=True)
 
 
 @lru_cache(maxsize=256)
