@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from agentauth_middleware._core.auth_md import auth_md
 from agentauth_middleware._core.http import Request, Response
@@ -53,8 +54,10 @@ class OwnUrls:
             "application/json",
         )
         guide = _document(auth_md(server).encode(), "text/markdown; charset=utf-8")
-        self._documents = dict.fromkeys(_metadata_paths(server), described)
-        self._documents |= dict.fromkeys(_auth_md_paths(server), guide)
+        by_path = dict.fromkeys(_metadata_paths(server), described)
+        by_path |= dict.fromkeys(_auth_md_paths(server), guide)
+        self._documents = {unquote(path): found for path, found in by_path.items()}
+        self._is_encoded = "%" in server.resource
 
     def answer(self, request: Request) -> Response | None:
         """The answer to *request* if its URL is ours."""
@@ -63,7 +66,7 @@ class OwnUrls:
             if request.path.startswith(RESOURCE_METADATA):
                 return _NOT_FOUND  # an agent that guesses is told at once
             return None
-        if b"%" in request.raw_path.partition(b"?")[0]:
+        if not self._is_encoded and b"%" in request.raw_path.partition(b"?")[0]:
             return _NOT_FOUND  # another spelling of a URL of ours is not ours
         return _answer(document, request)
 
