@@ -19,13 +19,14 @@ import anyio
 from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agentauth_middleware._core.challenge import Refusal, refusal_for
+from agentauth_middleware._core.challenge import Refusal
 from agentauth_middleware._core.decide import Anonymous, decide
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
 from agentauth_middleware._io.audit import is_audited, write_audit
 from agentauth_middleware._io.drive import drive_async
 from agentauth_middleware._io.perform import AsyncPerformer
+from agentauth_middleware._io.raised import answer_raised
 from agentauth_middleware.access import CURRENT, Access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 from agentauth_middleware.resource_server import ResourceServer
@@ -147,9 +148,8 @@ class AgentAuthMiddleware:
         except (RequestRefusedError, UnavailableError) as failure:
             if answered:
                 raise
-            refusal = refusal_for(failure, access)
-            self._audit(refusal, request, time.perf_counter())
-            await respond(self._gate.write_refusal(refusal), scope, send)
+            answer = answer_raised(failure, access, self._gate, request)
+            await respond(answer, scope, send)
         finally:
             CURRENT.reset(token)
 

@@ -19,13 +19,14 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, assert_never
 
-from agentauth_middleware._core.challenge import Refusal, refusal_for
+from agentauth_middleware._core.challenge import Refusal
 from agentauth_middleware._core.decide import Anonymous, decide
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
 from agentauth_middleware._io.audit import is_audited, write_audit
 from agentauth_middleware._io.drive import drive
 from agentauth_middleware._io.perform import BlockingPerformer
+from agentauth_middleware._io.raised import answer_raised
 from agentauth_middleware.access import CURRENT, Access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 from agentauth_middleware.resource_server import ResourceServer
@@ -131,9 +132,7 @@ class AgentAuthMiddleware:
         start_response: StartResponse,
         failure: RequestRefusedError | UnavailableError,
     ) -> list[bytes]:
-        refusal = refusal_for(failure, access)
-        self._audit(refusal, request, time.perf_counter())
-        answer = self._gate.write_refusal(refusal)
+        answer = answer_raised(failure, access, self._gate, request)
         return respond(answer, request, start_response, sys.exc_info())
 
     def _audit(

@@ -1,0 +1,96 @@
+"""Refusals raised while a handler runs: the guard that raises, and what answers.
+
+Whoever catches one first answers it, and all answer alike: a door what escapes from its
+application, an error handler of the framework what would not get that far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, ParamSpec, TypeVar, cast
+
+from agentauth_middleware._core.challenge import refusal_for
+from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.http import Request, Response
+from agentauth_middleware._core.scopes import check_scopes
+from agentauth_middleware._io.audit import is_audited, write_audit
+from agentauth_middleware.access import Access, current_access
+from agentauth_middleware.errors import (
+    AuthenticationRequiredError,
+    RequestRefusedError,
+    UnavailableError,
+)
+
+__all__ = ["answer_raised", "require_access", "requires"]
+
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
+
+
+def require_access(scopes: Iterable[str]) -> Access:
+    """The ``Access`` of the request being handled, if it carries all of *scopes*.
+
+    Raises:
+        AuthenticationRequiredError: the request has none; answered 401.
+        InsufficientScopeError: a scope is missing; answered 403.
+    """
+    access = current_access()
+    if access is None:
+        raise AuthenticationRequiredError(scopes)
+    access.require_scopes(*scopes)
+    return access
+
+
+def requires(
+    *scopes: str,
+) -> Callable[[Callable[Parameters, Returned]], Callable[Parameters, Returned]]:
+    """Let a request reach the decorated handler only if it carries all of *scopes*.
+
+    ::
+
+        @requires("notes.write")
+        def create(...): ...
+
+    For functions and methods, plain or ``async``. It stands below the decorator that
+    registers the handler. Without scopes, any ``Access`` will do. A request without
+    ``Access`` is answered like one without credentials.
+
+    Raises:
+        ConfigurationError: one of *scopes* is not a scope.
+    """
+    needed = check_scopes(scopes, "requires")
+
+    def guard(
+        handler: Callable[Parameters, Returned],
+    ) -> Callable[Parameters, Returned]:
+        @wraps(handler)
+        def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+            require_access(needed)
+            return handler(*args, **kwargs)
+
+        if not iscoroutinefunction(handler):
+            return guarded
+
+        # Frameworks look at the function to tell whether to await it.
+        @wraps(handler)
+        async def awaited(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Any:
+            return await cast(Awaitable[Any], guarded(*args, **kwargs))
+
+        return cast(Callable[Parameters, Returned], awaited)
+
+    return guard
+
+
+def answer_raised(
+    failure: RequestRefusedError | UnavailableError,
+    access: Access | None,
+    gate: Gate,
+    request: Request,
+) -> Response:
+    """The answer to *request*, whose handler raised *failure*; with its record."""
+    refusal = refusal_for(failure, access)
+    if is_audited(refusal):
+        write_audit(refusal, gate, request, 0.0)
+    return gate.write_refusal(refusal)

@@ -1,0 +1,119 @@
+"""For Starlette applications, and those built on it: guards, refusals, documents.
+
+The door is added with
+``app.add_middleware(AgentAuthMiddleware, resource_server=server)``. It answers the
+refusals that handlers raise.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException, WebSocketException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.status import WS_1008_POLICY_VIOLATION
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketState
+
+from agentauth_middleware._core import http
+from agentauth_middleware._core.endpoints import OwnUrls
+from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.urls import RESOURCE_METADATA
+from agentauth_middleware._io.raised import answer_raised, requires
+from agentauth_middleware.access import current_access
+from agentauth_middleware.asgi import read_request, respond
+from agentauth_middleware.errors import RequestRefusedError, UnavailableError
+from agentauth_middleware.resource_server import ResourceServer
+
+__all__ = ["answer_refusals", "requires", "well_known_routes"]
+
+
+def well_known_routes(resource_server: ResourceServer) -> list[Route]:
+    """The metadata and ``auth.md``, for the root of a host whose door is further in.
+
+    ::
+
+        Starlette(routes=[
+            *well_known_routes(server),
+            Mount("/notes", AgentAuthMiddleware(notes, server)),
+        ])
+
+    The metadata of ``https://host/notes`` stands at the root (RFC 9728 §3.1), where no
+    request reaches a door inside the ``Mount``. With ``metadata_at_root=False`` only
+    the URLs that name the resource are served, for hosts with several.
+    """
+    paths = [
+        urlsplit(resource_server.metadata_url).path,
+        urlsplit(resource_server.auth_md_url).path,
+    ]
+    if resource_server.metadata_at_root:
+        paths += [RESOURCE_METADATA, "/auth.md"]
+    documents = _Documents(resource_server)
+    return [
+        Route(path, documents, name="agentauth", include_in_schema=False)
+        for path in dict.fromkeys(paths)
+    ]
+
+
+class _Documents:
+    """An ASGI application, so that it sees every method and not only ``GET``."""
+
+    def __init__(self, server: ResourceServer) -> None:
+        self._own_urls = OwnUrls(server)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._own_urls.answer(read_request(scope))
+        if answer is None:  # these routes are themselves inside a mount
+            raise HTTPException(404)
+        await respond(answer, scope, send)
+
+
+def answer_refusals(app: Starlette, resource_server: ResourceServer) -> None:
+    """Let *app* itself answer the refusals that its handlers raise.
+
+    A door answers what escapes from the application. Nothing does where the door
+    stands outside of it, wrapped around *app* or around one that mounts it: Starlette
+    answers 500 first. The answers are those of the door, with the same audit record.
+
+    It is too late for a response that has begun. A websocket that was accepted is
+    closed with code 1008.
+    """
+    gate = Gate(resource_server)
+
+    async def answer(connection: Request | WebSocket, failure: Exception) -> Response:
+        refused = cast("RequestRefusedError | UnavailableError", failure)
+        request = _read_as_door(connection.scope)
+        answer = answer_raised(refused, current_access(), gate, request)
+        if _is_accepted(connection):
+            raise WebSocketException(WS_1008_POLICY_VIOLATION) from failure
+        return _Answer(answer)
+
+    app.add_exception_handler(RequestRefusedError, answer)
+    app.add_exception_handler(UnavailableError, answer)
+
+
+def _read_as_door(scope: Scope) -> http.Request:
+    """The request as it was before routing; a ``Mount`` moves the root in place."""
+    request = read_request(scope)
+    return request._replace(mount=scope.get("app_root_path", request.mount))
+
+
+def _is_accepted(connection: Request | WebSocket) -> bool:
+    if not isinstance(connection, WebSocket):
+        return False
+    return connection.application_state is not WebSocketState.CONNECTING
+
+
+class _Answer(Response):
+    """Sent as the door sends its own answers, to websocket handshakes as well."""
+
+    def __init__(self, answer: http.Response) -> None:
+        super().__init__(answer.body, answer.status)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(self._answer, scope, send)

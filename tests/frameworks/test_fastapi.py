@@ -1,0 +1,204 @@
+"""The security class for FastAPI."""
+
+# FastAPI reads the annotations of handlers, which here name things of their own test.
+
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import Depends, FastAPI, Security, WebSocket
+from fastapi.testclient import TestClient
+from starlette.testclient import WebSocketDenialResponse
+
+from agentauth_middleware import (
+    Access,
+    ConfigurationError,
+    InvalidTokenError,
+    ResourceServer,
+)
+from agentauth_middleware.asgi import AgentAuthMiddleware
+from agentauth_middleware.fastapi import AgentAuth
+from agentauth_middleware.revocation import revoke_blocking
+from agentauth_middleware.stores import MemoryStore
+from agentauth_middleware.testing import FakeIssuer
+from tests.frameworks.notes_server import ISSUER, RESOURCE, SERVER, bearer
+
+auth = AgentAuth(SERVER)
+
+
+def reader(access: Annotated[Access, Security(auth, scopes=["notes.read"])]) -> Access:
+    return access
+
+
+def make_app() -> FastAPI:
+    app = FastAPI()
+    auth.install(app)
+
+    @app.get("/any")
+    def any_token(caller: Annotated[Access, Security(auth)]) -> str | None:
+        return caller.subject
+
+    @app.get("/depends")
+    def depends(caller: Annotated[Access, Depends(auth)]) -> str | None:
+        return caller.subject
+
+    @app.get("/optional")
+    @app.get("/one")
+    async def one_scope(
+        caller: Annotated[Access, Security(auth, scopes=["notes.read"])],
+    ) -> str | None:
+        return caller.require_agent().subject
+
+    @app.get("/nested")
+    def nested(
+        caller: Annotated[Access, Security(reader, scopes=["notes.write"])],
+    ) -> list[str]:
+        return sorted(caller.scopes)
+
+    @app.get("/siblings", dependencies=[Security(auth, scopes=["notes.write"])])
+    def siblings(caller: Annotated[Access, Security(reader)]) -> list[str]:
+        return sorted(caller.scopes)
+
+    @app.get("/public")
+    def public() -> str:
+        return "well"
+
+    @app.websocket("/live")
+    async def live(
+        websocket: WebSocket,
+        caller: Annotated[Access, Security(auth, scopes=["notes.read"])],
+    ) -> None:
+        await websocket.accept()
+        await websocket.send_text(str(caller.subject))
+        await websocket.close()
+
+    return app
+
+
+client = TestClient(make_app())
+
+
+@pytest.mark.parametrize("path", ["/any", "/depends"])
+def test_security_gives_the_access(path: str) -> None:
+    response = client.get(path, headers=bearer(subject="alice"))
+
+    assert (response.status_code, response.json()) == (200, "alice")
+
+
+@pytest.mark.parametrize(
+    ("path", "scopes", "status", "needed"),
+    [
+        ("/one", ["notes.read"], 200, None),
+        ("/one", ["notes.write"], 403, "notes.read"),
+        ("/one", [], 403, "notes.read"),
+        ("/nested", ["notes.read", "notes.write"], 200, None),
+        ("/nested", ["notes.read"], 403, "notes.write notes.read"),
+        ("/nested", ["notes.write"], 403, "notes.write notes.read"),
+        ("/siblings", ["notes.read", "notes.write"], 200, None),
+        ("/siblings", ["notes.read"], 403, "notes.write"),
+        ("/siblings", ["notes.write"], 403, "notes.read"),
+    ],
+)
+def test_security_demands_the_scopes(
+    path: str, scopes: list[str], status: int, needed: str | None
+) -> None:
+    """Those on the way to ``auth`` add up; what stands side by side is asked apart."""
+    response = client.get(path, headers=bearer(*scopes))
+
+    assert response.status_code == status
+    if needed is not None:
+        assert response.json()["error"] == "insufficient_scope"
+        assert response.json()["scope"] == needed
+
+
+@pytest.mark.parametrize("path", ["/one", "/optional"])
+def test_security_without_credentials_is_challenged(path: str) -> None:
+    """By the door, or by ``auth`` where a route lets the request through."""
+    response = client.get(path)
+
+    assert response.status_code == 401
+    assert "error" not in response.json()
+    assert SERVER.metadata_url in response.headers["www-authenticate"]
+
+
+def test_security_guards_a_websocket() -> None:
+    headers = bearer("notes.read", subject="alice")
+    with client.websocket_connect("/live", headers=headers) as websocket:
+        greeting = websocket.receive_text()
+    with (
+        pytest.raises(WebSocketDenialResponse) as denied,
+        client.websocket_connect("/live", headers=bearer()),
+    ):
+        pass
+
+    assert greeting == "alice"
+    assert denied.value.status_code == 403
+    assert denied.value.json()["scope"] == "notes.read"
+
+
+def test_openapi_carries_the_scheme_and_what_each_operation_needs() -> None:
+    document: dict[str, Any] = client.get("/openapi.json").json()
+    schemes = document["components"]["securitySchemes"]
+
+    def needed(path: str) -> Any:
+        return document["paths"][path]["get"].get("security")
+
+    assert list(schemes) == ["AgentAuth"]
+    assert schemes["AgentAuth"]["type"] == "http"
+    assert schemes["AgentAuth"]["scheme"] == "bearer"
+    assert SERVER.metadata_url in schemes["AgentAuth"]["description"]
+    assert SERVER.auth_md_url in schemes["AgentAuth"]["description"]
+    assert needed("/public") is None
+    assert needed("/any") == [{"AgentAuth": []}]
+    assert needed("/one") == [{"AgentAuth": ["notes.read"]}]
+
+
+def test_auth_may_be_overridden_in_tests_of_the_application() -> None:
+    app = make_app()
+    app.dependency_overrides[auth] = lambda: Access(ISSUER.issuer, "tester")
+    response = TestClient(app).get("/any", headers=bearer())
+
+    assert response.json() == "tester"
+
+
+def test_install_refuses_a_second_door() -> None:
+    twice, beside = FastAPI(), FastAPI()
+    auth.install(twice)
+    beside.add_middleware(AgentAuthMiddleware, resource_server=SERVER)
+
+    for app in (twice, beside):
+        with pytest.raises(ConfigurationError, match="has a door already"):
+            auth.install(app)
+
+
+def test_install_gives_the_door_the_store() -> None:
+    store = MemoryStore()
+    app = FastAPI()
+    AgentAuth(SERVER, store=store).install(app)
+    revoke_blocking(store, ISSUER.issuer, subject="alice")
+    response = TestClient(app).get("/", headers=bearer(subject="alice"))
+
+    assert response.status_code == 401
+    assert response.json()["error"] == InvalidTokenError.error
+
+
+def test_install_gives_the_door_the_http_client() -> None:
+    fetched: list[str] = []
+
+    async def note(request: httpx.Request) -> None:
+        fetched.append(request.url.path)
+
+    http_client = httpx.AsyncClient(event_hooks={"request": [note]})
+    with FakeIssuer.serve() as issuer:
+        server = ResourceServer(
+            RESOURCE, issuers=[issuer.trust()], insecure_loopback=True
+        )
+        app = FastAPI()
+        AgentAuth(server, http_client=http_client).install(app)
+        token = issuer.token(RESOURCE)
+        response = TestClient(app).get(
+            "/", headers={"Authorization": f"Bearer {token}"}
+        )
+
+    assert response.status_code == 404
+    assert fetched == issuer.requests != []

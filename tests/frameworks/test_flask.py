@@ -1,0 +1,135 @@
+"""The extension for Flask."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from flask import Blueprint, Flask, request
+
+from agentauth_middleware import (
+    AuthenticationRequiredError,
+    ConfigurationError,
+    ResourceServer,
+)
+from agentauth_middleware.flask import AgentAuth, access
+from agentauth_middleware.revocation import revoke_blocking
+from agentauth_middleware.stores import MemoryStore
+from agentauth_middleware.testing import FakeIssuer
+from tests.frameworks.notes_server import ISSUER, RESOURCE, SERVER, bearer
+
+
+def create_app(auth: AgentAuth | None = None) -> Flask:
+    app = Flask(__name__)
+    pages = Blueprint("pages", __name__)
+
+    @pages.get("/")
+    @pages.get("/optional")
+    def who() -> str:
+        return f"{access.subject} by {access.require_agent().subject}"
+
+    @pages.get("/public")
+    def maybe() -> str:
+        return "known" if bool(access) else "unknown"
+
+    @pages.get("/account")
+    def account() -> str:
+        return str(request.remote_user)
+
+    app.register_blueprint(pages)
+    (auth or AgentAuth(SERVER)).init_app(app)
+    return app
+
+
+def test_access_is_that_of_the_request() -> None:
+    client = create_app().test_client()
+
+    assert client.get("/", headers=bearer(subject="alice")).text == "alice by agent-1"
+    assert client.get("/", headers=bearer(subject="bob")).text == "bob by agent-1"
+
+
+def test_access_without_one_answers_as_without_credentials() -> None:
+    client = create_app().test_client()
+    by_handler = client.get("/optional")
+    by_door = client.get("/")
+
+    assert by_handler.status_code == by_door.status_code == 401
+    assert by_handler.data == by_door.data
+    assert by_handler.headers["WWW-Authenticate"] == by_door.headers["WWW-Authenticate"]
+
+
+def test_access_without_one_is_false() -> None:
+    response = create_app().test_client().get("/public")
+
+    assert response.text == "unknown"
+
+
+def test_access_outside_of_requests_can_be_looked_at_but_not_used() -> None:
+    """Test runners and debuggers look at everything that a module has."""
+    assert not bool(access)
+    assert "unbound" in repr(access)
+    assert not isinstance(access, type)
+    with pytest.raises(AuthenticationRequiredError):
+        print(access.subject)  # noqa: T201 - any use will do
+
+
+def test_init_app_serves_the_documents() -> None:
+    client = create_app().test_client()
+    document = client.get("/.well-known/oauth-protected-resource").json
+
+    assert document is not None
+    assert document["resource"] == RESOURCE
+    assert client.get("/auth.md").status_code == 200
+
+
+def test_init_app_refuses_a_second_door() -> None:
+    app = create_app()
+
+    with pytest.raises(ConfigurationError, match="has a door already"):
+        AgentAuth(SERVER).init_app(app)
+
+
+def test_init_app_serves_several_applications() -> None:
+    """As application factories in tests do."""
+    auth = AgentAuth(SERVER)
+
+    for app in (create_app(auth), create_app(auth)):
+        assert app.test_client().get("/", headers=bearer()).status_code == 200
+
+
+def test_init_app_gives_the_door_the_store() -> None:
+    store = MemoryStore()
+    client = create_app(AgentAuth(SERVER, store=store)).test_client()
+    revoke_blocking(store, ISSUER.issuer, subject="alice")
+    response = client.get("/", headers=bearer(subject="alice"))
+
+    assert response.status_code == 401
+    assert response.json is not None
+    assert response.json["error"] == "invalid_token"
+
+
+def test_init_app_gives_the_door_the_name_for_remote_user() -> None:
+    auth = AgentAuth(SERVER, remote_user=lambda granted: granted.subject)
+    client = create_app(auth).test_client()
+
+    assert client.get("/account", headers=bearer(subject="alice")).text == "alice"
+
+
+def test_init_app_gives_the_door_the_http_client() -> None:
+    fetched: list[str] = []
+
+    def note(request: httpx.Request) -> None:
+        fetched.append(request.url.path)
+
+    with (
+        FakeIssuer.serve() as issuer,
+        httpx.Client(event_hooks={"request": [note]}) as http_client,
+    ):
+        server = ResourceServer(
+            RESOURCE, issuers=[issuer.trust()], insecure_loopback=True
+        )
+        client = create_app(AgentAuth(server, http_client=http_client)).test_client()
+        token = issuer.token(RESOURCE, agent="agent-1")
+        response = client.get("/", headers={"Authorization": f"Bearer {token}"})
+
+    assert response.status_code == 200
+    assert fetched == issuer.requests != []
