@@ -1,0 +1,131 @@
+"""The command: ``python -m benchmarks --help``."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from benchmarks.doors import measure_door
+from benchmarks.drivers import measure_drivers
+from benchmarks.imports import measure_imports
+from benchmarks.memory import measure_memory
+from benchmarks.progress import Progress
+from benchmarks.report import Row, as_table, environment, write_json
+from benchmarks.rounds import Rounds, round_numbers
+from benchmarks.scene import NewTokens, Scene
+from benchmarks.sides import SIDES
+from benchmarks.verification import measure_verification
+
+GROUPS = (*SIDES, "verification", "drivers", "memory", "imports")
+_RESULTS = Path(__file__).with_name("results.json")
+_EXAMPLES = """\
+examples:
+  python -m benchmarks                           everything, in about a minute
+  python -m benchmarks --quick                   everything, less exactly
+  python -m benchmarks --only asgi --only wsgi
+  python -m benchmarks --json before.json        to compare with a later run
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured."""
+
+    rounds: int
+    remembered_tokens: int
+    processes: int
+    """That import the door, and as many that import its dependencies."""
+
+
+FULL = Effort(rounds=300, remembered_tokens=100_000, processes=20)
+QUICK = Effort(rounds=40, remembered_tokens=5_000, processes=5)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what *arguments* ask for, print it and write it down."""
+    options = _parser().parse_args(arguments)
+    about = environment()
+    effort = QUICK if options.quick else FULL
+    with tempfile.TemporaryDirectory() as folder:
+        run = _Run(effort, Path(folder))
+        rows = [row for group in options.only or GROUPS for row in run.rows(group)]
+    print(as_table(rows, about))
+    write_json(options.json, rows, about)
+    print(f"\nWritten to {options.json}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure the doors beside the bare application, and new tokens "
+        "beside the bare signature check. Exits with an error only if a door does not "
+        "do what is measured; a row over its target is shown as such.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds, fewer tokens"
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=GROUPS,
+        metavar="NAME",
+        help=f"one group; may be repeated: {', '.join(GROUPS)}",
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=_RESULTS,
+        metavar="PATH",
+        help="where to write the rows (default: results.json beside this program)",
+    )
+    return parser
+
+
+class _Run:
+    """One run, whose groups share issuers, store and new tokens."""
+
+    def __init__(self, effort: Effort, folder: Path) -> None:
+        self._effort = effort
+        self._folder = folder
+
+    @cached_property
+    def _scene(self) -> Scene:
+        return Scene(self._folder)
+
+    @cached_property
+    def _new(self) -> NewTokens:
+        return self._scene.new_tokens(round_numbers(self._effort.rounds))
+
+    def rows(self, group: str) -> Iterator[Row]:
+        """Measure one of ``GROUPS``."""
+        progress = Progress(group)
+        progress("preparing")
+        yield from self._measure(group, progress)
+        progress.finish()
+
+    def _measure(self, group: str, progress: Progress) -> Iterator[Row]:
+        effort = self._effort
+        rounds = Rounds(effort.rounds, progress)
+        match group:
+            case "verification":
+                yield from measure_verification(self._scene, self._new, rounds)
+            case "drivers":
+                yield from measure_drivers(self._scene, self._new, rounds)
+            case "memory":
+                yield from measure_memory(effort.remembered_tokens, effort.rounds)
+            case "imports":
+                yield from measure_imports(effort.processes, progress)
+            case _:
+                with closing(SIDES[group]()) as side:
+                    yield from measure_door(side, self._scene, self._new, rounds)
+
+
+if __name__ == "__main__":
+    main()
