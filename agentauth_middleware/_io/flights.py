@@ -1,0 +1,179 @@
+"""Single flight: callers that want the same exchange share one.
+
+The first caller of a flight *leads* it: it carries out the exchange, and the others
+wait. What the flight brings is kept a while for those who come late, a failure like
+an answer. A leader that cannot finish, because it was cancelled, interrupted or met
+a bug, ends the flight without an outcome; the waiters then start over, one of them as
+the new leader, and none of them gets to see what befell the old one.
+
+A waiter is patient for its own ``Fetch.timeout`` and no longer, whatever the leader
+does. (One that takes over has waited already and then fetches with that timeout.)
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+import anyio
+
+from agentauth_middleware._core.operations import Fetch, Reply
+from agentauth_middleware._io.lifetimes import PerLoop, PerProcess
+from agentauth_middleware.errors import UnavailableError
+
+__all__ = ["AsyncFlights", "BlockingFlights"]
+
+_KEPT = 32
+"""How many outcomes are kept after their flight."""
+_MARGIN = 0.25
+"""Seconds a waiter grants beyond its timeout, so that a leader that set out with it
+can tell why it failed."""
+
+Outcome: TypeAlias = Reply | UnavailableError
+
+
+class _Event(Protocol):
+    def set(self) -> None: ...
+
+
+Event = TypeVar("Event", bound=_Event)
+
+
+class _Flight(Generic[Event]):
+    """One exchange. Ended without an outcome: its leader gave up."""
+
+    __slots__ = ("ended", "name", "outcome")
+
+    def __init__(self, name: str, ended: Event) -> None:
+        self.name = name
+        self.ended = ended
+        self.outcome: Outcome | None = None
+
+
+class _Board(Generic[Event]):
+    """The flights under way, and the last that have landed."""
+
+    def __init__(self, make_event: Callable[[], Event]) -> None:
+        self._make_event = make_event
+        self._lock = threading.Lock()
+        self._flights: dict[str, _Flight[Event]] = {}
+        self._landed: deque[str] = deque()
+
+    def join(self, name: str) -> tuple[_Flight[Event], bool]:
+        """The flight of that name, and whether the caller is to lead it."""
+        with self._lock:
+            flight = self._flights.get(name)
+            if flight is not None:
+                return flight, False
+            flight = self._flights[name] = _Flight(name, self._make_event())
+            return flight, True
+
+    @contextmanager
+    def lead(self, flight: _Flight[Event]) -> Generator[None, None, None]:
+        """Carry out the exchange in here; however that goes, the flight ends."""
+        try:
+            yield
+        except UnavailableError as failure:
+            flight.outcome = _without_frames(failure)
+        finally:
+            self._end(flight)
+
+    def _end(self, flight: _Flight[Event]) -> None:
+        with self._lock:
+            if flight.outcome is None:
+                del self._flights[flight.name]
+            else:
+                self._landed.append(flight.name)
+            if len(self._landed) > _KEPT:
+                del self._flights[self._landed.popleft()]
+        flight.ended.set()
+
+
+class BlockingFlights:
+    """Single flight among the threads of a process."""
+
+    def __init__(self) -> None:
+        # In a forked child nobody leads what was under way in the parent.
+        self._boards = PerProcess(lambda: _Board(threading.Event))
+
+    def share(self, fetch: Fetch, exchange: Callable[[Fetch], Reply]) -> Reply:
+        """What the flight of *fetch* brings; whoever leads it calls *exchange*.
+
+        Raises:
+            UnavailableError: the exchange failed, here or in the thread that led, or
+                that thread did not finish in time. A new one for each caller.
+        """
+        board = self._boards.get()
+        deadline = time.monotonic() + fetch.timeout + _MARGIN
+        while True:
+            flight, leads = board.join(fetch.flight)
+            if leads:
+                with board.lead(flight):
+                    flight.outcome = exchange(fetch)
+            elif not flight.ended.wait(deadline - time.monotonic()):
+                raise _overdue(fetch)
+            if flight.outcome is not None:
+                return _own(flight.outcome)
+
+
+class AsyncFlights:
+    """Single flight among the tasks of an event loop, and no further."""
+
+    def __init__(self) -> None:
+        self._boards = PerLoop(lambda: _Board(anyio.Event))
+
+    async def share(
+        self, fetch: Fetch, exchange: Callable[[Fetch], Awaitable[Reply]]
+    ) -> Reply:
+        """What the flight of *fetch* brings; whoever leads it awaits *exchange*.
+
+        Raises:
+            UnavailableError: the exchange failed, here or in the task that led, or
+                that task did not finish in time. A new one for each caller.
+        """
+        board = await self._boards.get()
+        deadline = anyio.current_time() + fetch.timeout + _MARGIN
+        while True:
+            flight, leads = board.join(fetch.flight)
+            if leads:
+                with board.lead(flight):
+                    flight.outcome = await exchange(fetch)
+            elif not await _ends_before(deadline, flight.ended):
+                raise _overdue(fetch)
+            if flight.outcome is not None:
+                return _own(flight.outcome)
+
+
+async def _ends_before(deadline: float, ended: anyio.Event) -> bool:
+    with anyio.CancelScope(deadline=deadline):
+        await ended.wait()
+    return ended.is_set()
+
+
+def _own(outcome: Outcome) -> Reply:
+    """The shared reply, or a failure of the caller's own: raising changes it."""
+    if isinstance(outcome, UnavailableError):
+        raise UnavailableError(
+            outcome.reason, str(outcome), retry_after=outcome.retry_after
+        ) from outcome
+    return outcome
+
+
+def _without_frames(failure: UnavailableError) -> UnavailableError:
+    """*failure*, fit to be kept: its frames would keep a whole request alive."""
+    error: BaseException | None = failure
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+    return failure
+
+
+def _overdue(fetch: Fetch) -> UnavailableError:
+    return UnavailableError(
+        "upstream_timeout",
+        f"GET {fetch.url}: no answer in {fetch.timeout:g} s to the request that asked",
+    )

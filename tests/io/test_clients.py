@@ -1,0 +1,541 @@
+"""Both HTTP clients against a real server, which mostly misbehaves."""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import gzip
+import ipaddress
+import socket
+import ssl
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias, cast
+
+import anyio
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from agentauth_middleware._core.operations import Fetch, Reply
+from agentauth_middleware._io.clients import AsyncHTTPClient, BlockingHTTPClient
+from agentauth_middleware.errors import ConfigurationError, UnavailableError
+from tests.io.scripted_server import Connection, Script, Server, answer_all
+
+Get: TypeAlias = Callable[[Fetch], Reply]
+Serve: TypeAlias = Callable[[Script], Server]
+
+BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+@pytest.fixture(params=["blocking", "asyncio", "trio"])
+def get(request: pytest.FixtureRequest) -> Iterator[Get]:
+    """One client's ``get``; an async one has a new loop for each call."""
+    if request.param == "blocking":
+        blocking = BlockingHTTPClient()
+        yield blocking.get
+        blocking.close()
+    else:
+        client = AsyncHTTPClient()
+        yield lambda fetch: anyio.run(client.get, fetch, backend=request.param)
+
+
+def fetch(url: str, *, timeout: float = 5.0, max_bytes: int = 1000) -> Fetch:
+    return Fetch(url, url, timeout=timeout, max_bytes=max_bytes)
+
+
+def failure_of(get: Get, fetch: Fetch) -> UnavailableError:
+    with pytest.raises(UnavailableError) as failure:
+        get(fetch)
+    return failure.value
+
+
+def once(*fields: str, body: bytes = b"", status: str = "200 OK") -> Script:
+    def script(connection: Connection) -> None:
+        connection.next_request()
+        connection.reply(*fields, body=body, status=status)
+
+    return script
+
+
+def raw(answer: bytes) -> Script:
+    """A script that answers with these bytes and hangs up."""
+
+    def script(connection: Connection) -> None:
+        connection.next_request()
+        connection.send(answer)
+        connection.hang_up()
+
+    return script
+
+
+# What is asked, and what is answered
+
+
+def test_get_asks_for_json(get: Get, serve: Serve) -> None:
+    server = serve(answer_all)
+    get(fetch(server.url))
+    request, *fields = server.requests[0].decode().split("\r\n")
+    names_and_values = dict(field.lower().split(": ", 1) for field in fields)
+
+    assert request == "GET /keys HTTP/1.1"
+    assert names_and_values["accept"] == "application/json"
+    assert names_and_values["accept-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "503 Busy"])
+def test_get_answers_with_any_status(get: Get, serve: Serve, status: str) -> None:
+    server = serve(once("ETag: 7", "X-A: 1", "x-a: 2", body=b"{}", status=status))
+    reply = get(fetch(server.url))
+
+    assert reply.status == int(status[:3])
+    assert reply.headers == {"content-length": "2", "etag": "7", "x-a": "1, 2"}
+    assert reply.body == b"{}"
+
+
+def test_get_follows_no_redirect(get: Get, serve: Serve) -> None:
+    """Who answers at the configured URL must not choose whom else we trust."""
+    elsewhere = serve(answer_all)
+    server = serve(once(f"Location: {elsewhere.url}", status="302 Found"))
+    reply = get(fetch(server.url))
+
+    assert reply.status == 302
+    assert elsewhere.requests == []
+
+
+# Size
+
+
+def chunked(*pieces: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(
+        b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces, b""]
+    )
+
+
+def with_length(body: bytes) -> Script:
+    return once(body=body)
+
+
+def in_chunks(body: bytes) -> Script:
+    return raw(chunked(body[:600], body[600:]))
+
+
+def until_closed(body: bytes) -> Script:
+    return raw(b"HTTP/1.1 200 OK\r\n\r\n" + body)
+
+
+def packed(body: bytes) -> Script:
+    return once("Content-Encoding: gzip", body=gzip.compress(body))
+
+
+@pytest.mark.parametrize("framed", [with_length, in_chunks, until_closed, packed])
+def test_get_takes_a_body_of_the_limit_and_no_more(
+    get: Get, serve: Serve, framed: Callable[[bytes], Script]
+) -> None:
+    just_right = b"x" * 1000
+
+    assert get(fetch(serve(framed(just_right)).url)).body == just_right
+
+    failure = failure_of(get, fetch(serve(framed(just_right + b"y")).url))
+
+    assert failure.reason == "upstream_too_large"
+    assert "longer than 1000 bytes" in str(failure)
+
+
+def test_get_stops_reading_an_endless_body(get: Get, serve: Serve) -> None:
+    def script(connection: Connection) -> None:
+        connection.next_request()
+        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            connection.send(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
+
+    assert failure_of(get, fetch(serve(script).url)).reason == "upstream_too_large"
+
+
+def test_get_does_not_unpack_beyond_the_limit(get: Get, serve: Serve) -> None:
+    """64 MB of zeros in 64 kB: unpacked piece by piece it would fill the memory."""
+    bomb = gzip.compress(bytes(64_000_000), compresslevel=9)
+    server = serve(once("Content-Encoding: gzip", body=bomb))
+    unpacked = fetch(server.url, max_bytes=len(bomb))
+    peak = peak_bytes(lambda: failure_of(get, unpacked))
+
+    assert peak < 8_000_000
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+# Time
+
+
+def silence(connection: Connection) -> None:
+    connection.next_request()
+    connection.over.wait()
+
+
+def pause_in_the_body(connection: Connection) -> None:
+    connection.next_request()
+    connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")
+    connection.over.wait()
+
+
+def drip(connection: Connection) -> None:
+    """No pause is long, but it never ends."""
+    connection.next_request()
+    connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    while not connection.over.wait(0.01):
+        connection.send(b" ")
+
+
+@pytest.mark.parametrize("script", [silence, pause_in_the_body, drip])
+def test_get_gives_up_in_time(get: Get, serve: Serve, script: Script) -> None:
+    server = serve(script)
+    failure = failure_of(get, fetch(server.url, timeout=0.1, max_bytes=10**6))
+
+    assert failure.reason == "upstream_timeout"
+    assert str(failure).startswith(f"GET {server.url}: ")
+
+
+@BACKENDS
+def test_async_get_bounds_headers_that_drip(serve: Serve, backend: str) -> None:
+    def script(connection: Connection) -> None:
+        connection.next_request()
+        connection.send(b"HTTP/1.1 200 OK\r\nX: ")
+        while not connection.over.wait(0.01):
+            connection.send(b"x")
+
+    client = AsyncHTTPClient()
+    dripping = fetch(serve(script).url, timeout=0.1)
+    failure = failure_of(lambda f: anyio.run(client.get, f, backend=backend), dripping)
+
+    assert failure.reason == "upstream_timeout"
+
+
+# Faults
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(Connection.hang_up, id="closes at once"),
+        pytest.param(raw(b""), id="closes without an answer"),
+        pytest.param(raw(b"SECRET\r\n\r\n"), id="no HTTP"),
+        pytest.param(raw(b"HTTP/1.1 200 OK\r\nSECRET\r\n\r\n"), id="no header"),
+        pytest.param(
+            raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nSECRET"), id="cut off"
+        ),
+        pytest.param(once("Content-Encoding: gzip", body=b"SECRET"), id="no gzip"),
+        pytest.param(
+            once("Content-Encoding: gzip", body=gzip.compress(b"SECRET")[:-9]),
+            id="gzip cut off",
+        ),
+        pytest.param(
+            once("Content-Encoding: br", body=gzip.compress(b"SECRET")),
+            id="not asked for",
+        ),
+        pytest.param(
+            once("Content-Encoding: gzip, gzip", body=gzip.compress(b"SECRET")),
+            id="packed twice",
+        ),
+    ],
+)
+def test_get_tells_a_fault_but_not_what_the_server_said(
+    get: Get, serve: Serve, script: Script
+) -> None:
+    server = serve(script)
+    failure = failure_of(get, fetch(server.url))
+
+    assert failure.reason == "upstream_unreachable"
+    assert str(failure).startswith(f"GET {server.url}: ")
+    assert "SECRET" not in str(failure)
+
+
+@pytest.fixture
+def nobodys_url() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/keys"
+
+
+def test_get_tells_that_nobody_listens(get: Get, nobodys_url: str) -> None:
+    failure = failure_of(get, fetch(nobodys_url))
+
+    assert failure.reason == "upstream_unreachable"
+    assert str(failure) == f"GET {nobodys_url}: ConnectError"
+    assert isinstance(failure.__cause__, httpx.ConnectError)
+
+
+def test_get_survives_a_bundle_of_certificates_that_is_gone(
+    get: Get, nobodys_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Current httpx raises ``FileNotFoundError``, as the client is made."""
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/bundle.pem")
+
+    assert failure_of(get, fetch(nobodys_url)).reason == "upstream_unreachable"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "/keys",
+        "as.example/keys",
+        "file:///etc/passwd",
+        "https://",
+        "https://[::1/keys",
+        "https://as.example:port/keys",
+        "https://as.example:99999/keys",
+        "https://xn--/keys",
+        "https://as..example/keys",
+        f"https://{'a' * 64}.example/keys",
+        "https://as.example/\0",
+        "https://as.example/\udc00",
+    ],
+    ids=ascii,
+)
+def test_get_survives_a_url_that_is_none(get: Get, url: str) -> None:
+    """Discovered documents name URLs: whatever they say must not become a 500."""
+    assert failure_of(get, fetch(url)).reason == "upstream_unreachable"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and a certificate for 127.0.0.1 that only it vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            ),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(
+        signed.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+def test_get_trusts_no_certificate_that_nobody_vouches_for(
+    get: Get, serve: Serve, certificate: Path
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+
+    def script(connection: Connection) -> None:
+        with context.wrap_socket(connection.stream, server_side=True) as stream:
+            connection.stream = stream
+            answer_all(connection)
+
+    server = serve(script)
+    url = server.url.replace("http:", "https:")
+    failure = failure_of(get, fetch(url))
+
+    assert failure.reason == "upstream_unreachable"
+    assert server.requests == []
+
+    trusting = ssl.create_default_context(cafile=certificate)
+    with httpx.Client(verify=trusting) as given:
+        assert BlockingHTTPClient(given).get(fetch(url)).status == 200
+
+
+# The lives of clients
+
+
+def test_blocking_client_reuses_its_connection(serve: Serve) -> None:
+    server = serve(answer_all)
+    client = BlockingHTTPClient()
+    client.get(fetch(server.url))
+    client.get(fetch(server.url))
+    client.close()
+
+    assert len(server.requests) == 2
+    assert len(server.connections) == 1
+    assert server.left.wait(10)
+
+
+@pytest.mark.anyio
+async def test_async_client_reuses_its_connection(serve: Serve) -> None:
+    server = serve(answer_all)
+    client = AsyncHTTPClient()
+    await client.get(fetch(server.url))
+    await client.get(fetch(server.url))
+    await client.aclose()
+
+    assert len(server.requests) == 2
+    assert len(server.connections) == 1
+    assert server.left.wait(10)
+
+
+def test_blocking_client_may_be_used_after_close(serve: Serve) -> None:
+    server = serve(answer_all)
+    client = BlockingHTTPClient()
+    for _ in range(2):
+        client.open()
+        client.get(fetch(server.url))
+        client.close()
+
+    assert len(server.connections) == 2
+
+
+def test_dropped_blocking_client_closes_its_connection(serve: Serve) -> None:
+    server = serve(answer_all)
+    client = BlockingHTTPClient()
+    client.get(fetch(server.url))
+    del client
+    gc.collect()
+
+    assert server.left.wait(10)
+
+
+@BACKENDS
+def test_async_client_serves_several_loops(serve: Serve, backend: str) -> None:
+    """Each loop has a connection of its own, closed when the loop ends."""
+    server = serve(answer_all)
+    client = AsyncHTTPClient()
+
+    async def twice() -> None:
+        for _ in range(2):
+            await client.get(fetch(server.url))
+
+    for number in range(1, 4):
+        anyio.run(twice, backend=backend)
+
+        assert server.left.wait(10)
+        assert len(server.connections) == number
+
+        server.left.clear()
+
+
+def test_blocking_client_is_made_anew_after_a_fork(serve: Serve) -> None:
+    """Two processes that write into one connection would read each other's answers."""
+    server = serve(answer_all)
+    program = """
+import os, sys
+from agentauth_middleware._core.operations import Fetch
+from agentauth_middleware._io.clients import BlockingHTTPClient
+
+client = BlockingHTTPClient()
+fetch = Fetch(sys.argv[1], "keys", timeout=5.0, max_bytes=1000)
+assert client.get(fetch).status == 200
+child = os.fork()
+assert client.get(fetch).status == 200
+if child == 0:
+    os._exit(0)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    run = subprocess.run([sys.executable, "-c", program, server.url])
+
+    assert run.returncode == 0
+    assert len(server.requests) == 3
+    assert len(server.connections) == 2
+
+
+def test_httpx_is_imported_with_the_first_client() -> None:
+    program = """
+import sys
+from agentauth_middleware._io.perform import AsyncPerformer, BlockingPerformer
+from agentauth_middleware.stores import MemoryStore
+
+AsyncPerformer(MemoryStore())
+performer = BlockingPerformer(MemoryStore())
+assert "httpx" not in sys.modules
+performer.open()
+assert "httpx" in sys.modules
+"""
+
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+# Clients of the user
+
+
+def answer(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(200, headers={"X-Asked": request.url.host}, text="{}")
+
+
+def test_given_blocking_client_is_used_and_not_closed() -> None:
+    with httpx.Client(transport=httpx.MockTransport(answer)) as given:
+        client = BlockingHTTPClient(given)
+        client.open()
+        reply = client.get(fetch("https://as.example/keys"))
+        client.close()
+
+        assert reply.headers["x-asked"] == "as.example"
+        assert reply.body == b"{}"
+        assert not given.is_closed
+
+
+@pytest.mark.anyio
+async def test_given_async_client_is_used_and_not_closed() -> None:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as given:
+        client = AsyncHTTPClient(given)
+        await client.open()
+        reply = await client.get(fetch("https://as.example/keys"))
+        await client.aclose()
+
+        assert reply.headers["x-asked"] == "as.example"
+        assert reply.body == b"{}"
+        assert not given.is_closed
+
+
+def test_given_blocking_client_follows_no_redirect_either(serve: Serve) -> None:
+    elsewhere = serve(answer_all)
+    server = serve(once(f"Location: {elsewhere.url}", status="302 Found"))
+    with httpx.Client(follow_redirects=True) as given:
+        reply = BlockingHTTPClient(given).get(fetch(server.url))
+
+    assert reply.status == 302
+    assert elsewhere.requests == []
+
+
+@pytest.mark.anyio
+async def test_given_async_client_follows_no_redirect_either(serve: Serve) -> None:
+    elsewhere = serve(answer_all)
+    server = serve(once(f"Location: {elsewhere.url}", status="302 Found"))
+    async with httpx.AsyncClient(follow_redirects=True) as given:
+        reply = await AsyncHTTPClient(given).get(fetch(server.url))
+
+    assert reply.status == 302
+    assert elsewhere.requests == []
+
+
+def test_body_from_a_transport_without_a_wire_is_limited() -> None:
+    with httpx.Client(transport=httpx.MockTransport(answer)) as given:
+        client = BlockingHTTPClient(given)
+        short = fetch("https://as.example/keys", max_bytes=1)
+
+        assert failure_of(client.get, short).reason == "upstream_too_large"
+
+
+def test_client_of_the_other_kind_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match=r"needs an httpx\.Client"):
+        BlockingHTTPClient(cast(httpx.Client, httpx.AsyncClient()))
+    with pytest.raises(ConfigurationError, match=r"needs an httpx\.AsyncClient"):
+        AsyncHTTPClient(cast(httpx.AsyncClient, httpx.Client()))
