@@ -159,15 +159,18 @@ class SQLiteStore:
 def _check_path(path: str | os.PathLike[str]) -> Path:
     if os.fspath(path) == ":memory:":
         raise ConfigurationError(
-            "path: ':memory:' is shared by nobody; use MemoryStore, or name a file"
+            "SQLiteStore.path: ':memory:' is shared by nobody; use MemoryStore, or"
+            " name a file"
         )
     # Absolute, since servers change their folder after they have loaded the settings.
     file = Path(path).absolute()
     if file.is_dir():
-        raise ConfigurationError(f"path: '{file}' is a folder; name a file in it")
+        raise ConfigurationError(
+            f"SQLiteStore.path: '{file}' is a folder; name a file in it"
+        )
     if not file.parent.is_dir():
         raise ConfigurationError(
-            f"path: there is no folder '{file.parent}'; make it, writable by the"
+            f"SQLiteStore.path: there is no folder '{file.parent}'; make it, writable by the"
             " user that the workers run as"
         )
     return file

@@ -58,7 +58,7 @@ def file(tmp_path: Path) -> Path:
 def test_path_that_cannot_be_a_store_is_named(
     tmp_path: Path, path: str, says: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=f"^path: .*{says}"):
+    with pytest.raises(ConfigurationError, match=f"^SQLiteStore.path: .*{says}"):
         SQLiteStore(path.format(tmp=tmp_path))
 
 
