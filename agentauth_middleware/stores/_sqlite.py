@@ -170,8 +170,8 @@ def _check_path(path: str | os.PathLike[str]) -> Path:
         )
     if not file.parent.is_dir():
         raise ConfigurationError(
-            f"SQLiteStore.path: there is no folder '{file.parent}'; make it, writable by the"
-            " user that the workers run as"
+            f"SQLiteStore.path: there is no folder '{file.parent}'; make it, writable"
+            " by the user that the workers run as"
         )
     return file
 
