@@ -84,7 +84,7 @@ class RevocationView:
     def __init__(self) -> None:
         self._cutoffs: dict[Hashable, float] = {}
         self.position = 0
-        """How far the log has been read."""
+        """How far the log has been read. Goes back when an older log takes its place."""
         self.read_at = float("-inf")
         """When the last read was asked for; all that was acknowledged by then is in."""
         self.edition = object()
@@ -100,16 +100,17 @@ class RevocationView:
         """
         for record in records:
             revocation = read_revocation(record)
-            known = self._cutoffs.get(revocation.target, float("-inf"))
-            self._cutoffs[revocation.target] = max(known, revocation.at)
-            self.edition = object()
-        self.position = max(self.position, position)
+            if revocation.at > self._cutoffs.get(revocation.target, float("-inf")):
+                self._cutoffs[revocation.target] = revocation.at
+                self.edition = object()
+        self.position = position
         self.read_at = max(self.read_at, read_at)
 
     def refuses(self, access: Access) -> bool:
         """Whether the token behind *access* has been revoked."""
         issuer, subject, agent = access.issuer, access.subject, access.agent
-        if (issuer, None, None, access.token_id) in self._cutoffs:
+        token_id = access.token_id
+        if token_id and (issuer, None, None, token_id) in self._cutoffs:
             return True
         return (
             self._is_cut_off((issuer, None, None, None), access)
