@@ -8,7 +8,7 @@ refusals that handlers raise.
 from __future__ import annotations
 
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException, WebSocketException
@@ -46,10 +46,8 @@ def well_known_routes(resource_server: ResourceServer) -> list[Route]:
     request reaches a door inside the ``Mount``. With ``metadata_at_root=False`` only
     the URLs that name the resource are served, for hosts with several.
     """
-    paths = [
-        urlsplit(resource_server.metadata_url).path,
-        urlsplit(resource_server.auth_md_url).path,
-    ]
+    urls = (resource_server.metadata_url, resource_server.auth_md_url)
+    paths = [unquote(urlsplit(url).path) for url in urls]
     if resource_server.metadata_at_root:
         paths += [RESOURCE_METADATA, "/auth.md"]
     documents = _Documents(resource_server)

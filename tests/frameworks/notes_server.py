@@ -18,6 +18,8 @@ SERVER = ResourceServer(
         Route("/optional", optional=True),
         Route("/openapi.json", public=True),
         Route("/inner/*"),
+        # What is left of a path in /inner once an application has taken that off.
+        Route("/7", max_age=60),
     ],
 )
 

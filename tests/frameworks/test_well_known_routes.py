@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -42,8 +40,8 @@ def visiting(*routes: BaseRoute) -> TestClient:
 NOTES = resource_server("/notes")
 
 
-def client_of_notes(routes: Sequence[BaseRoute] = ()) -> TestClient:
-    return visiting(*routes or well_known_routes(NOTES), mounted(NOTES, "/notes"))
+def client_of_notes() -> TestClient:
+    return visiting(*well_known_routes(NOTES), mounted(NOTES, "/notes"))
 
 
 @pytest.mark.parametrize("path", [f"{METADATA}/notes", METADATA])
@@ -101,6 +99,14 @@ def test_well_known_routes_of_several_resources_keep_to_their_own() -> None:
         assert client.get(server.auth_md_url).status_code == 200
     assert client.get(METADATA).status_code == 404
     assert client.get("/auth.md").status_code == 404
+
+
+def test_well_known_routes_serve_a_resource_whose_path_is_encoded() -> None:
+    server = resource_server("/caf%C3%A9")
+    response = visiting(*well_known_routes(server)).get(server.metadata_url)
+
+    assert response.status_code == 200
+    assert response.json()["resource"] == server.resource
 
 
 def test_well_known_routes_inside_a_mount_are_not_found() -> None:
