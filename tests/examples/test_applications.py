@@ -222,13 +222,13 @@ def test_revoked_access_ends_within_a_second(notes: Notes) -> None:
     assert notes.get("/notes", revoked).status_code == 200
     store, issuer = SQLiteStore(notes.store), notes.issuer.issuer
     revoke_blocking(store, issuer, subject="bob", agent="leaver")
-    told_at = time.monotonic()
+    second_is_over_at = time.monotonic() + 1
     refused_in_a_row = 0
-    while refused_in_a_row < 10 and time.monotonic() - told_at < 1:
-        response = notes.get("/notes", revoked)
-        is_refused = response.status_code == 401
+    while refused_in_a_row < 10 and time.monotonic() < second_is_over_at:
+        is_refused = notes.get("/notes", revoked).status_code == 401
         refused_in_a_row = refused_in_a_row + 1 if is_refused else 0
+    answers = [notes.get("/notes", revoked) for _ in range(10)]
 
-    assert refused_in_a_row == 10
-    assert notes.get("/notes", revoked).json()["error"] == "invalid_token"
+    assert {answer.status_code for answer in answers} == {401}
+    assert {answer.json()["error"] for answer in answers} == {"invalid_token"}
     assert notes.get("/notes", others).status_code == 200
