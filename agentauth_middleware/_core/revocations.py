@@ -84,7 +84,7 @@ class RevocationView:
     def __init__(self) -> None:
         self._cutoffs: dict[Hashable, float] = {}
         self.position = 0
-        """How far the log has been read. Goes back when an older log takes its place."""
+        """How far the log has been read. Goes back when an older log takes over."""
         self.read_at = float("-inf")
         """When the last read was asked for; all that was acknowledged by then is in."""
         self.edition = object()
