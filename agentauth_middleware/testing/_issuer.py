@@ -111,9 +111,11 @@ class FakeIssuer:
 
     @staticmethod
     @contextmanager
-    def serve(*, algorithm: str = "ES256") -> Generator[ServedIssuer, None, None]:
-        """An issuer with metadata and keys on a free loopback port."""
-        server = _Server(algorithm)
+    def serve(
+        *, algorithm: str = "ES256", port: int = 0
+    ) -> Generator[ServedIssuer, None, None]:
+        """An issuer with metadata and keys on a loopback port, by default a free one."""
+        server = _Server(algorithm, port)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
@@ -159,8 +161,8 @@ class ServedIssuer(FakeIssuer):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, algorithm: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, algorithm: str, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.issuer = ServedIssuer(f"http://127.0.0.1:{self.server_port}", algorithm)
 
 
