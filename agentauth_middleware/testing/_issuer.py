@@ -114,7 +114,7 @@ class FakeIssuer:
     def serve(
         *, algorithm: str = "ES256", port: int = 0
     ) -> Generator[ServedIssuer, None, None]:
-        """An issuer with metadata and keys on a loopback port, by default a free one."""
+        """An issuer with metadata and keys on a loopback port, if 0 a free one."""
         server = _Server(algorithm, port)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
