@@ -83,8 +83,8 @@ def check_token(
 ) -> Access:
     """The ``Access`` that *token* gives, if it was signed by one of *keys* and is good.
 
-    Does not check revocation, scopes or any policy: they change while the token does
-    not.
+    Does not check revocation, scopes or any policy, which change while the token does
+    not; nor whether it is bound to a key.
 
     Raises:
         InvalidTokenError: it is not good.
@@ -128,17 +128,13 @@ def check_token(
 
 
 def _check_kind(claims: Claims) -> None:
-    """Refuse what another kind of token carries, whatever its ``typ`` (RFC 8725 §3.12).
+    """Refuse what another kind of token carries, whatever its ``typ``.
 
-    A token bound to a key (``cnf``) is worth nothing to whoever cannot prove that
-    they hold it, and nobody can prove that here: taken as a plain bearer token it
-    would be good for a thief (RFC 7800 §3.1, RFC 9449 §7.2).
+    Source: RFC 8725 §3.12
     """
     for mark in _MARKS_OF_OTHER_KINDS:
         if mark in claims:
             raise InvalidTokenError("wrong_token_type", f"has {mark}")
-    if "cnf" in claims:
-        raise InvalidTokenError("sender_constrained", "bound to a key, sent as Bearer")
 
 
 def _check_times(claims: Claims, leeway: int, now: float) -> tuple[float, float]:

@@ -94,15 +94,17 @@ def _scopes(server: ResourceServer) -> str:
     if not server.scopes:
         return ""
     rows = "\n".join(
-        f"| `{_cell(scope)}` | {plain(meaning)} |"
+        f"| {_code(scope)} | {plain(meaning)} |"
         for scope, meaning in server.scopes.items()
     )
     return f"\n| Scope | Allows |\n|---|---|\n{rows}"
 
 
-def _cell(scope: str) -> str:
-    """A scope may contain ``|`` and backticks, which would end its cell."""
-    return scope.replace("|", r"\|").replace("`", "'")
+def _code(scope: str) -> str:
+    """*scope* as code in a table: with a longer fence than any in it, ``|`` escaped."""
+    fence = "`" * (max(map(len, re.findall("`*", scope))) + 1)
+    space = " " if "`" in scope else ""
+    return f"{fence}{space}{scope.replace('|', chr(92) + '|')}{space}{fence}"
 
 
 def _errors() -> str:

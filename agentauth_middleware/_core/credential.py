@@ -41,11 +41,13 @@ def _bearer(lines: Sequence[bytes]) -> bytes | None:
     value = lines[0].strip(b" \t")
     if not value:
         return None
-    if len(value) > MAX_CREDENTIAL_BYTES:
+    if value[:7] in (b"Bearer ", b"bearer "):
+        token: bytes | None = value[7:].lstrip(b" ")
+    else:
+        token = _bearer_in_other_spelling(value)
+    if token is not None and len(value) > MAX_CREDENTIAL_BYTES:
         raise InvalidRequestError("credential_too_long")
-    if value[:7] not in (b"Bearer ", b"bearer "):
-        return _bearer_in_other_spelling(value)
-    return value[7:].lstrip(b" ")
+    return token
 
 
 def _bearer_in_other_spelling(value: bytes) -> bytes | None:
@@ -74,6 +76,8 @@ def _refuse_second_method(query: bytes) -> None:
     """``access_token`` in the query beside the header (RFC 6750 §2)."""
     if b"token" not in query and b"%" not in query:
         return
-    names = (name for name, _ in parse_qsl(query, keep_blank_values=True))
-    if b"access_token" in names:
+    pairs = parse_qsl(
+        query.decode("latin-1"), keep_blank_values=True, encoding="latin-1"
+    )
+    if any(name == "access_token" for name, _ in pairs):
         raise InvalidRequestError("two_methods")

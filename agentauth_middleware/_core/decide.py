@@ -107,16 +107,22 @@ def verify(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
     now = clock()
     if remembered is not None and now >= remembered.keys.refresh_at:
         yield from keep_usable(remembered.keys, clock)
+        now = clock()
     if remembered is None or remembered.generation != remembered.keys.generation:
         remembered = yield from _verify_anew(gate, token, clock)
         gate.remembered.put(digest, remembered)
         now = clock()
+    if now >= remembered.dies_at:
+        raise InvalidTokenError("expired")
     # Whatever may have waited is done: nothing is granted on a view that is old by now.
     if not 0 <= now - gate.revocations.read_at < READ_LOG_AFTER:
         yield from _refresh_view(gate, clock)
     _check_revoked(gate.revocations, remembered)
-    if now >= remembered.dies_at:
-        raise InvalidTokenError("expired")
+    if remembered.is_bound:
+        # To whoever cannot prove that they hold the key it is worth nothing, and
+        # nobody can prove that here: as a plain bearer token it would serve a thief
+        # (RFC 7800 §3.1, RFC 9449 §7.2).
+        raise InvalidTokenError("sender_constrained", "bound to a key, sent as Bearer")
     return remembered.access
 
 
@@ -138,7 +144,13 @@ def _verify_anew(gate: Gate, token: bytes, clock: Clock) -> Procedure[Remembered
         leeway=gate.server.leeway,
         now=clock(),
     )
-    return Remembered(access, gate.server.leeway, keys, generation)
+    return Remembered(
+        access,
+        dies_at=(access.expires_at or 0) + gate.server.leeway,
+        is_bound="cnf" in unverified.claims,
+        keys=keys,
+        generation=generation,
+    )
 
 
 def _check_revoked(view: RevocationView, remembered: Remembered) -> None:

@@ -32,10 +32,9 @@ _PREFLIGHT = Response(
     ),
     b"",
 )
-_NOT_ALLOWED = Response(
-    405, (*_READABLE_BY_ALL, ("allow", _METHODS), ("content-length", "0")), b""
-)
-_NOT_FOUND = Response(404, (*_READABLE_BY_ALL, ("content-length", "0")), b"")
+_EMPTY = (("content-type", "text/plain; charset=utf-8"), ("content-length", "0"))
+_NOT_ALLOWED = Response(405, (*_READABLE_BY_ALL, ("allow", _METHODS), *_EMPTY), b"")
+_NOT_FOUND = Response(404, (*_READABLE_BY_ALL, *_EMPTY), b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,9 @@ class OwnUrls:
     def answer(self, request: Request) -> Response | None:
         """The answer to *request* if its URL is ours."""
         document = self._documents.get(request.path)
+        if document is None and request.mount:
+            # Some servers put the mount in front of a path that never had it.
+            document = self._documents.get(request.path.removeprefix(request.mount))
         if document is None:
             if request.path.startswith(RESOURCE_METADATA):
                 return _NOT_FOUND  # an agent that guesses is told at once

@@ -16,14 +16,22 @@ from agentauth_middleware.resource_server import ResourceServer
 class Remembered:
     """A token that was verified once: only what it says, and under which keys."""
 
-    __slots__ = ("access", "cleared_in", "dies_at", "generation", "keys")
+    __slots__ = ("access", "cleared_in", "dies_at", "generation", "is_bound", "keys")
 
     def __init__(
-        self, access: Access, leeway: int, keys: IssuerKeys, generation: int
+        self,
+        access: Access,
+        *,
+        dies_at: float,
+        is_bound: bool,
+        keys: IssuerKeys,
+        generation: int,
     ) -> None:
         self.access = access
-        self.dies_at = (access.expires_at or 0) + leeway
-        """Epoch seconds at which it has expired, *leeway* included."""
+        self.dies_at = dies_at
+        """Epoch seconds at which it has expired, leeway included."""
+        self.is_bound = is_bound
+        """Whether it is good only with proof of a key (RFC 7800)."""
         self.keys = keys
         self.generation = generation
         """The generation of *keys* it was verified under; another one forgets it."""

@@ -139,7 +139,7 @@ class IssuerKeys:
         if attempt < self._attempt:
             return
         self.held_off_until = now + _HOLD_OFF
-        self.refresh_at = now + _RETRY
+        self.refresh_at = min(now + _RETRY, self.usable_until)
         self.rediscover_at = inf if self.issuer.jwks_uri else -inf
         self._attempt = attempt + 1
 

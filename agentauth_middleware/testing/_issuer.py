@@ -116,7 +116,9 @@ class FakeIssuer:
     ) -> Generator[ServedIssuer, None, None]:
         """An issuer with metadata and keys on a loopback port, if 0 a free one."""
         server = _Server(algorithm, port)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(
+            target=server.serve_forever, args=(0.02,), daemon=True
+        )
         thread.start()
         try:
             yield server.issuer

@@ -1024,11 +1024,6 @@ TWO_FAULTS = (
         target="/vault",
     ),
     Scenario(
-        "8 before 12: bound, with a malformed chain",
-        invalid_token("sender_constrained"),
-        Token(claims={**_BOUND, **_BAD_CHAIN}),
-    ),
-    Scenario(
         "8 before 13: bound, and too weak",
         invalid_token("sender_constrained"),
         Token(claims=_BOUND),
