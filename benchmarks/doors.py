@@ -24,9 +24,9 @@ from benchmarks.signatures import bare_check, check_name
 
 __all__ = ["measure_door"]
 
-_MANY = 200
+_MANY = 100
 """Requests in a batch of what takes a few microseconds."""
-_FEW = 10
+_FEW = 5
 """Requests in a batch of what takes longer."""
 _TOKENS_IN_TURN = 50
 _REFUSED_WITHIN = 1.0
