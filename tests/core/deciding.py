@@ -1,0 +1,44 @@
+"""Requests and gates for tests that ask ``decide``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agentauth_middleware._core.decide import Decision, decide
+from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.http import Request
+from agentauth_middleware.resource_server import ResourceServer
+from tests.core.stepping import Clock, play
+from tests.core.tokens import server
+
+
+def request(
+    token: bytes | None = None,
+    *,
+    method: str = "GET",
+    path: str = "/notes",
+    query: bytes = b"",
+    authorization: Sequence[bytes] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Request:
+    """A request with *token* as its bearer token, or with these field lines."""
+    if authorization is None:
+        authorization = () if token is None else (b"Bearer " + token,)
+    named = dict(headers or {})
+    return Request(method, path, "", path.encode(), query, authorization, named.get)
+
+
+def gate_for(
+    settings: ResourceServer | None = None, clock: Clock | None = None
+) -> Gate:
+    """A gate that has just read the log of revocations and found it empty."""
+    gate = Gate(settings or server())
+    gate.revocations.apply(0, (), clock() if clock else Clock()())
+    return gate
+
+
+def decide_at_once(gate: Gate, asked: Request, clock: Clock | None = None) -> Any:
+    """The decision, which must need no operation."""
+    decision: Decision = play(decide(gate, asked, clock or Clock()), [])
+    return decision

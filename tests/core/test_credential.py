@@ -1,0 +1,192 @@
+"""The credential of a request, and what is no credential."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentauth_middleware._core.credential import (
+    MAX_CREDENTIAL_BYTES,
+    check_form,
+    find_token,
+)
+from agentauth_middleware.errors import InvalidRequestError
+from tests.core.deciding import request
+
+
+def found(
+    *lines: bytes, query: bytes = b"", ignore_query: bool = False
+) -> bytes | None:
+    """The token of a request with these field lines, its form checked."""
+    token = find_token(
+        request(authorization=lines, query=query), ignore_query=ignore_query
+    )
+    if token is not None:
+        check_form(token)
+    return token
+
+
+def refused_for(*lines: bytes, query: bytes = b"") -> str:
+    with pytest.raises(InvalidRequestError) as refused:
+        found(*lines, query=query)
+    return refused.value.reason
+
+
+@pytest.mark.parametrize(
+    ("line", "token"),
+    [
+        pytest.param(b"Bearer abc", b"abc", id="Bearer"),
+        pytest.param(b"bearer abc", b"abc", id="lower case"),
+        pytest.param(b"BEARER abc", b"abc", id="upper case"),
+        pytest.param(b"bEaReR abc", b"abc", id="mixed case"),
+        pytest.param(b"Bearer   abc", b"abc", id="several spaces"),
+        pytest.param(b"BEARER   abc", b"abc", id="several spaces, upper case"),
+        pytest.param(b" \tBearer abc \t", b"abc", id="white space around"),
+        pytest.param(b"Bearer abc=", b"abc=", id="padded"),
+        pytest.param(b"Bearer abc==", b"abc==", id="padded twice"),
+        pytest.param(b"Bearer AZaz09-._~+/", b"AZaz09-._~+/", id="all characters"),
+        pytest.param(b"Bearer a.b.c", b"a.b.c", id="JWT"),
+    ],
+)
+def test_bearer_token_is_found(line: bytes, token: bytes) -> None:
+    assert found(line) == token
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param((), id="no field"),
+        pytest.param((b"",), id="empty"),
+        pytest.param((b" \t ",), id="white space"),
+        pytest.param((b"Basic dXNlcjpwYXNz",), id="Basic"),
+        pytest.param((b'Digest username="x", realm="y"',), id="Digest"),
+        pytest.param((b"Token abc",), id="Token"),
+        pytest.param((b"Negotiate",), id="a scheme alone"),
+        pytest.param((b"BearerX",), id="BearerX"),
+        pytest.param((b"Bearer-Token abc",), id="Bearer-Token"),
+        pytest.param((b"XBearer abc",), id="XBearer"),
+        pytest.param((b"abc",), id="a token alone"),
+    ],
+)
+def test_other_schemes_are_no_credentials(lines: tuple[bytes, ...]) -> None:
+    assert found(*lines) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"Bearer", id="nothing"),
+        pytest.param(b"Bearer ", id="a space"),
+        pytest.param(b"bearer", id="nothing, lower case"),
+        pytest.param(b"BEARER  ", id="spaces, upper case"),
+        pytest.param(b"Bearer\tabc", id="tab"),
+        pytest.param(b"Bearer \tabc", id="space and tab"),
+        pytest.param(b"Bearer,abc", id="comma"),
+        pytest.param(b"Bearer=abc", id="equals"),
+        pytest.param(b"Bearer:abc", id="colon"),
+        pytest.param(b"Bearer abc def", id="two tokens"),
+        pytest.param(b"Bearer abc,Bearer def", id="joined lines"),
+        pytest.param(b"Bearer abc, Bearer def", id="joined lines with a space"),
+        pytest.param(b"Bearer abc,", id="comma behind"),
+        pytest.param(b"Bearer =abc", id="padding before"),
+        pytest.param(b"Bearer a=b", id="padding inside"),
+        pytest.param(b"Bearer ===", id="padding alone"),
+        pytest.param(b'Bearer "abc"', id="quoted"),
+        pytest.param(b'Bearer token="abc"', id="parameter"),
+        pytest.param(b"Bearer abc\x00", id="NUL"),
+        pytest.param(b"Bearer a\nb", id="line break"),
+        pytest.param(b"Bearer abc\n", id="line break behind"),
+        pytest.param(b"Bearer a\x7fb", id="DEL"),
+        pytest.param(b"Bearer \xc3\xa9", id="not ASCII"),
+        pytest.param(b"Bearer abc;", id="semicolon"),
+        pytest.param(b"Bearer a%20b", id="percent"),
+        pytest.param(b'"Bearer abc"', id="all quoted"),
+        pytest.param(b"\xc3\xa9 abc", id="scheme not ASCII"),
+        pytest.param(b",Bearer abc", id="comma in front"),
+    ],
+)
+def test_malformed_credential_is_refused(line: bytes) -> None:
+    assert refused_for(line) == "malformed_credential"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (b"Bearer abc", b"Bearer def"),
+        (b"Bearer abc", b"Bearer abc"),
+        (b"Basic abc", b"Bearer def"),
+        (b"", b"Bearer def"),
+    ],
+    ids=["two", "the same twice", "two schemes", "one empty"],
+)
+def test_two_field_lines_are_refused(lines: tuple[bytes, ...]) -> None:
+    assert refused_for(*lines) == "duplicate_authorization"
+
+
+def test_credential_has_a_limit() -> None:
+    longest = b"a" * (MAX_CREDENTIAL_BYTES - len(b"Bearer "))
+
+    assert MAX_CREDENTIAL_BYTES == 16_384
+    assert found(b"Bearer " + longest) == longest
+    assert refused_for(b"Bearer a" + longest) == "credential_too_long"
+
+
+# Tokens in the query
+
+
+QUERIES_WITH_TOKEN = [
+    b"access_token=abc",
+    b"access_token",
+    b"access_token=",
+    b"a=b&access_token=abc",
+    b"access%5Ftoken=abc",
+    b"%61ccess_token=abc",
+    b"%61%63%63%65%73%73%5f%74%6f%6b%65%6e=abc",
+    b"a=%C3%A9&access_token=abc",
+    b"a=\xff&access_token=abc",
+]
+
+
+@pytest.mark.parametrize("query", QUERIES_WITH_TOKEN)
+def test_token_in_the_query_beside_the_header_is_refused(query: bytes) -> None:
+    assert refused_for(b"Bearer abc", query=query) == "two_methods"
+
+
+@pytest.mark.parametrize("query", QUERIES_WITH_TOKEN)
+def test_token_in_the_query_is_never_a_credential(query: bytes) -> None:
+    assert found(query=query) is None
+    assert found(b"Basic abc", query=query) is None
+
+
+@pytest.mark.parametrize("query", QUERIES_WITH_TOKEN)
+def test_token_in_the_query_is_ignored_where_the_name_means_something_else(
+    query: bytes,
+) -> None:
+    assert found(b"Bearer abc", query=query, ignore_query=True) == b"abc"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"page=2",
+        b"token=abc",
+        b"Access_Token=abc",
+        b"q=access_token",
+        b"x_access_token=abc",
+        b"access_token_type=abc",
+        b"q=caf%C3%A9",
+        b"caf%C3%A9=q",
+        b"q=%FF",
+        b"token=%FF",
+        b"%E2%98%83",
+        b"token=caf\xc3\xa9",
+        b"token=\xff",
+        b"%",
+        b"%zz",
+        b"%2",
+        b"&&=&%&",
+        b"token=" + b"&" * 5000,
+    ],
+)
+def test_other_queries_do_not_matter(query: bytes) -> None:
+    """Whatever they are: they are the application's."""
+    assert found(b"Bearer abc", query=query) == b"abc"

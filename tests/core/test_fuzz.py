@@ -1,0 +1,164 @@
+"""Whatever comes in, a verdict comes out: nothing else is raised, and nothing gets in.
+
+"Nothing else" includes what Python raises by itself for odd text and odd numbers: at a
+door that would be a 500.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from agentauth_middleware._core.challenge import Refusal
+from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.jose import parse_key_set
+from agentauth_middleware._core.revocations import read_revocation
+from agentauth_middleware.access import Access
+from tests.core.deciding import decide_at_once, gate_for, request
+from tests.core.tokens import ISSUER, NOW, RESOURCE, as_json, claims, header, key, sign
+from tests.core.tokens import token as good_token
+
+GATE: Gate = gate_for()
+GOOD = good_token()
+PAYLOAD = as_json(claims())
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([RESOURCE, ISSUER, "user-1", NOW, NOW + 300, "", 2**53, -1]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+CLAIM_NAMES = st.sampled_from(
+    [
+        *("iss", "sub", "aud", "client_id", "exp", "iat", "nbf", "jti", "scope"),
+        *("act", "sub_profile", "auth_time", "acr", "amr", "email", "name", "cnf"),
+        *("events", "may_act", "authorization_details", "email_verified"),
+    ]
+)
+
+
+def verdict(presented: bytes) -> Refusal | Access:
+    """What becomes of a request with this token; never an exception."""
+    decision = decide_at_once(GATE, request(presented))
+    assert isinstance(decision, Refusal | Access)
+    return decision
+
+
+def is_refused(presented: bytes) -> bool:
+    decision = verdict(presented)
+    if isinstance(decision, Refusal):
+        assert (decision.status, decision.error) in (
+            (400, "invalid_request"),
+            (401, "invalid_token"),
+        )
+        return True
+    return False
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=200))
+@example(b"")
+@example(b"..")
+@example(b"\x00" * 100)
+def test_garbage_is_refused(presented: bytes) -> None:
+    assert is_refused(presented)
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> bytes:
+    """A good token with a piece of it replaced."""
+    start = draw(st.integers(0, len(GOOD) - 1))
+    end = draw(st.integers(start, min(start + 20, len(GOOD))))
+    alphabet = st.sampled_from(list(b"ABab01-_.=+/ \x00\xff"))
+    piece = bytes(draw(st.lists(alphabet, max_size=20)))
+    return GOOD[:start] + piece + GOOD[end:]
+
+
+@settings(max_examples=300)
+@given(mutations())
+def test_token_with_a_piece_replaced_is_refused(presented: bytes) -> None:
+    """Surrounding spaces apart, which are no part of it."""
+    assert is_refused(presented) or presented.strip(b" ") == GOOD
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=100), st.binary(max_size=100), st.binary(max_size=100))
+def test_segments_of_garbage_are_refused(one: bytes, two: bytes, three: bytes) -> None:
+    assert is_refused(sign(two, key(), one) + three)
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(CLAIM_NAMES, JSON, min_size=1, max_size=3))
+def test_claims_of_any_kind_get_a_verdict(changes: dict[str, Any]) -> None:
+    """Signed by the issuer, so that each reaches the checks behind the signature; and
+    what is accepted can be looked at."""
+    decision = verdict(sign(claims(**changes)))
+
+    if isinstance(decision, Access):
+        assert decision.issuer == ISSUER
+        assert set(changes) <= set(decision.claims)
+        assert isinstance(decision.amr, tuple)
+        assert hash(decision) == hash(decision)
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "x5u"]), JSON))
+def test_headers_of_any_kind_get_a_verdict(changes: dict[str, Any]) -> None:
+    verdict(sign(claims(), key(), header(key(), **changes)))
+
+
+@settings(max_examples=200)
+@given(st.integers(0, len(PAYLOAD)), st.binary(max_size=10), st.integers(0, 10))
+def test_payload_with_a_piece_replaced_gets_a_verdict(
+    start: int, piece: bytes, length: int
+) -> None:
+    verdict(sign(PAYLOAD[:start] + piece + PAYLOAD[start + length :]))
+
+
+@settings(max_examples=200)
+@given(st.lists(st.binary(max_size=60), max_size=3), st.binary(max_size=60))
+@example([b"Bearer " + GOOD], b"token=\xff&%ff=%c3")
+def test_headers_and_queries_of_any_kind_get_a_verdict(
+    lines: list[bytes], query: bytes
+) -> None:
+    decide_at_once(GATE, request(authorization=lines, query=query))
+
+
+@settings(max_examples=200)
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["kty", "crv", "x", "y", "n", "e", "kid", "alg", "use", "key_ops"]
+        ),
+        JSON
+        | st.sampled_from(["EC", "RSA", "OKP", "P-256", "Ed25519", "AQAB", "A" * 43]),
+    )
+)
+def test_keys_of_any_kind_are_read_or_passed_over(changes: dict[str, Any]) -> None:
+    parse_key_set({"keys": [{**key().jwk, **changes}]})
+    parse_key_set({"keys": [changes]})
+
+
+@settings(max_examples=100)
+@given(
+    st.binary(max_size=60) | JSON.map(lambda value: as_json({"iss": value, "at": 1}))
+)
+def test_records_of_any_kind_are_read_or_refused(record: bytes) -> None:
+    try:
+        revocation = read_revocation(record)
+    except ValueError:
+        return
+
+    assert read_revocation(revocation.to_record()) == revocation
+
+
+def test_good_token_of_this_file_is_good() -> None:
+    assert isinstance(verdict(GOOD), Access)

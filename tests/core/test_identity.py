@@ -1,0 +1,378 @@
+"""Who stands behind a token with plain RFC 8693 claims."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentauth_middleware._core.identity import Identity, read_identity
+from agentauth_middleware.access import Mode, Principal
+from agentauth_middleware.errors import InvalidTokenError
+from tests.core.tokens import ISSUER
+
+AGENTS = "https://agents.example.org"
+
+
+def identity(
+    claims: dict[str, Any], *, client_id: str = "client-1", users: bool = False
+) -> Identity:
+    return read_identity(
+        {"sub": "user-1", **claims}, ISSUER, client_id, subjects_are_users=users
+    )
+
+
+def who(principal: Principal | None) -> tuple[str, str] | None:
+    return None if principal is None else (principal.issuer, principal.subject)
+
+
+def shown(principal: Principal | None) -> tuple[object, ...]:
+    """All that a principal shows."""
+    assert principal is not None
+    return (
+        principal.issuer,
+        principal.subject,
+        principal.profile,
+        principal.email,
+        principal.email_verified,
+        principal.name,
+    )
+
+
+USER, AGENT = (ISSUER, "user-1"), (ISSUER, "agent-1")
+ACT = {"sub": "agent-1"}
+
+
+@pytest.mark.parametrize(
+    ("claims", "users", "user", "agent", "mode"),
+    [
+        # Nobody says that the subject is a person.
+        pytest.param({}, False, None, None, "unknown", id="subject alone"),
+        pytest.param({}, True, USER, None, "user", id="subjects are users"),
+        pytest.param(
+            {"sub_profile": "user"}, False, USER, None, "user", id="profile says user"
+        ),
+        pytest.param(
+            {"sub_profile": "browser_app"}, False, None, None, "unknown", id="unknown"
+        ),
+        pytest.param(
+            {"sub_profile": "browser_app"}, True, USER, None, "user", id="unclassified"
+        ),
+        pytest.param(
+            {"sub_profile": "superuser"},
+            False,
+            None,
+            None,
+            "unknown",
+            id="part of a word",
+        ),
+        # Somebody acts for the subject.
+        pytest.param({"act": ACT}, False, USER, AGENT, "delegated", id="actor"),
+        pytest.param({"act": ACT}, True, USER, AGENT, "delegated", id="actor, users"),
+        pytest.param(
+            {"act": {"sub": "agent-1", "iss": ISSUER}},
+            False,
+            USER,
+            AGENT,
+            "delegated",
+            id="actor of the issuer itself",
+        ),
+        pytest.param(
+            {"act": {"sub": "agent-1", "iss": AGENTS}},
+            False,
+            USER,
+            (AGENTS, "agent-1"),
+            "delegated",
+            id="actor of another namespace",
+        ),
+        pytest.param(
+            {
+                "sub_profile": "user",
+                "act": {"sub": "agent-1", "sub_profile": "ai_agent"},
+            },
+            False,
+            USER,
+            AGENT,
+            "delegated",
+            id="both classified",
+        ),
+        pytest.param(
+            {"sub_profile": "user", "act": {"sub": "admin", "sub_profile": "user"}},
+            False,
+            USER,
+            (ISSUER, "admin"),
+            "delegated",
+            id="a person acts for a person",
+        ),
+        # An agent on its own.
+        pytest.param(
+            {"sub_profile": "ai_agent"}, False, None, USER, "agent", id="agent alone"
+        ),
+        pytest.param(
+            {"sub_profile": "ai_agent"}, True, None, USER, "agent", id="agent, users"
+        ),
+        pytest.param(
+            {"sub_profile": "service  ai_agent"}, True, None, USER, "agent", id="list"
+        ),
+        pytest.param(
+            {"sub_profile": "ai_agent", "act": ACT},
+            True,
+            None,
+            AGENT,
+            "agent",
+            id="an agent acts for an agent",
+        ),
+        pytest.param(
+            {"sub_profile": "ai_agent", "act": {"sub": "s", "sub_profile": "service"}},
+            True,
+            None,
+            (ISSUER, "s"),
+            "agent",
+            id="a service acts for an agent",
+        ),
+        # A service.
+        pytest.param(
+            {"sub_profile": "service"}, True, None, None, "service", id="service"
+        ),
+        pytest.param(
+            {"sub_profile": "service", "act": ACT},
+            True,
+            None,
+            AGENT,
+            "service",
+            id="an agent acts for a service",
+        ),
+        pytest.param(
+            {"sub": "client-1"}, True, None, None, "service", id="the client itself"
+        ),
+        pytest.param(
+            {"sub": "client-1", "sub_profile": "user"},
+            True,
+            None,
+            None,
+            "service",
+            id="a client that calls itself a user",
+        ),
+        pytest.param(
+            {"sub": "client-1", "act": ACT},
+            True,
+            None,
+            AGENT,
+            "service",
+            id="an agent acts for the client",
+        ),
+        pytest.param(
+            {"sub": "client-1", "sub_profile": "ai_agent"},
+            True,
+            None,
+            (ISSUER, "client-1"),
+            "agent",
+            id="an agent that is the client",
+        ),
+        # Acting for oneself.
+        pytest.param(
+            {"act": {"sub": "user-1"}}, False, None, None, "unknown", id="for itself"
+        ),
+        pytest.param(
+            {"act": {"sub": "user-1", "iss": ISSUER}},
+            True,
+            USER,
+            None,
+            "user",
+            id="self",
+        ),
+        pytest.param(
+            {"act": {"sub": "user-1", "act": ACT}},
+            True,
+            USER,
+            None,
+            "user",
+            id="for itself, another before",
+        ),
+        pytest.param(
+            {"act": {"sub": "user-1", "iss": AGENTS}},
+            False,
+            USER,
+            (AGENTS, "user-1"),
+            "delegated",
+            id="a namesake of another namespace",
+        ),
+        # What proves nothing.
+        pytest.param(
+            {"may_act": ACT}, True, USER, None, "user", id="who may act does not act"
+        ),
+        pytest.param(
+            {"azp": "agent-1", "actor": "agent-1", "agent_id": "agent-1"},
+            False,
+            None,
+            None,
+            "unknown",
+            id="claims that nobody defined",
+        ),
+        pytest.param(
+            {"username": "user-1", "email": "user@example.com"},
+            False,
+            None,
+            None,
+            "unknown",
+            id="an address is no proof of a person",
+        ),
+    ],
+)
+def test_identity(
+    claims: dict[str, Any],
+    users: bool,
+    user: tuple[str, str] | None,
+    agent: tuple[str, str] | None,
+    mode: Mode,
+) -> None:
+    found = identity(claims, users=users)
+
+    assert (who(found.user), who(found.agent), found.mode) == (user, agent, mode)
+    assert found.chain == ()
+
+
+def nested(*subjects: str) -> dict[str, Any]:
+    """``act`` with *subjects*, the immediate actor first."""
+    act: dict[str, Any] = {}
+    for subject in reversed(subjects):
+        act = {"sub": subject} | ({"act": act} if act else {})
+    return act
+
+
+def test_chain_has_the_most_recent_actor_first() -> None:
+    found = identity({"act": nested("tool", "agent", "assistant")})
+
+    assert who(found.agent) == (ISSUER, "tool")
+    assert [who(actor) for actor in found.chain] == [
+        (ISSUER, "agent"),
+        (ISSUER, "assistant"),
+    ]
+
+
+def test_each_actor_of_a_chain_has_its_own_namespace() -> None:
+    act = {"sub": "tool", "act": {"sub": "agent", "iss": AGENTS, "sub_profile": "x"}}
+    found = identity({"act": act})
+
+    assert who(found.agent) == (ISSUER, "tool")
+    assert [who(actor) for actor in found.chain] == [(AGENTS, "agent")]
+    assert found.chain[0].profile == "x"
+
+
+def test_chain_may_have_five_actors() -> None:
+    found = identity({"act": nested("1", "2", "3", "4", "5")})
+
+    assert [actor.subject for actor in found.chain] == ["2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("depth", [6, 7, 100])
+def test_deeper_chain_is_refused_and_not_cut_off(depth: int) -> None:
+    with pytest.raises(ValueError, match="5 actors"):
+        identity({"act": nested(*(str(n) for n in range(depth)))})
+
+
+def test_chain_may_name_the_same_actor_twice() -> None:
+    found = identity({"act": nested("agent", "tool", "agent")})
+
+    assert len(found.chain) == 2
+
+
+def test_claims_inside_an_actor_other_than_its_name_do_not_count() -> None:
+    act: dict[str, Any] = {
+        "sub": "agent-1",
+        "exp": 0,
+        "nbf": 2**60,
+        "aud": "x",
+        "cnf": {},
+        "scope": 1,
+    }
+    found = identity({"act": act})
+
+    assert shown(found.agent) == (ISSUER, "agent-1", None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        *(None, [], ["agent-1"], "agent-1", 1, True, {}),
+        *({"sub": ""}, {"sub": None}, {"sub": 1}, {"sub": ["a"]}),
+        *({"sub": "a", "iss": ""}, {"sub": "a", "iss": None}, {"sub": "a", "iss": 1}),
+        *({"sub": "a", "sub_profile": ["user"]}, {"sub": "a", "sub_profile": ""}),
+        *({"sub": "a", "act": None}, {"sub": "a", "act": []}, {"sub": "a", "act": {}}),
+        {"sub": "user-1", "act": "history counts as well"},
+    ],
+    ids=repr,
+)
+def test_malformed_actor_is_refused(act: object) -> None:
+    """And not passed over: the token would be taken for the user's own."""
+    with pytest.raises(ValueError, match=r"."):
+        identity({"act": act}, users=True)
+
+
+@pytest.mark.parametrize("profile", [["user"], "", None, 1, {}], ids=repr)
+def test_malformed_profile_is_refused(profile: object) -> None:
+    with pytest.raises(ValueError, match="sub_profile"):
+        identity({"sub_profile": profile})
+
+
+@pytest.mark.parametrize("mine", ["ai_agent", "service ai_agent"])
+@pytest.mark.parametrize("acts", ["user", "user admin"])
+def test_roles_that_are_swapped_are_refused(mine: str, acts: str) -> None:
+    """Some issuers put the agent in ``sub`` and the user in ``act``. Read as RFC 8693
+    says, the agent would have the user's rights."""
+    with pytest.raises(InvalidTokenError) as refused:
+        identity({"sub_profile": mine, "act": {"sub": "u", "sub_profile": acts}})
+
+    assert refused.value.reason == "contradictory_profiles"
+
+
+def test_user_carries_what_is_for_display() -> None:
+    found = identity(
+        {
+            "sub_profile": "user",
+            "email": "ana@example.com",
+            "email_verified": True,
+            "name": "Ana",
+        }
+    )
+
+    assert shown(found.user) == (
+        ISSUER,
+        "user-1",
+        "user",
+        "ana@example.com",
+        True,
+        "Ana",
+    )
+
+
+def test_display_claims_of_the_wrong_type_are_left_out() -> None:
+    """They decide nothing, so they cost nobody the request."""
+    found = identity(
+        {"email": 1, "email_verified": "true", "name": ["Ana"]}, users=True
+    )
+
+    assert shown(found.user) == (ISSUER, "user-1", None, None, None, None)
+
+
+def test_display_claims_are_the_users_and_not_the_agents() -> None:
+    found = identity({"act": ACT, "email": "ana@example.com", "name": "Ana"})
+
+    assert shown(found.user)[3:] == ("ana@example.com", None, "Ana")
+    assert shown(found.agent)[3:] == (None, None, None)
+
+
+def test_namesakes_of_two_issuers_are_two_people() -> None:
+    claims = {"sub": "1", "act": {"sub": "1", "iss": AGENTS}}
+    one = read_identity(claims, ISSUER, "c", subjects_are_users=True)
+    other = read_identity(
+        claims, "https://idp.example.net", "c", subjects_are_users=True
+    )
+
+    assert one.user != other.user
+    assert one.agent == other.agent is not None
+
+
+def test_subject_must_be_there() -> None:
+    with pytest.raises(ValueError, match="sub"):
+        read_identity({}, ISSUER, "client-1", subjects_are_users=True)

@@ -1,0 +1,552 @@
+"""Settings: a fault is found when they are built, named, and told how to mend."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agentauth_middleware._core.gate import Gate
+from agentauth_middleware.errors import ConfigurationError
+from agentauth_middleware.resource_server import Issuer, ResourceServer, Route
+from tests.core.tokens import ISSUER, RESOURCE, jwks, key
+
+MAIL = {"mail.read": "Read your mail", "mail.send": "Send mail for you"}
+
+
+def server(**settings: Any) -> ResourceServer:
+    members: dict[str, Any] = {
+        "resource": RESOURCE,
+        "issuers": [Issuer(ISSUER)],
+        **settings,
+    }
+    return ResourceServer(members.pop("resource"), **members)
+
+
+def of_issuer(name: str = ISSUER, **settings: Any) -> ResourceServer:
+    return server(issuers=[Issuer(name, **settings)])
+
+
+def of_route(pattern: str = "/mail", **settings: Any) -> ResourceServer:
+    return server(routes=[Route(pattern, **settings)])
+
+
+FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
+    # What is built, the key that is named, and words of fault and mend.
+    "resource http": (
+        lambda: server(resource="http://api.example.com"),
+        "ResourceServer.resource",
+        "is not https; use https",
+    ),
+    "resource loopback": (
+        lambda: server(resource="http://localhost:8000"),
+        "ResourceServer.resource",
+        "insecure_loopback=True",
+    ),
+    "resource with fragment": (
+        lambda: server(resource=RESOURCE + "#x"),
+        "ResourceServer.resource",
+        "has a fragment; remove it",
+    ),
+    "resource no URL": (
+        lambda: server(resource="api"),
+        "ResourceServer.resource",
+        "is not an absolute URL; write https://",
+    ),
+    "resource injected": (
+        lambda: server(resource=RESOURCE + '"\r\nx: y'),
+        "ResourceServer.resource",
+        "percent-encode",
+    ),
+    "no issuers": (
+        lambda: server(issuers=[]),
+        "ResourceServer.issuers",
+        "empty; name at least one Issuer",
+    ),
+    "issuer twice": (
+        lambda: server(issuers=[Issuer(ISSUER), Issuer(ISSUER, subjects="users")]),
+        "ResourceServer.issuers",
+        "twice; keep one",
+    ),
+    "issuer http": (
+        lambda: of_issuer("http://as.example.com"),
+        "Issuer.issuer",
+        "is not https; use https",
+    ),
+    "issuer with query": (
+        lambda: of_issuer(ISSUER + "?tenant=1"),
+        "Issuer.issuer",
+        "has a query",
+    ),
+    "issuer upper case": (
+        lambda: of_issuer("https://AS.example.com"),
+        "Issuer.issuer",
+        "write them in lower case",
+    ),
+    "jwks_uri http": (
+        lambda: of_issuer(jwks_uri="http://as.example.com/keys"),
+        "Issuer.jwks_uri",
+        "is not https; use https",
+    ),
+    "jwks and jwks_uri": (
+        lambda: of_issuer(jwks=jwks(key()), jwks_uri=ISSUER + "/keys"),
+        "Issuer",
+        "exclude each other; keep one",
+    ),
+    "jwks no set": (
+        lambda: of_issuer(jwks=key().jwk),
+        "Issuer.jwks",
+        'write {"keys": [...]}',
+    ),
+    "jwks empty": (
+        lambda: of_issuer(jwks={"keys": []}),
+        "Issuer.jwks",
+        "at least one key",
+    ),
+    "jwks with nothing to verify": (
+        lambda: Gate(of_issuer(jwks={"keys": [{"kty": "oct", "k": "AAAA"}]})),
+        f"Issuer.jwks of {ISSUER}",
+        "give public signing keys",
+    ),
+    "subjects": (
+        lambda: of_issuer(subjects="people"),
+        "Issuer.subjects",
+        'neither "unknown" nor "users"',
+    ),
+    "timeout nothing": (
+        lambda: of_issuer(timeout=0),
+        "Issuer.timeout",
+        "between 0 and 60 seconds",
+    ),
+    "timeout long": (
+        lambda: of_issuer(timeout=61),
+        "Issuer.timeout",
+        "between 0 and 60 seconds",
+    ),
+    "timeout no number": (
+        lambda: of_issuer(timeout=math.nan),
+        "Issuer.timeout",
+        "between 0 and 60 seconds",
+    ),
+    "algorithm none": (
+        lambda: of_issuer(algorithms=["none"]),
+        "Issuer.algorithms",
+        "'none' is not one of RS256",
+    ),
+    "algorithm symmetric": (
+        lambda: of_issuer(algorithms=["RS256", "HS256"]),
+        "Issuer.algorithms",
+        "'HS256' is not one of RS256",
+    ),
+    "algorithm in lower case": (
+        lambda: of_issuer(algorithms=["es256"]),
+        "Issuer.algorithms",
+        "'es256' is not one of",
+    ),
+    "no algorithms": (
+        lambda: of_issuer(algorithms=[]),
+        "Issuer.algorithms",
+        "at least one",
+    ),
+    "audience empty": (
+        lambda: of_issuer(audience=""),
+        "Issuer.audience",
+        "write one or several strings",
+    ),
+    "no audience": (
+        lambda: of_issuer(audience=[]),
+        "Issuer.audience",
+        "write one or several strings",
+    ),
+    "one audience empty": (
+        lambda: of_issuer(audience=["a", ""]),
+        "Issuer.audience",
+        "write one or several strings",
+    ),
+    "scope with a space": (
+        lambda: server(scopes={"mail read": "Read"}),
+        "ResourceServer.scopes",
+        "use printable ASCII",
+    ),
+    "offline_access": (
+        lambda: server(scopes={"offline_access": "Stay"}),
+        "ResourceServer.scopes",
+        "remove it",
+    ),
+    "leeway negative": (
+        lambda: server(leeway=-1),
+        "ResourceServer.leeway",
+        "between 0 and 300",
+    ),
+    "leeway long": (
+        lambda: server(leeway=301),
+        "ResourceServer.leeway",
+        "between 0 and 300",
+    ),
+    "max_log_age short": (
+        lambda: server(max_log_age=0.5),
+        "ResourceServer.max_log_age",
+        "less than the 0.75 seconds",
+    ),
+    "max_log_age no number": (
+        lambda: server(max_log_age=math.nan),
+        "ResourceServer.max_log_age",
+        "0.75 seconds",
+    ),
+    "max_remembered_tokens": (
+        lambda: server(max_remembered_tokens=1),
+        "ResourceServer.max_remembered_tokens",
+        "at least 2",
+    ),
+    "name empty": (
+        lambda: server(name=" "),
+        "ResourceServer.name",
+        "empty; write a name or None",
+    ),
+    "documentation_uri": (
+        lambda: server(documentation_uri="docs"),
+        "ResourceServer.documentation_uri",
+        "write https://",
+    ),
+    "policy_uri": (
+        lambda: server(policy_uri="http://example.com"),
+        "ResourceServer.policy_uri",
+        "use https",
+    ),
+    "tos_uri": (
+        lambda: server(tos_uri="https://example.com/#x"),
+        "ResourceServer.tos_uri",
+        "remove it",
+    ),
+    "logo_uri": (
+        lambda: server(logo_uri=""),
+        "ResourceServer.logo_uri",
+        "printable ASCII",
+    ),
+    "unmatched": (
+        lambda: server(unmatched="allow"),
+        "ResourceServer.unmatched",
+        'neither "authenticated" nor "refuse"',
+    ),
+    "metadata with a setting": (
+        lambda: server(extra_metadata={"resource_name": "Mail"}),
+        "ResourceServer.extra_metadata['resource_name']",
+        "has a setting of its own",
+    ),
+    "metadata that names another resource": (
+        lambda: server(extra_metadata={"resource": "https://evil.example"}),
+        "ResourceServer.extra_metadata['resource']",
+        "has a setting of its own",
+    ),
+    "metadata that promises": (
+        lambda: server(extra_metadata={"dpop_bound_access_tokens_required": True}),
+        "ResourceServer.extra_metadata['dpop_bound_access_tokens_required']",
+        "remove it",
+    ),
+    "metadata null": (
+        lambda: server(extra_metadata={"x": None}),
+        "ResourceServer.extra_metadata['x']",
+        "leave the member out",
+    ),
+    "metadata empty": (
+        lambda: server(extra_metadata={"x": []}),
+        "ResourceServer.extra_metadata['x']",
+        "leave the member out",
+    ),
+    "metadata infinite": (
+        lambda: server(extra_metadata={"x": math.inf}),
+        "ResourceServer.extra_metadata['x']",
+        "not a number of JSON",
+    ),
+    "route without slash": (
+        lambda: of_route("mail"),
+        "Route('mail')",
+        "write segments such as /notes/{id}",
+    ),
+    "route of nothing": (lambda: of_route(""), "Route('')", "not a pattern"),
+    "route with a star inside": (
+        lambda: of_route("/*/mail"),
+        "Route('/*/mail')",
+        "* only as the last one",
+    ),
+    "route with half a segment": (
+        lambda: of_route("/mail*"),
+        "Route('/mail*')",
+        "not a pattern",
+    ),
+    "route with two slashes": (
+        lambda: of_route("//mail"),
+        "Route('//mail')",
+        "not a pattern",
+    ),
+    "route with half a placeholder": (
+        lambda: of_route("/mail-{id}"),
+        "Route('/mail-{id}')",
+        "{name} for one whole segment",
+    ),
+    "route scopes one string": (
+        lambda: of_route(scopes="mail.read"),
+        "Route('/mail').scopes",
+        "write a tuple of scopes, ('mail.read',)",
+    ),
+    "route scope undeclared": (
+        lambda: server(scopes=MAIL, routes=[Route("/mail", scopes=["mail.raed"])]),
+        "Route('/mail').scopes",
+        "declare it there",
+    ),
+    "route acr_values": (
+        lambda: of_route(acr_values=["p h r"]),
+        "Route('/mail').acr_values",
+        "printable ASCII",
+    ),
+    "route methods one string": (
+        lambda: of_route(methods="GET"),
+        "Route('/mail').methods",
+        'write a tuple, such as ("GET",)',
+    ),
+    "route methods empty": (
+        lambda: of_route(methods=()),
+        "Route('/mail').methods",
+        "write a tuple",
+    ),
+    "route methods in lower case": (
+        lambda: of_route(methods=["get"]),
+        "Route('/mail').methods",
+        "'get' is not a method in upper case",
+    ),
+    "route user": (
+        lambda: of_route(user="forbidden"),
+        "Route('/mail').user",
+        'is not "required"',
+    ),
+    "route agent": (
+        lambda: of_route(agent="maybe"),
+        "Route('/mail').agent",
+        'neither "required" nor "forbidden"',
+    ),
+    "route max_age negative": (
+        lambda: of_route(max_age=-1),
+        "Route('/mail').max_age",
+        "not a number of seconds",
+    ),
+    "route max_age huge": (
+        lambda: of_route(max_age=2**31),
+        "Route('/mail').max_age",
+        "not a number of seconds",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_named_with_its_key_and_its_mend(fault: str) -> None:
+    build, named, words = FAULTS[fault]
+
+    with pytest.raises(ConfigurationError) as refused:
+        build()
+
+    text = str(refused.value)
+    assert text.startswith(f"{named}: ")
+    assert words in text
+
+
+@pytest.mark.xfail(reason="is told that E is no algorithm")
+def test_algorithms_are_no_single_string() -> None:
+    with pytest.raises(ConfigurationError, match=r"^Issuer\.algorithms: write a tuple"):
+        Issuer(ISSUER, algorithms="ES256")
+
+
+@pytest.mark.parametrize(
+    "demand",
+    [
+        {"optional": True},
+        {"scopes": ["mail.read"]},
+        {"user": "required"},
+        {"agent": "forbidden"},
+        {"max_age": 0},
+        {"acr_values": ["phr"]},
+    ],
+    ids=lambda demand: next(iter(demand)),
+)
+def test_public_route_can_demand_nothing(demand: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"^Route\('/mail'\): public checks"):
+        Route("/mail", public=True, **demand)
+
+
+# What is good
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, id="only what is needed"),
+        pytest.param({"resource": RESOURCE + "/mail"}, id="resource with a path"),
+        pytest.param({"leeway": 0}, id="no leeway"),
+        pytest.param({"leeway": 300}, id="longest leeway"),
+        pytest.param({"max_log_age": 0.75}, id="shortest max_log_age"),
+        pytest.param({"max_log_age": math.inf}, id="max_log_age without end"),
+        pytest.param({"max_remembered_tokens": 2}, id="few tokens"),
+        pytest.param({"name": "Mail"}, id="name"),
+        pytest.param({"scopes": MAIL}, id="scopes"),
+        pytest.param({"extra_metadata": {"resource_name#de": "Post"}}, id="language"),
+        pytest.param({"extra_metadata": {"x": 0, "y": False}}, id="zero and false"),
+        pytest.param({"unmatched": "refuse"}, id="unmatched"),
+        pytest.param({"routes": [Route("/x", scopes=["x"])]}, id="no scopes declared"),
+        pytest.param(
+            {"scopes": MAIL, "routes": [Route("/x", scopes=["mail.read"])]},
+            id="scopes declared",
+        ),
+        pytest.param({"logo_uri": "https://example.com/logo.png"}, id="logo"),
+    ],
+)
+def test_settings_are_good(settings: dict[str, Any]) -> None:
+    assert Gate(server(**settings)).server.issuers[0].issuer == ISSUER
+
+
+@pytest.mark.parametrize("timeout", [0.001, 5, 60])
+def test_timeout_of_an_issuer_is_good(timeout: float) -> None:
+    assert Issuer(ISSUER, timeout=timeout).timeout == timeout
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["/", "/*", "/mail", "/mail/", "/mail/*", "/mail/{id}", "/{user}/mail/{id}/*"],
+)
+def test_pattern_is_good(pattern: str) -> None:
+    assert Route(pattern).pattern == pattern
+
+
+def test_settings_for_developing_may_use_loopback() -> None:
+    local = server(
+        resource="http://localhost:8000",
+        issuers=[Issuer("http://127.0.0.1:9000", jwks_uri="http://[::1]:9000/keys")],
+        insecure_loopback=True,
+    )
+
+    assert local.metadata_url.startswith("http://localhost:8000/")
+
+
+@pytest.mark.parametrize("max_age", [0, 2**31 - 1])
+def test_max_age_of_a_route_is_good(max_age: int) -> None:
+    assert Route("/mail", max_age=max_age).demands_something
+
+
+@pytest.mark.parametrize(
+    ("settings", "something", "authentication"),
+    [
+        ({}, False, False),
+        ({"methods": ["GET"]}, False, False),
+        ({"optional": True}, False, False),
+        ({"public": True}, False, False),
+        ({"scopes": ["a"]}, True, False),
+        ({"user": "required"}, True, False),
+        ({"agent": "forbidden"}, True, False),
+        ({"acr_values": ["phr"]}, True, True),
+        ({"max_age": 0}, True, True),
+    ],
+    ids=repr,
+)
+def test_route_knows_what_it_demands(
+    settings: dict[str, Any], something: bool, authentication: bool
+) -> None:
+    route = Route("/mail", **settings)
+
+    assert route.demands_something is something
+    assert route.demands_authentication is authentication
+
+
+@pytest.mark.parametrize(
+    ("resource", "url"),
+    [
+        (RESOURCE, RESOURCE + "/auth.md"),
+        (RESOURCE + "/", RESOURCE + "/auth.md"),
+        (RESOURCE + "/mail", RESOURCE + "/mail/auth.md"),
+        (RESOURCE + "/mail?tenant=1", RESOURCE + "/mail/auth.md"),
+    ],
+)
+def test_guide_for_agents_stands_below_the_resource(resource: str, url: str) -> None:
+    assert server(resource=resource).auth_md_url == url
+
+
+# Frozen
+
+
+SETTINGS = [
+    server(scopes=MAIL, routes=[Route("/mail")]),
+    Issuer(ISSUER),
+    Route("/mail"),
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda value: type(value).__name__)
+def test_settings_cannot_be_changed(settings: Any) -> None:
+    for member in dataclasses.fields(settings):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(settings, member.name, None)
+
+
+def test_settings_do_not_change_with_what_they_were_made_from() -> None:
+    issuers, routes, scopes = [Issuer(ISSUER)], [Route("/mail")], dict(MAIL)
+    metadata = {"x": {"y": [1]}}
+    methods, algorithms, audience = ["GET"], ["ES256"], ["a"]
+    document = jwks(key())
+    built = server(
+        issuers=issuers, routes=routes, scopes=scopes, extra_metadata=metadata
+    )
+    route = Route("/mail", methods=methods, scopes=methods)
+    issuer = Issuer(ISSUER, algorithms=algorithms, audience=audience, jwks=document)
+    for given in (issuers, routes, metadata["x"]["y"], methods, algorithms, audience):
+        given.clear()
+    for mapping in (scopes, metadata, document["keys"][0]):
+        mapping.clear()
+    document["keys"].clear()
+
+    assert len(built.issuers) == len(built.routes) == 1
+    assert built.scopes == MAIL
+    assert built.extra_metadata == {"x": {"y": (1,)}}
+    assert set(route.methods or ()) == {"GET"}
+    assert route.scopes == ("GET",)
+    assert issuer.algorithms == ("ES256",)
+    assert issuer.audience == ("a",)
+    assert issuer.jwks is not None
+    assert issuer.jwks["keys"][0]["kty"] == "EC"
+
+
+def test_collections_of_settings_cannot_be_changed() -> None:
+    built: Any = server(scopes=MAIL, extra_metadata={"x": [1]})
+    issuer: Any = Issuer(ISSUER, jwks=jwks(key()))
+
+    with pytest.raises(TypeError):
+        built.scopes["all"] = "All"
+    with pytest.raises(TypeError):
+        built.extra_metadata["x"] = 1
+    with pytest.raises(TypeError):
+        issuer.jwks["keys"] = []
+    with pytest.raises(TypeError):
+        issuer.jwks["keys"][0]["kty"] = "oct"
+
+
+def test_one_audience_may_be_written_as_a_string() -> None:
+    assert Issuer(ISSUER, audience="client-77").audience == ("client-77",)
+
+
+def test_settings_can_be_compared() -> None:
+    assert server() == server()
+    assert Route("/mail", scopes=["a"]) == Route("/mail", scopes=("a",))
+    assert hash(Route("/mail", scopes=["a"])) == hash(Route("/mail", scopes=("a",)))
+
+
+@pytest.mark.parametrize(
+    ("build", "given"),
+    [
+        (Route, ("/mail", ["GET"])),
+        (Issuer, (ISSUER, ISSUER + "/keys")),
+        (ResourceServer, (RESOURCE, [Issuer(ISSUER)])),
+    ],
+)
+def test_settings_are_given_by_name(build: Any, given: tuple[object, ...]) -> None:
+    """Only what everybody knows by its place has one."""
+    with pytest.raises(TypeError, match="positional"):
+        build(*given)
