@@ -114,16 +114,17 @@ class AgentAuthMiddleware:
         start_response: StartResponse,
     ) -> Iterable[bytes]:
         """Run the application, and answer the refusals that its handlers raise."""
-        context = copy_context()
-        context.run(CURRENT.set, access)
         refuse = partial(self._answer_raised, access, request, start_response)
+        current = CURRENT.set(access)
         try:
-            body = context.run(self.app, environ, start_response)
+            body = self.app(environ, start_response)
+            if isinstance(body, list | tuple) or _is_file(body, environ):
+                return body
+            return _Body(body, copy_context(), refuse)
         except (RequestRefusedError, UnavailableError) as failure:
             return refuse(failure)
-        if isinstance(body, list | tuple) or _is_file(body, environ):
-            return body
-        return _Body(body, context, refuse)
+        finally:
+            CURRENT.reset(current)
 
     def _answer_raised(
         self,

@@ -92,7 +92,32 @@ def check_token(
     Source: RFC 9068 §4
     """
     verify_signature(token.jws, keys)
-    claims = token.claims
+    return check_claims(
+        token.claims,
+        token.jws.payload,
+        issuer,
+        resource=resource,
+        leeway=leeway,
+        now=now,
+    )
+
+
+def check_claims(
+    claims: Claims,
+    payload: bytes,
+    issuer: Issuer,
+    *,
+    resource: str,
+    leeway: int,
+    now: float,
+) -> Access:
+    """The ``Access`` that signed *claims* give, read from *payload*, if all is good.
+
+    Raises:
+        InvalidTokenError: something is not.
+
+    Source: RFC 9068 §4
+    """
     try:
         _check_kind(claims)
         expires_at, issued_at = _check_times(claims, leeway, now)
@@ -100,12 +125,12 @@ def check_token(
         client_id = text(claims, "client_id")
         user, agent, chain, mode = read_identity(
             claims,
-            token.issuer,
+            issuer.issuer,
             client_id,
             subjects_are_users=issuer.subjects == "users",
         )
         access = Access(
-            token.issuer,
+            issuer.issuer,
             text(claims, "sub"),
             user,
             agent,
@@ -119,7 +144,7 @@ def check_token(
             expires_at,
             optional_instant(claims, "auth_time"),
             optional_text(claims, "acr"),
-            token.jws.payload,
+            payload,
         )
     except ValueError as fault:
         raise InvalidTokenError("malformed", str(fault)) from None

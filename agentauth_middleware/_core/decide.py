@@ -23,14 +23,16 @@ from typing import TypeAlias
 
 from agentauth_middleware._core.access_token import (
     check_algorithm,
+    check_claims,
     check_token,
     read_token,
 )
 from agentauth_middleware._core.challenge import Refusal, refusal_for
+from agentauth_middleware._core.claims import Claims, parse_object
 from agentauth_middleware._core.credential import check_form, find_token
 from agentauth_middleware._core.gate import Gate, Remembered
 from agentauth_middleware._core.http import Request, Response
-from agentauth_middleware._core.keys import find_keys, keep_usable
+from agentauth_middleware._core.keys import IssuerKeys, find_keys, keep_usable
 from agentauth_middleware._core.operations import Procedure, ReadLog
 from agentauth_middleware._core.revocations import RevocationView
 from agentauth_middleware.access import Access
@@ -109,9 +111,11 @@ def verify(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
         yield from keep_usable(remembered.keys, clock)
         now = clock()
     if remembered is None or remembered.generation != remembered.keys.generation:
-        remembered = yield from _verify_anew(gate, token, clock)
+        remembered = _recall(gate, digest, now)
+        if remembered is None:
+            remembered = yield from _verify_anew(gate, token, digest, clock)
+            now = clock()
         gate.remembered.put(digest, remembered)
-        now = clock()
     if now >= remembered.dies_at:
         raise InvalidTokenError("expired")
     # Whatever may have waited is done: nothing is granted on a view that is old by now.
@@ -126,7 +130,30 @@ def verify(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
     return remembered.access
 
 
-def _verify_anew(gate: Gate, token: bytes, clock: Clock) -> Procedure[Remembered]:
+def _recall(gate: Gate, digest: bytes, now: float) -> Remembered | None:
+    """A token that was verified and is no longer at hand; its claims are read again."""
+    verified = gate.verified.get(digest)
+    if verified is None:
+        return None
+    issuer, generation, payload = verified
+    keys = gate.issuers[issuer]
+    if generation != keys.generation:
+        return None
+    claims = parse_object(payload)
+    access = check_claims(
+        claims,
+        payload,
+        keys.issuer,
+        resource=gate.server.resource,
+        leeway=gate.server.leeway,
+        now=now,
+    )
+    return _remember(gate, access, claims, keys, generation)
+
+
+def _verify_anew(
+    gate: Gate, token: bytes, digest: bytes, clock: Clock
+) -> Procedure[Remembered]:
     check_form(token)
     unverified = read_token(token)
     keys = gate.issuers.get(unverified.issuer)
@@ -144,10 +171,17 @@ def _verify_anew(gate: Gate, token: bytes, clock: Clock) -> Procedure[Remembered
         leeway=gate.server.leeway,
         now=clock(),
     )
+    gate.verified.put(digest, (access.issuer, generation, access.payload))
+    return _remember(gate, access, unverified.claims, keys, generation)
+
+
+def _remember(
+    gate: Gate, access: Access, claims: Claims, keys: IssuerKeys, generation: int
+) -> Remembered:
     return Remembered(
         access,
         dies_at=(access.expires_at or 0) + gate.server.leeway,
-        is_bound="cnf" in unverified.claims,
+        is_bound="cnf" in claims,
         keys=keys,
         generation=generation,
     )
