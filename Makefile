@@ -6,8 +6,12 @@ READY := $(VENV)/.ready
 LOWEST := .venv-lowest
 LOWEST_READY := $(LOWEST)/.ready
 
-# What the tests need and pip cannot install; names of Debian packages.
-SYSTEM_PACKAGES := curl
+# What the tests need and pip cannot install; names of Debian packages. Node also comes
+# from elsewhere, then with npm in it.
+SYSTEM_PACKAGES := curl $(if $(shell command -v npm 2>/dev/null),,nodejs npm)
+
+# Where package.json names the clients that run under node.
+NODE_CLIENTS := tests/interop/node
 
 # The groups of tests that `make test` leaves out.
 GROUPS ?= interop or browser or system or soak
@@ -77,6 +81,11 @@ system-deps:
 	  echo "Cannot install with apt-get here. Some tests need:$$missing"; \
 	  test "$$CI" != true; \
 	fi
+	@echo "Installing with npm: what $(NODE_CLIENTS)/package.json names"
+	@cd $(NODE_CLIENTS) && npm ci --silent --ignore-scripts || { \
+	  echo "Cannot install with npm here. Some tests need it."; \
+	  test "$$CI" != true; \
+	}
 
 bench: $(READY)
 	$(VENV)/bin/python -m benchmarks
@@ -92,4 +101,5 @@ format: $(READY)
 	$(VENV)/bin/ruff format
 
 clean:
-	rm -rf $(VENV) $(LOWEST) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(NODE_CLIENTS)/node_modules
+	rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

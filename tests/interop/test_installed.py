@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.interop.conftest import missing_clients
+
+pytestmark = pytest.mark.interop
+
+
+def test_every_client_is_here() -> None:
+    """Without one the tests of it are skipped, and in CI that must not go unseen."""
+    missing = missing_clients()
+    if missing and os.environ.get("CI") != "true":
+        pytest.skip("; ".join(missing))
+
+    assert not missing
