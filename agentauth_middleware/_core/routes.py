@@ -28,8 +28,7 @@ UNMATCHED = Route("/*")
 
 _MAX_REMEMBERED_LENGTH = 512
 """Of method, path and mount together, so that memory is bounded in bytes as well."""
-_MAX_SPELLINGS = 64
-_MAX_REWRITTEN = 32 * 1024
+_MAX_SPELT = 32 * 1024
 """Characters in all spellings of one path: what is long may not be intricate, too."""
 _PLACEHOLDER = re.compile(r"\{\w+\}")
 
@@ -179,7 +178,7 @@ def _spellings(starts: Iterable[str], rewrites: Sequence[_Rewrite]) -> list[str]
         if spelling.endswith("\n"):
             # The "$" of a router's pattern may stand before it.
             raise InvalidRequestError("ambiguous_path", "a newline at its end")
-        if len(seen) == _MAX_SPELLINGS or characters > _MAX_REWRITTEN:
+        if characters > _MAX_SPELT:
             raise InvalidRequestError("ambiguous_path", "too many spellings")
         seen[spelling] = None
         characters += len(spelling)
