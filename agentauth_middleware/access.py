@@ -40,19 +40,19 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 class Principal:
     """Somebody or something that can act: a person, an agent, a service.
 
-    The key is the pair (*issuer*, *subject*): two issuers with the same subject name
-    two different people. Everything else is for display.
+    The key is the pair (*issuer*, *subject*), and only the two are compared: two
+    issuers with the same subject name two different people. All else is for display.
     """
 
     issuer: str
     subject: str
-    profile: str | None = None
+    profile: str | None = field(default=None, compare=False)
     """``sub_profile`` as the token has it, such as ``"user"`` or ``"ai_agent"``."""
-    email: str | None = None
-    email_verified: bool | None = None
-    name: str | None = None
-    tenant: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=_nothing, hash=False)
+    email: str | None = field(default=None, compare=False)
+    email_verified: bool | None = field(default=None, compare=False)
+    name: str | None = field(default=None, compare=False)
+    tenant: str | None = field(default=None, compare=False)
+    extra: Mapping[str, Any] = field(default_factory=_nothing, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,15 @@ class AgentAuthMiddleware:
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """HTTP clients live as long as the application, where the server says so."""
         if scope["type"] == "lifespan" and self._gate.fetches:
-            await self._perform.open()
+            try:
+                await self._perform.open()
+            except (OSError, ValueError) as fault:
+                # Certificates or proxies in the environment. An exception would pass
+                # for "knows no lifespan": the application would start without its own.
+                await receive()
+                message = f"agentauth-middleware: no HTTP client: {fault}"
+                await send({"type": "lifespan.startup.failed", "message": message})
+                return
         try:
             await self.app(scope, receive, send)
         finally:
@@ -201,6 +209,8 @@ def _credentials(scopes: frozenset[str]) -> AuthCredentials:
 def anonymous(scope: Scope, decision: Anonymous) -> Scope:
     """*scope* for a request without ``Access``, whatever it brought along."""
     scope.pop("agentauth.access", None)
+    if isinstance(scope.get("user"), Caller):  # an outer door's, of another resource
+        del scope["user"], scope["auth"]
     scope.setdefault("user", _NOBODY)
     scope.setdefault("auth", _NOTHING)
     if not decision.drop_credentials:

@@ -19,14 +19,13 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, assert_never
 
-from agentauth_middleware._core.challenge import Refusal
+from agentauth_middleware._core.challenge import Refusal, refusal_for
 from agentauth_middleware._core.decide import Anonymous, decide
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
 from agentauth_middleware._io.audit import is_audited, write_audit
 from agentauth_middleware._io.drive import drive
 from agentauth_middleware._io.perform import BlockingPerformer
-from agentauth_middleware._io.raised import answer_raised
 from agentauth_middleware.access import CURRENT, Access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 from agentauth_middleware.resource_server import ResourceServer
@@ -133,8 +132,12 @@ class AgentAuthMiddleware:
         start_response: StartResponse,
         failure: RequestRefusedError | UnavailableError,
     ) -> list[bytes]:
-        answer = answer_raised(failure, access, self._gate, request)
-        return respond(answer, request, start_response, sys.exc_info())
+        refusal = refusal_for(failure, access)
+        answer = self._gate.write_refusal(refusal)
+        body = respond(answer, request, start_response, sys.exc_info())
+        # Not before: where the answer has begun, start_response has raised again.
+        self._audit(refusal, request, time.perf_counter())
+        return body
 
     def _audit(
         self, decision: Access | Anonymous | Refusal, request: Request, started: float

@@ -59,8 +59,17 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError("a number is out of range")
+    return value
+
+
 _decoder = json.JSONDecoder(
-    object_pairs_hook=_object_of_unique_members, parse_constant=_refuse_constant
+    object_pairs_hook=_object_of_unique_members,
+    parse_constant=_refuse_constant,
+    parse_float=_finite,
 )
 
 
@@ -90,7 +99,7 @@ def instant(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name)
     if type(value) is not int and type(value) is not float:
         raise ValueError(f"{name} is not a number")
-    if not 0 <= value <= _MAX_INSTANT or math.isnan(value):
+    if not 0 <= value <= _MAX_INSTANT:
         raise ValueError(f"{name} is out of range")
     return value
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from math import inf
 from typing import TypeAlias
 
 from agentauth_middleware._core.access_token import (
@@ -35,6 +36,7 @@ from agentauth_middleware._core.http import Request, Response
 from agentauth_middleware._core.keys import IssuerKeys, find_keys, keep_usable
 from agentauth_middleware._core.operations import Procedure, ReadLog
 from agentauth_middleware._core.revocations import RevocationView
+from agentauth_middleware._core.routes import REFUSED
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
     ActorRefusedError,
@@ -87,6 +89,8 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
                 return _ANONYMOUS
             raise AuthenticationRequiredError(route.scopes)
         access = yield from verify(gate, token, clock)
+        if route is REFUSED:
+            raise ActorRefusedError("unmatched_path")
         if route.demands_something:
             check_policy(route, access, gate.server.leeway, clock())
     except (RequestRefusedError, UnavailableError) as failure:
@@ -208,17 +212,20 @@ def _refresh_view(gate: Gate, clock: Clock) -> Procedure[None]:
     is_reader = gate.log_reader.take()
     if not is_reader and 0 <= age < SERVE_WHILE_READING:
         return
+    failure = UnavailableError("log_too_slow", "reading took longer than may be")
     try:
         page = yield from ReadLog(view.position)
         view.apply(page.position, page.records, asked_at)
-    except UnavailableError:
-        if not 0 <= clock() - view.read_at < gate.server.max_log_age:
-            raise
+    except UnavailableError as unread:
+        failure = unread
     except ValueError as fault:
         raise UnavailableError("log_unreadable", str(fault)) from fault
     finally:
         if is_reader:
             gate.log_reader.give_back()
+    bound = gate.server.max_log_age
+    if bound != inf and not 0 <= clock() - view.read_at < bound:
+        raise failure
 
 
 def check_policy(route: Route, access: Access, leeway: int, now: float) -> None:

@@ -113,7 +113,10 @@ def decode_base64url(segment: bytes) -> bytes:
     if segment and segment[-1] not in _CANONICAL_END[remainder]:
         raise ValueError("base64url with stray bits")
     padded = segment.translate(_TO_STANDARD) + b"=" * (-len(segment) % 4)
-    return binascii.a2b_base64(padded, strict_mode=True)
+    try:
+        return binascii.a2b_base64(padded, strict_mode=True)
+    except binascii.Error:
+        raise ValueError("not base64url") from None
 
 
 @lru_cache(maxsize=256)
@@ -164,17 +167,20 @@ class SigningKey:
 class KeySet:
     """The usable keys of one issuer, by name and algorithm."""
 
-    __slots__ = ("_by_algorithm", "_by_name", "_key_ids", "identities")
+    __slots__ = ("_by_algorithm", "_by_name", "identities", "key_ids")
 
-    def __init__(self, keys: Iterable[SigningKey]) -> None:
+    def __init__(
+        self, keys: Iterable[SigningKey], other_key_ids: Iterable[str] = ()
+    ) -> None:
+        """*other_key_ids* name keys that are there and cannot be used."""
         self._by_name: dict[tuple[str, str], list[SigningKey]] = {}
         self._by_algorithm: dict[str, list[SigningKey]] = {}
-        self._key_ids: set[str] = set()
+        self.key_ids = set(other_key_ids)
         identities: set[str] = set()
         for key in keys:
             identities.add(key.identity)
             if key.key_id is not None:
-                self._key_ids.add(key.key_id)
+                self.key_ids.add(key.key_id)
             for algorithm in key.algorithms:
                 self._by_algorithm.setdefault(algorithm, []).append(key)
                 if key.key_id is not None:
@@ -186,7 +192,7 @@ class KeySet:
         """Whether asking the issuer again could add nothing for *header*."""
         if header.key_id is None:
             return bool(self._by_algorithm.get(header.algorithm))
-        return header.key_id in self._key_ids
+        return header.key_id in self.key_ids
 
     def candidates(self, header: JOSEHeader) -> list[SigningKey]:
         """The keys that may have signed under *header*.
@@ -203,7 +209,7 @@ class KeySet:
             return found
         by_name = self._by_name.get((header.key_id, header.algorithm))
         if by_name is None:
-            known = header.key_id in self._key_ids
+            known = header.key_id in self.key_ids
             raise InvalidTokenError("key_mismatch" if known else "unknown_kid")
         return by_name
 
@@ -235,7 +241,11 @@ def parse_key_set(document: Mapping[str, Any]) -> KeySet:
     if len(keys) > _MAX_KEYS:
         raise ValueError(f"more than {_MAX_KEYS} keys")
     prepared = (_prepare(jwk) for jwk in keys)
-    return KeySet(key for key in prepared if key is not None)
+    named = (jwk.get("kid") for jwk in keys if is_object(jwk))
+    return KeySet(
+        (key for key in prepared if key is not None),
+        (name for name in named if isinstance(name, str)),
+    )
 
 
 def _prepare(jwk: object) -> SigningKey | None:

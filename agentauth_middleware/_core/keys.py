@@ -90,7 +90,12 @@ class IssuerKeys:
             self._use_given(issuer.jwks)
 
     def _use_given(self, document: Mapping[str, object]) -> None:
-        self.current = parse_key_set(document)
+        try:
+            self.current = parse_key_set(document)
+        except ValueError as fault:
+            raise ConfigurationError(
+                f"Issuer.jwks of {self.issuer.issuer}: {fault}"
+            ) from None
         if not self.current.identities:
             raise ConfigurationError(
                 f"Issuer.jwks of {self.issuer.issuer}: no key in it can verify; give "
@@ -122,6 +127,9 @@ class IssuerKeys:
         if attempt <= self._taken:
             return
         dropped = self.current.identities - keys.identities
+        for name in self.current.key_ids - keys.key_ids:
+            # Known before this set was asked for: that it is not in it is a verdict.
+            self.absent.put(name, now + _ABSENT_FOR)
         self.current = keys
         if dropped:
             # Only now: a token verified with the old keys must not be remembered

@@ -61,6 +61,8 @@ def read_revocation(record: bytes) -> Revocation:
             over: what it revokes would live on.
     """
     members = parse_object(record)
+    if members.keys() - {"iss", "at"} not in _TARGETS:
+        raise ValueError("names its target in a way that is not known here")
     return Revocation(
         text(members, "iss"),
         instant(members, "at"),
@@ -68,6 +70,9 @@ def read_revocation(record: bytes) -> Revocation:
         _read_agent(members["act"]) if "act" in members else None,
         optional_text(members, "jti"),
     )
+
+
+_TARGETS = (set[str](), {"sub"}, {"sub", "act"}, {"jti"})
 
 
 def _read_agent(act: object) -> tuple[str, str]:

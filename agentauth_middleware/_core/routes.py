@@ -18,13 +18,15 @@ from urllib.parse import unquote
 from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.http import Request
 from agentauth_middleware._core.urls import path_of
-from agentauth_middleware.errors import ActorRefusedError, InvalidRequestError
+from agentauth_middleware.errors import InvalidRequestError
 from agentauth_middleware.resource_server import ResourceServer, Route
 
 _Rewrite: TypeAlias = Callable[[str], str]
 
 UNMATCHED = Route("/*")
 """What a path demands that matches no route: a good token."""
+REFUSED = Route("/*")
+"""The same where such paths are refused; to whom, is known when the token is."""
 
 _MAX_REMEMBERED_LENGTH = 512
 """Of method, path and mount together, so that memory is bounded in bytes as well."""
@@ -56,11 +58,10 @@ class RouteTable:
     """The routes of one resource server, ready to be asked."""
 
     def __init__(self, server: ResourceServer, *, application_root: str = "") -> None:
-        """*application_root* is the mount that the application assumes by itself,
-        whatever the server says."""
+        """*application_root* is the mount that the application assumes by itself."""
         self._rules = [_rule(route) for route in server.routes]
-        self._rest = _rule(UNMATCHED)
         self._refuses_rest = server.unmatched == "refuse"
+        self._rest = _rule(REFUSED if self._refuses_rest else UNMATCHED)
         self._application_root = application_root
         self._resource_path = unquote(path_of(server.resource)).rstrip("/")
         self._remembered: BoundedMap[tuple[str, str, str], Route] = BoundedMap(2048)
@@ -70,7 +71,6 @@ class RouteTable:
 
         Raises:
             InvalidRequestError: its spellings meet different demands.
-            ActorRefusedError: it falls under none, and such requests are refused.
         """
         key = (request.method, request.path, request.mount)
         route = self._remembered.get(key)
@@ -90,6 +90,9 @@ class RouteTable:
         if not selected.spells_out(mount):
             # To WSGI what follows it is a path, with a slash in front or without.
             starts.append(path.removeprefix(mount))
+        if mount != request.mount != "":
+            # The server names another one, and not every application overrules it.
+            starts.append(_below(request.mount, path))
         rewrites = _REWRITES
         if not selected.spells_out(self._resource_path):
             # Something behind the door may take it off without our knowledge.
@@ -122,8 +125,6 @@ class RouteTable:
         chosen = next((rule for rule in found if rule is not self._rest), self._rest)
         if not all(self._agree(chosen, rule) for rule in found):
             raise InvalidRequestError("ambiguous_path")
-        if chosen is self._rest and self._refuses_rest:
-            raise ActorRefusedError("unmatched_path")
         return chosen.route
 
     def _agree(self, chosen: _Rule, other: _Rule) -> bool:
