@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ import pytest
 from tests.doors.challenges import parse_strictly
 from tests.interop.conftest import Notes
 
-pytestmark = pytest.mark.interop
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(
+        shutil.which("curl") is None, reason="no curl; run `make system-deps`"
+    ),
+]
 
 
 def curl(*arguments: str) -> str:
