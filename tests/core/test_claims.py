@@ -47,10 +47,6 @@ def test_parse_object_reads(raw: bytes, members: Mapping[str, Any]) -> None:
     assert parse_object(raw) == members
 
 
-INFINITE = pytest.mark.xfail(reason="Python reads it as infinity")
-TOO_DEEP = pytest.mark.xfail(reason="RecursionError", raises=RecursionError)
-
-
 @pytest.mark.parametrize(
     "raw",
     [
@@ -61,8 +57,8 @@ TOO_DEEP = pytest.mark.xfail(reason="RecursionError", raises=RecursionError)
         pytest.param(b'{"exp":NaN}', id="NaN"),
         pytest.param(b'{"exp":Infinity}', id="Infinity"),
         pytest.param(b'{"exp":-Infinity}', id="minus Infinity"),
-        pytest.param(b'{"a":1e999}', id="float out of range", marks=INFINITE),
-        pytest.param(b'{"a":-1e999}', id="negative infinity", marks=INFINITE),
+        pytest.param(b'{"a":1e999}', id="float out of range"),
+        pytest.param(b'{"a":-1e999}', id="negative infinity"),
         pytest.param(b'{"a":%s}' % (b"9" * 5000), id="integer of 5000 digits"),
         pytest.param(b'["a"]', id="array"),
         pytest.param(b'"a"', id="string"),
@@ -103,8 +99,8 @@ def test_parse_object_refuses(raw: bytes) -> None:
     "levels",
     [
         *(20, 60, 100, 300),
-        pytest.param(500, marks=TOO_DEEP),
-        pytest.param(900, marks=TOO_DEEP),
+        pytest.param(500),
+        pytest.param(900),
     ],
 )
 @pytest.mark.parametrize("make", [nested_objects, nested_arrays])

@@ -65,6 +65,7 @@ def test_bearer_token_is_found(line: bytes, token: bytes) -> None:
         pytest.param((b"Bearer-Token abc",), id="Bearer-Token"),
         pytest.param((b"XBearer abc",), id="XBearer"),
         pytest.param((b"abc",), id="a token alone"),
+        pytest.param((b"Negotiate " + b"a" * 50_000,), id="a long one"),
     ],
 )
 def test_other_schemes_are_no_credentials(lines: tuple[bytes, ...]) -> None:
@@ -83,6 +84,7 @@ def test_other_schemes_are_no_credentials(lines: tuple[bytes, ...]) -> None:
         pytest.param(b"Bearer,abc", id="comma"),
         pytest.param(b"Bearer=abc", id="equals"),
         pytest.param(b"Bearer:abc", id="colon"),
+        pytest.param(b"Bearer/abc", id="slash"),
         pytest.param(b"Bearer abc def", id="two tokens"),
         pytest.param(b"Bearer abc,Bearer def", id="joined lines"),
         pytest.param(b"Bearer abc, Bearer def", id="joined lines with a space"),
