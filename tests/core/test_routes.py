@@ -9,9 +9,8 @@ from contextlib import suppress
 import pytest
 
 from agentauth_middleware._core.http import Request
-from agentauth_middleware._core.routes import UNMATCHED, RouteTable
+from agentauth_middleware._core.routes import REFUSED, UNMATCHED, RouteTable
 from agentauth_middleware.errors import (
-    ActorRefusedError,
     InvalidRequestError,
     RequestRefusedError,
 )
@@ -169,11 +168,10 @@ def test_unmatched_path_demands_a_token() -> None:
 
 
 def test_unmatched_path_is_refused_if_told_so() -> None:
+    """It is ``decide`` that refuses, once it is known to whom."""
     routes = table(HEALTH, NOTES, unmatched="refuse")
 
-    with pytest.raises(ActorRefusedError) as refused:
-        routes.select(request("/other"))
-    assert refused.value.reason == "unmatched_path"
+    assert routes.select(request("/other")) is REFUSED
     assert routes.select(request("/notes")) is NOTES
     assert routes.select(request("/health")) is HEALTH
 
@@ -315,13 +313,23 @@ def test_pattern_that_spells_out_the_mount_applies() -> None:
 
 
 def test_root_of_the_application_counts_as_the_mount() -> None:
-    """``FastAPI(root_path=…)`` puts it in the place of what the server says."""
+    """``FastAPI(root_path=…)`` takes it off, whether the server knows it or not."""
     routes = table(HEALTH, NOTES, EVERYTHING, application_root="/api")
 
     assert routes.select(request("/api/notes")) is NOTES
     assert routes.select(request("/api/health")) is HEALTH
     assert routes.select(request("/health")) is HEALTH
-    assert routes.select(request("/srv/health", mount="/srv")) is EVERYTHING
+    assert routes.select(request("/api/health", mount="/api")) is HEALTH
+    assert routes.select(request("/health", mount="/api")) is HEALTH
+
+
+def test_root_of_the_application_that_the_server_knows_otherwise() -> None:
+    """Which of the two is taken off depends on the framework."""
+    routes = table(HEALTH, NOTES, application_root="/api")
+
+    assert routes.select(request("/srv/notes", mount="/srv")) is NOTES
+    assert routes.select(request("/api/notes", mount="/srv")) is NOTES
+    assert ambiguous(routes, request("/srv/health", mount="/srv"))
 
 
 def test_path_of_the_resource_may_be_left_out_of_patterns() -> None:
