@@ -84,8 +84,7 @@ class AgentAuthMiddleware:
             ConfigurationError: an issuer's given keys cannot verify anything.
         """
         self.app = app
-        # FastAPI(root_path=...) takes that prefix off by itself, unknown to the server.
-        root = getattr(app, "root_path", "")
+        root = _application_root(app)
         self._gate = Gate(resource_server, application_root=root)
         self._perform = AsyncPerformer(store or MemoryStore(), http_client)
 
@@ -167,6 +166,17 @@ class AgentAuthMiddleware:
         if is_audited(decision):
             duration = time.perf_counter() - started
             write_audit(decision, self._gate, request, duration)
+
+
+def _application_root(app: object) -> str:
+    """The prefix that ``FastAPI(root_path=...)`` takes off without the server's saying.
+
+    Only asked of what is built like Starlette: elsewhere the name means other things.
+    """
+    if not hasattr(app, "build_middleware_stack"):
+        return ""
+    root: str = getattr(app, "root_path", "")
+    return root
 
 
 def read_request(scope: Scope) -> Request:
