@@ -295,14 +295,14 @@ def _set(settings: object, name: str, value: object) -> None:
 
 
 def _checked_algorithms(algorithms: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(algorithms, str) or not algorithms:
+        raise ConfigurationError("Issuer.algorithms: write a tuple of at least one")
     known = ALGORITHMS + _OTHER_ALGORITHMS
     for algorithm in algorithms:
         if algorithm not in known:
             raise ConfigurationError(
                 f"Issuer.algorithms: {algorithm!r} is not one of {', '.join(known)}"
             )
-    if isinstance(algorithms, str) or not algorithms:
-        raise ConfigurationError("Issuer.algorithms: write a tuple of at least one")
     return tuple(algorithms)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from agentauth_middleware._core.claims import (
     Claims,
+    count_containers,
     instant,
     optional_instant,
     optional_text,
@@ -32,6 +33,9 @@ from agentauth_middleware.errors import InvalidTokenError
 from agentauth_middleware.resource_server import Issuer
 
 _TYPE = "at+jwt"
+_MAX_CONTAINERS = 512
+"""Objects and arrays: more than any issuer's roles and details need, and they cost far
+more to read than their length, before anybody knows who wrote them."""
 _MARKS_OF_OTHER_KINDS = ("events", "token_introspection", "htm", "htu")
 """Security events and logout tokens, introspection answers, DPoP proofs."""
 
@@ -55,6 +59,8 @@ def read_token(token: bytes) -> UnverifiedToken:
     jws = parse_compact(token)
     if jws.header.type != _TYPE:
         raise InvalidTokenError("wrong_token_type", f"typ is {jws.header.type!r}")
+    if count_containers(jws.payload) > _MAX_CONTAINERS:
+        raise InvalidTokenError("malformed", "too many objects and arrays")
     try:
         claims = parse_object(jws.payload)
         issuer = text(claims, "iss")

@@ -15,27 +15,40 @@ from typing import Any, TypeGuard, cast
 
 Claims = dict[str, Any]
 _MAX_INSTANT = 2.0**53
-_MAX_CONTAINERS = 128
-"""More is nobody's document, and costs far more to read than its length."""
+_MAX_DEPTH = 64
 
 
 def parse_object(raw: bytes) -> Claims:
-    """The JSON object in *raw*: UTF-8, no member twice, no ``NaN``, finite depth.
+    """The JSON object in *raw*: UTF-8, no member twice, no ``NaN``, of limited depth.
 
     Raises:
         ValueError: it is not one.
     """
-    if raw.count(b"{") + raw.count(b"[") > _MAX_CONTAINERS:
-        raise ValueError("too many objects and arrays")
     try:
         value: Any = _decoder.decode(raw.decode("utf-8"))
         if b"\\" in raw:
             _refuse_lone_surrogates(value)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    if count_containers(raw) > _MAX_DEPTH and _is_deeper(value, _MAX_DEPTH):
+        raise ValueError("nested too deeply")
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return cast(Claims, value)
+
+
+def count_containers(raw: bytes) -> int:
+    """How many objects and arrays *raw* can have at most, without reading it."""
+    return raw.count(b"{") + raw.count(b"[")
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether *value* nests more than *levels* deep: too much to walk safely later."""
+    if is_object(value):
+        value = tuple(value.values())
+    if not is_array(value):
+        return False
+    return not levels or any(_is_deeper(item, levels - 1) for item in value)
 
 
 def is_object(value: object) -> TypeGuard[Mapping[str, Any]]:

@@ -33,7 +33,7 @@ from agentauth_middleware._core.claims import Claims, parse_object
 from agentauth_middleware._core.credential import check_form, find_token
 from agentauth_middleware._core.gate import Gate, Remembered
 from agentauth_middleware._core.http import Request, Response
-from agentauth_middleware._core.keys import IssuerKeys, find_keys, keep_usable
+from agentauth_middleware._core.keys import find_keys, keep_usable
 from agentauth_middleware._core.operations import Procedure, ReadLog
 from agentauth_middleware._core.revocations import RevocationView
 from agentauth_middleware._core.routes import REFUSED
@@ -109,17 +109,14 @@ def verify(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
         UnavailableError: nobody can tell at the moment.
     """
     digest = sha256(token).digest()
-    remembered = gate.remembered.get(digest)
     now = clock()
+    remembered = gate.remembered.get(digest) or _recall(gate, digest, now)
     if remembered is not None and now >= remembered.keys.refresh_at:
         yield from keep_usable(remembered.keys, clock)
         now = clock()
     if remembered is None or remembered.generation != remembered.keys.generation:
-        remembered = _recall(gate, digest, now)
-        if remembered is None:
-            remembered = yield from _verify_anew(gate, token, digest, clock)
-            now = clock()
-        gate.remembered.put(digest, remembered)
+        remembered = yield from _verify_anew(gate, token, digest, clock)
+        now = clock()
     if now >= remembered.dies_at:
         raise InvalidTokenError("expired")
     # Whatever may have waited is done: nothing is granted on a view that is old by now.
@@ -141,8 +138,6 @@ def _recall(gate: Gate, digest: bytes, now: float) -> Remembered | None:
         return None
     issuer, generation, payload = verified
     keys = gate.issuers[issuer]
-    if generation != keys.generation:
-        return None
     claims = parse_object(payload)
     access = check_claims(
         claims,
@@ -152,7 +147,9 @@ def _recall(gate: Gate, digest: bytes, now: float) -> Remembered | None:
         leeway=gate.server.leeway,
         now=now,
     )
-    return _remember(gate, access, claims, keys, generation)
+    remembered = _remembered(gate, access, claims, generation)
+    gate.remembered.put(digest, remembered)
+    return remembered
 
 
 def _verify_anew(
@@ -175,18 +172,20 @@ def _verify_anew(
         leeway=gate.server.leeway,
         now=clock(),
     )
+    remembered = _remembered(gate, access, unverified.claims, generation)
     gate.verified.put(digest, (access.issuer, generation, access.payload))
-    return _remember(gate, access, unverified.claims, keys, generation)
+    gate.remembered.put(digest, remembered)
+    return remembered
 
 
-def _remember(
-    gate: Gate, access: Access, claims: Claims, keys: IssuerKeys, generation: int
+def _remembered(
+    gate: Gate, access: Access, claims: Claims, generation: int
 ) -> Remembered:
     return Remembered(
         access,
         dies_at=(access.expires_at or 0) + gate.server.leeway,
         is_bound="cnf" in claims,
-        keys=keys,
+        keys=gate.issuers[access.issuer],
         generation=generation,
     )
 

@@ -340,7 +340,6 @@ def test_attack_is_refused(attack: str) -> None:
     assert refusal.access is None
 
 
-@pytest.mark.xfail(reason="has a reason of its own, encrypted_token")
 @pytest.mark.parametrize(
     "members",
     [
@@ -353,7 +352,7 @@ def test_attack_is_refused(attack: str) -> None:
 def test_encrypted_token_is_refused_unread(members: dict[str, Any]) -> None:
     refusal = refusal_of(encrypted(**members))
 
-    assert (refusal.status, refusal.reason) == (401, "malformed")
+    assert (refusal.status, refusal.reason) == (401, "encrypted_token")
 
 
 @pytest.mark.parametrize(

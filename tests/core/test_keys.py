@@ -289,7 +289,6 @@ def test_keys_that_cannot_be_read_are_our_trouble(reply: Reply) -> None:
     assert failing(step, reply).reason == "keys_unusable"
 
 
-@pytest.mark.xfail(reason="more than 128 objects and arrays are refused")
 def test_set_of_a_hundred_keys_with_certificates_is_read() -> None:
     some = {"x5c": ["MII="], "key_ops": ["verify"]}
     others = [{**A.jwk, **some, "kid": f"key-{number}"} for number in range(99)]

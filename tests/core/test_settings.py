@@ -352,7 +352,6 @@ def test_fault_is_named_with_its_key_and_its_mend(fault: str) -> None:
     assert words in text
 
 
-@pytest.mark.xfail(reason="is told that E is no algorithm")
 def test_algorithms_are_no_single_string() -> None:
     with pytest.raises(ConfigurationError, match=r"^Issuer\.algorithms: write a tuple"):
         Issuer(ISSUER, algorithms="ES256")

@@ -107,10 +107,3 @@ def test_well_known_routes_serve_a_resource_whose_path_is_encoded() -> None:
 
     assert response.status_code == 200
     assert response.json()["resource"] == server.resource
-
-
-def test_well_known_routes_inside_a_mount_are_not_found() -> None:
-    """There no agent would look for them."""
-    client = visiting(Mount("/deeper", routes=well_known_routes(NOTES)))
-
-    assert client.get(f"/deeper{METADATA}").status_code == 404
