@@ -58,7 +58,7 @@ def test_revoke_names_the_agent_with_its_issuer(
 @pytest.mark.anyio
 async def test_revoke_awaits_the_store() -> None:
     store = MemoryStore()
-    await revoke(store, AS, token_id="t")  # noqa: S106 - an identifier
+    await revoke(store, AS, token_id="t")
     (record,) = store.read_log(0).records
 
     assert read_revocation(record).token_id == "t"

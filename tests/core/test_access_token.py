@@ -385,3 +385,13 @@ def test_type_is_looked_at_before_the_issuer() -> None:
 )
 def test_payload_must_be_an_object(payload: bytes) -> None:
     assert reason_for(sign(payload)) == "malformed"
+
+
+def test_payload_has_so_many_objects_and_arrays_at_most() -> None:
+    """They are counted before it is read: anybody can send it, signed by nobody."""
+    most: list[list[str]] = [[] for _ in range(510)]
+    too_many = sign(claims(x=[*most, []])).rpartition(b".")[0] + b"."
+
+    assert len(check(token(x=most)).claims["x"]) == 510  # and the two around them
+    with pytest.raises(InvalidTokenError, match="too many"):
+        read_token(too_many)

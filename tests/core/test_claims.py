@@ -95,14 +95,21 @@ def test_parse_object_refuses(raw: bytes) -> None:
         parse_object(raw)
 
 
-@pytest.mark.parametrize(
-    "levels",
-    [
-        *(20, 60, 100, 300),
-        pytest.param(500),
-        pytest.param(900),
-    ],
-)
+@pytest.mark.parametrize("make", [nested_objects, nested_arrays])
+def test_depth_has_a_limit_of_our_own(make: Callable[[int], bytes]) -> None:
+    """Python's depends on its version, and on how deep it is called itself."""
+    deepest = 64 if make is nested_objects else 63  # the object around them
+
+    assert parse_object(make(deepest))
+    with pytest.raises(ValueError, match="deep"):
+        parse_object(make(deepest + 1))
+
+
+def test_width_has_no_limit() -> None:
+    assert len(parse_object(b'{"a":[%s]}' % b",".join([b"{}"] * 1000))["a"]) == 1000
+
+
+@pytest.mark.parametrize("levels", [20, 60, 100, 300, 500, 900])
 @pytest.mark.parametrize("make", [nested_objects, nested_arrays])
 def test_what_is_parsed_can_be_frozen(
     make: Callable[[int], bytes], levels: int
