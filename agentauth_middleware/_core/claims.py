@@ -16,6 +16,8 @@ from typing import Any, TypeGuard, cast
 Claims = dict[str, Any]
 _MAX_INSTANT = 2.0**53
 _MAX_DEPTH = 64
+_WHITE_SPACE = " \t\r\n"
+"""What JSON calls that (RFC 8259 §2)."""
 
 
 def parse_object(raw: bytes) -> Claims:
@@ -25,7 +27,10 @@ def parse_object(raw: bytes) -> Claims:
         ValueError: it is not one.
     """
     try:
-        value: Any = _decoder.decode(raw.decode("utf-8"))
+        text = raw.decode("utf-8").strip(_WHITE_SPACE)
+        value, end = _decoder.raw_decode(text)
+        if end != len(text):
+            raise ValueError("something follows the object")
         if b"\\" in raw:
             _refuse_lone_surrogates(value)
     except RecursionError:

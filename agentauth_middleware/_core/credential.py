@@ -7,13 +7,13 @@ never does, and no other header is ever read as identity.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
 from agentauth_middleware._core.http import Request
 from agentauth_middleware.errors import InvalidRequestError
 
 MAX_CREDENTIAL_BYTES = 16 * 1024
+_USUAL_SCHEMES = (b"Bearer ", b"bearer ")
 _SCHEME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TOKEN68 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
 
@@ -27,30 +27,28 @@ def find_token(request: Request, *, ignore_query: bool = False) -> bytes | None:
     Raises:
         InvalidRequestError: credentials twice, in two ways, or malformed.
     """
-    token = _bearer(request.authorization)
-    if token is not None and request.query and not ignore_query:
-        _refuse_second_method(request.query)
-    return token
-
-
-def _bearer(lines: Sequence[bytes]) -> bytes | None:
+    lines = request.authorization
     if not lines:
         return None
     if len(lines) > 1:
         raise InvalidRequestError("duplicate_authorization")
     value = lines[0].strip(b" \t")
-    if not value:
-        return None
-    if value[:7] in (b"Bearer ", b"bearer "):
+    if value.startswith(_USUAL_SCHEMES):
         token: bytes | None = value[7:].lstrip(b" ")
     else:
         token = _bearer_in_other_spelling(value)
-    if token is not None and len(value) > MAX_CREDENTIAL_BYTES:
+    if token is None:
+        return None
+    if len(value) > MAX_CREDENTIAL_BYTES:
         raise InvalidRequestError("credential_too_long")
+    if request.query and not ignore_query:
+        _refuse_second_method(request.query)
     return token
 
 
 def _bearer_in_other_spelling(value: bytes) -> bytes | None:
+    if not value:
+        return None
     scheme = _SCHEME.match(value)
     if scheme is None:
         raise InvalidRequestError("malformed_credential", "no scheme")

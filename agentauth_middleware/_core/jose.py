@@ -82,16 +82,16 @@ def parse_compact(token: bytes) -> CompactJWS:
 
     Source: RFC 7515 §3.1, §5.2
     """
-    segments = token.split(b".")
-    if len(segments) != 3:
-        reason = "encrypted_token" if len(segments) == 5 else "malformed"
-        raise InvalidTokenError(reason, f"{len(segments)} segments")
-    header, payload, signature = segments
+    if token.count(b".") != 2:
+        is_encrypted = token.count(b".") == 4
+        raise InvalidTokenError("encrypted_token" if is_encrypted else "malformed")
+    signing_input, _, signature = token.rpartition(b".")
+    header, _, payload = signing_input.partition(b".")
     try:
         return CompactJWS(
             parse_header(header),
             decode_base64url(payload),
-            token[: len(header) + 1 + len(payload)],
+            signing_input,
             decode_base64url(signature),
         )
     except ValueError as fault:

@@ -162,21 +162,20 @@ def find_keys(
         UnavailableError: nobody can say so at the moment.
     """
     first_sight = clock()
-    yield from keep_usable(state, clock)
+    if first_sight >= state.refresh_at:
+        yield from keep_usable(state, clock)
     if not state.current.knows(header):
         yield from _refetch_for(state, header, first_sight, clock)
     return state.current.candidates(header)
 
 
 def keep_usable(state: IssuerKeys, clock: Clock) -> Procedure[None]:
-    """See to it that there is a set that may be used.
+    """See to it that there is a set that may be used, once ``refresh_at`` has passed.
 
     Raises:
         UnavailableError: there is none and none can be had.
     """
     now = clock()
-    if now < state.refresh_at:
-        return
     if now >= state.usable_until:
         _refuse_while_held_off(state, now)
         yield from _load(state, clock, state.issuer.timeout)

@@ -15,7 +15,6 @@ from agentauth_middleware._core.jose import JOSEHeader, SigningKey
 from agentauth_middleware._core.keys import (
     IssuerKeys,
     find_keys,
-    keep_usable,
     lifetime_of,
 )
 from agentauth_middleware._core.operations import Fetch, Reply, Start
@@ -614,12 +613,6 @@ def test_set_is_not_replaced_by_a_bad_one(reply: Reply) -> None:
 
     assert held.find_at_once("a") == ["a"]
     assert held.find_at_once("b") == ["b"]
-
-
-def test_keep_usable_asks_for_nothing_before_its_time() -> None:
-    held = loaded(A)
-
-    assert play(keep_usable(held.state, held.clock), []) is None
 
 
 @pytest.mark.parametrize(
