@@ -55,6 +55,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "drivers": ("_io.*", "stores.*"),
     "doors": ("asgi", "wsgi", "verifier", "revocation"),
     "conveniences": ("starlette", "fastapi", "flask", "testing.*"),
+    "embedded": ("authorization_server.*",),
+    "commands": ("cli.*",),
 }
 """From the top down; names are those below the package, which is ``""`` itself."""
 

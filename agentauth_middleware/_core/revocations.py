@@ -19,7 +19,7 @@ from agentauth_middleware._core.claims import (
     parse_object,
     text,
 )
-from agentauth_middleware.access import Access, Principal
+from agentauth_middleware.access import Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,25 +113,27 @@ class RevocationView:
 
     def refuses(self, access: Access) -> bool:
         """Whether the token behind *access* has been revoked."""
-        issuer, subject, agent = access.issuer, access.subject, access.agent
         token_id = access.token_id
-        if token_id and (issuer, None, None, token_id) in self._cutoffs:
+        if token_id and (access.issuer, None, None, token_id) in self._cutoffs:
             return True
-        return (
-            self._is_cut_off((issuer, None, None, None), access)
-            or self._is_cut_off((issuer, subject, None, None), access)
-            or (
-                agent is not None
-                and self._is_cut_off((issuer, subject, _key(agent), None), access)
-            )
-        )
-
-    def _is_cut_off(self, target: Hashable, access: Access) -> bool:
-        cutoff = self._cutoffs.get(target)
+        agent = access.agent
+        actor = (agent.issuer, agent.subject) if agent is not None else None
+        cutoff = self.cutoff(access.issuer, access.subject, actor)
         if cutoff is None:
             return False
         return access.issued_at is None or access.issued_at <= cutoff
 
+    def cutoff(
+        self, issuer: str, subject: str | None, agent: tuple[str, str] | None
+    ) -> float | None:
+        """The latest instant at which tokens of this kind were revoked.
 
-def _key(agent: Principal) -> tuple[str, str]:
-    return (agent.issuer, agent.subject)
+        *agent* is issuer and subject of the immediate actor, where there is one.
+        """
+        targets = {
+            (issuer, None, None, None),
+            (issuer, subject, None, None),
+            (issuer, subject, agent, None),
+        }
+        instants = [self._cutoffs[target] for target in targets & self._cutoffs.keys()]
+        return max(instants, default=None)

@@ -1,0 +1,13 @@
+"""The embedded authorization server: for services that have none that knows agents.
+
+An ASGI application of its own. It registers agents for which a trusted provider vouches
+(auth.md, dialect C), issues access tokens in which user and agent are both named, and
+withdraws them when the provider says so.
+"""
+
+from __future__ import annotations
+
+from agentauth_middleware.authorization_server.app import AuthorizationServer
+from agentauth_middleware.authorization_server.settings import AgentProvider
+
+__all__ = ["AgentProvider", "AuthorizationServer"]

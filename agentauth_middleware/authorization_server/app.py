@@ -1,0 +1,242 @@
+"""The embedded server as an ASGI application: its settings and its URLs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import anyio
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from agentauth_middleware._core.keys import IssuerKeys
+from agentauth_middleware._core.urls import check_url, path_of
+from agentauth_middleware._io.perform import AsyncPerformer
+from agentauth_middleware.authorization_server.events import notify
+from agentauth_middleware.authorization_server.identity import register
+from agentauth_middleware.authorization_server.metadata import metadata
+from agentauth_middleware.authorization_server.refusals import NOT_STORED, unavailable
+from agentauth_middleware.authorization_server.revocation import revoke_token
+from agentauth_middleware.authorization_server.service import Service
+from agentauth_middleware.authorization_server.settings import AgentProvider
+from agentauth_middleware.authorization_server.state import State
+from agentauth_middleware.authorization_server.token import grant
+from agentauth_middleware.errors import ConfigurationError, UnavailableError
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.stores import Store
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["AuthorizationServer"]
+
+_PUBLIC = {"cache-control": "public, max-age=300"}
+_LONGEST = 365 * 86_400
+Endpoint = Callable[[Service, Request], Awaitable[Response]]
+
+
+class AuthorizationServer:
+    """Registers agents and issues tokens for *resources*."""
+
+    def __init__(
+        self,
+        issuer: str,
+        *,
+        resources: Sequence[ResourceServer],
+        providers: Sequence[AgentProvider],
+        database: str | os.PathLike[str],
+        store: Store,
+        max_auth_age: int = 3600,
+        access_token_lifetime: int = 3600,
+        assertion_lifetime: int = 3600,
+        http_client: httpx.AsyncClient | None = None,
+        insecure_loopback: bool = False,
+    ) -> None:
+        """
+        Args:
+            issuer: This server's identifier, to the letter as in the ``Issuer`` of
+                each of *resources*; its URLs are below it.
+            resources: What tokens can be had for.
+            providers: Who may vouch for agents' users.
+            database: A file for users, links, registrations and signing keys.
+            store: The one that the doors of *resources* use, for revocations.
+            max_auth_age: Seconds since a user signed in at the provider, at most.
+            access_token_lifetime: Seconds.
+            assertion_lifetime: Seconds for which an agent may get access tokens
+                without asking its provider again.
+            http_client: Makes all requests to providers, and is never closed here.
+            insecure_loopback: Allow http URLs on a loopback host, while developing.
+
+        Raises:
+            ConfigurationError: something of this cannot work.
+        """
+        check_url(
+            issuer, "AuthorizationServer.issuer", insecure_loopback=insecure_loopback
+        )
+        _check_resources(issuer, resources)
+        _check_providers(issuer, providers, insecure_loopback)
+        for name, seconds in {
+            "max_auth_age": max_auth_age,
+            "access_token_lifetime": access_token_lifetime,
+            "assertion_lifetime": assertion_lifetime,
+        }.items():
+            if not 0 < seconds <= _LONGEST:
+                raise ConfigurationError(
+                    f"AuthorizationServer.{name}: {seconds!r} is not between 1 and "
+                    f"{_LONGEST} seconds"
+                )
+        self.service = Service(
+            issuer=issuer,
+            resources=tuple(resources),
+            providers={provider.issuer: provider for provider in providers},
+            keys={
+                provider.issuer: IssuerKeys(
+                    provider.keys, insecure_loopback=insecure_loopback
+                )
+                for provider in providers
+            },
+            state=State(database),
+            store=store,
+            perform=AsyncPerformer(store, http_client),
+            max_auth_age=max_auth_age,
+            access_token_lifetime=access_token_lifetime,
+            assertion_lifetime=assertion_lifetime,
+        )
+        self._app = Starlette(
+            routes=_routes(self.service),
+            exception_handlers={HTTPException: _refuse_route},
+            lifespan=self._live,
+        )
+        # It would send agents to whatever their Host header says.
+        self._app.router.redirect_slashes = False
+
+    @property
+    def state(self) -> State:
+        """Users and links, for whoever has them already."""
+        return self.service.state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    @asynccontextmanager
+    async def _live(self, app: Starlette) -> AsyncGenerator[None, None]:
+        await anyio.to_thread.run_sync(lambda: self.service.signer)
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.service.perform.aclose()
+
+
+def _check_resources(issuer: str, resources: Sequence[ResourceServer]) -> None:
+    if not resources:
+        raise ConfigurationError(
+            "AuthorizationServer.resources: empty; name the ResourceServer that "
+            "tokens are for"
+        )
+    for server in resources:
+        if issuer not in [trusted.issuer for trusted in server.issuers]:
+            raise ConfigurationError(
+                f"AuthorizationServer.resources: {server.resource} does not trust "
+                f"{issuer}; add Issuer({issuer!r}) to its issuers, to the letter"
+            )
+
+
+def _check_providers(
+    issuer: str, providers: Sequence[AgentProvider], insecure_loopback: bool
+) -> None:
+    if not providers:
+        raise ConfigurationError(
+            "AuthorizationServer.providers: empty; name at least one AgentProvider, or "
+            "no agent can ever register"
+        )
+    names = [provider.issuer for provider in providers]
+    if len(set(names)) != len(names):
+        raise ConfigurationError(
+            "AuthorizationServer.providers: the same issuer twice; keep one of them"
+        )
+    if issuer in names:
+        raise ConfigurationError(
+            "AuthorizationServer.providers: this server cannot vouch for itself; name "
+            "who signs in the users of agents"
+        )
+    for provider in providers:
+        check_url(
+            provider.issuer, "AgentProvider.issuer", insecure_loopback=insecure_loopback
+        )
+        if provider.jwks_uri is not None:
+            check_url(
+                provider.jwks_uri,
+                "AgentProvider.jwks_uri",
+                insecure_loopback=insecure_loopback,
+            )
+
+
+def _routes(service: Service) -> list[Route]:
+    path = unquote(path_of(service.issuer)).rstrip("/")
+    described = partial(_publish, metadata(service.issuer, service.resources))
+    return [
+        # RFC 8414 §3.1 inserts the suffix; agents that append it are served as well.
+        *_documents(f"/.well-known/oauth-authorization-server{path}", described),
+        *_documents(f"{path}/.well-known/oauth-authorization-server", described),
+        *_documents(f"{path}/.well-known/jwks.json", partial(_publish_keys, service)),
+        _endpoint(service, f"{path}/agent/identity", register, is_open=True),
+        _endpoint(service, f"{path}/oauth2/token", grant, is_open=True),
+        _endpoint(service, f"{path}/oauth2/revoke", revoke_token, is_open=True),
+        _endpoint(service, f"{path}/agent/event/notify", notify, is_open=False),
+    ]
+
+
+def _documents(path: str, answer: Callable[..., Awaitable[Response]]) -> list[Route]:
+    return [_readable_by_all(Route(path, answer, methods=["GET"]))]
+
+
+def _endpoint(service: Service, path: str, answer: Endpoint, *, is_open: bool) -> Route:
+    """A POST endpoint; *is_open* lets agents in browsers call it (RFC 6749 §3.2)."""
+    route = Route(path, partial(answer, service), methods=["POST"])
+    return _readable_by_all(route) if is_open else route
+
+
+def _readable_by_all(route: Route) -> Route:
+    """*route* for pages of all origins, without credentials.
+
+    Around the route and not within it, where a preflight would be the wrong method.
+    """
+    cors = CORSMiddleware(
+        route,
+        allow_origins=["*"],
+        allow_methods=sorted(route.methods or ()),
+        allow_headers=["*"],
+        expose_headers=["WWW-Authenticate", "Retry-After"],
+        max_age=86_400,
+    )
+    return Route(route.path, cors)
+
+
+async def _refuse_route(request: Request, refused: Exception) -> Response:
+    """No such URL, or no such method there."""
+    assert isinstance(refused, HTTPException)  # noqa: S101 - what it is registered for
+    headers = {**(refused.headers or {}), **NOT_STORED}
+    return PlainTextResponse(refused.detail, refused.status_code, headers)
+
+
+async def _publish(document: dict[str, Any], request: Request) -> Response:
+    return JSONResponse(document, headers=_PUBLIC)
+
+
+async def _publish_keys(service: Service, request: Request) -> Response:
+    try:
+        signer = await anyio.to_thread.run_sync(lambda: service.signer)
+    except UnavailableError as failure:
+        return unavailable(failure)
+    return JSONResponse(signer.jwks, headers=_PUBLIC)

@@ -1,0 +1,219 @@
+"""ID-JAGs: a provider's signed statement that an agent acts for one of its users.
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_LIFETIME",
+    "TYPE",
+    "IdentityAssertion",
+    "UnverifiedAssertion",
+    "check_assertion",
+    "read_assertion",
+]
+
+The auth.md profile: the assertion stands alone, is good once, tells when the user last
+signed in, and carries a verified e-mail address or phone number. The order of checks
+is that of the draft's receiver: nothing is fetched for a stranger, and the identifier
+is consumed after everything else, by whoever keeps the state.
+
+Source: draft-ietf-oauth-identity-assertion-authz-grant-03 §3, auth.md v0.7
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from agentauth_middleware._core.claims import (
+    Claims,
+    instant,
+    optional_instant,
+    optional_text,
+    parse_object,
+    text,
+    texts,
+)
+from agentauth_middleware._core.jose import (
+    CompactJWS,
+    SigningKey,
+    parse_compact,
+    verify_signature,
+)
+from agentauth_middleware._core.urls import same_identifier
+from agentauth_middleware.authorization_server.refusals import (
+    RegistrationRefused,
+    login_required,
+)
+from agentauth_middleware.authorization_server.settings import AgentProvider
+from agentauth_middleware.errors import InvalidTokenError
+
+TYPE = "oauth-id-jag+jwt"
+MAX_BYTES = 8 * 1024
+MAX_LIFETIME = 600
+"""Seconds between ``iat`` and ``exp``, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityAssertion:
+    """What a good ID-JAG says."""
+
+    provider: str
+    subject: str
+    client_id: str
+    token_id: str
+    issued_at: float
+    """By the provider's clock, epoch seconds."""
+    expires_at: float
+    """Epoch seconds."""
+    auth_time: float
+    """When the user last signed in at the provider, epoch seconds."""
+    email: str | None
+    """Verified, in lower case."""
+    amr: tuple[str, ...]
+    agent_platform: str | None
+    """For audit, like the next; never for a decision."""
+    agent_context_id: str | None
+
+
+class UnverifiedAssertion(NamedTuple):
+    """An ID-JAG by its form; nobody has checked its signature."""
+
+    jws: CompactJWS
+    claims: Claims
+    issuer: str
+
+
+def read_assertion(assertion: str) -> UnverifiedAssertion:
+    """Take *assertion* apart as far as its issuer's name.
+
+    Raises:
+        RegistrationRefused: it is no ID-JAG.
+    """
+    if len(assertion) > MAX_BYTES or not assertion.isascii():
+        raise RegistrationRefused("invalid_request", "the assertion is malformed")
+    try:
+        jws = parse_compact(assertion.encode())
+        claims = parse_object(jws.payload)
+        issuer = text(claims, "iss")
+    except (InvalidTokenError, ValueError):
+        raise RegistrationRefused(
+            "invalid_request", "the assertion is malformed"
+        ) from None
+    if jws.header.type != TYPE:
+        raise RegistrationRefused(
+            "invalid_request", f"the assertion is not of type {TYPE}"
+        )
+    return UnverifiedAssertion(jws, claims, issuer)
+
+
+def check_assertion(
+    assertion: UnverifiedAssertion,
+    keys: Sequence[SigningKey],
+    provider: AgentProvider,
+    *,
+    audience: str,
+    max_auth_age: int,
+    leeway: int,
+    now: float,
+) -> IdentityAssertion:
+    """What *assertion* says, if one of *keys* signed it and all of it is good.
+
+    Does not check whether it was presented before.
+
+    Raises:
+        RegistrationRefused: it is not good.
+    """
+    try:
+        verify_signature(assertion.jws, keys)
+    except InvalidTokenError:
+        raise RegistrationRefused(
+            "invalid_signature", "the provider did not sign this assertion"
+        ) from None
+    claims = assertion.claims
+    try:
+        _check_audience(claims, audience)
+        issued_at, expires_at = _check_times(claims, leeway, now)
+        client_id = _check_client(claims, provider)
+        _check_unbound(claims)
+        read = IdentityAssertion(
+            provider.issuer,
+            text(claims, "sub"),
+            client_id,
+            text(claims, "jti"),
+            issued_at,
+            expires_at,
+            _check_auth_time(claims, max_auth_age, leeway, now),
+            _check_contact(claims),
+            texts(claims, "amr"),
+            optional_text(claims, "agent_platform"),
+            optional_text(claims, "agent_context_id"),
+        )
+    except ValueError as fault:
+        raise RegistrationRefused("invalid_request", f"the assertion's {fault}") from (
+            None
+        )
+    return read
+
+
+def _check_audience(claims: Claims, audience: str) -> None:
+    """Exactly us, and nobody beside us who could present it in turn."""
+    named = texts(claims, "aud")
+    if len(named) != 1 or not same_identifier(named[0], audience):
+        raise RegistrationRefused(
+            "invalid_audience", f"the assertion must be for {audience} alone"
+        )
+
+
+def _check_times(claims: Claims, leeway: int, now: float) -> tuple[float, float]:
+    expires_at, issued_at = instant(claims, "exp"), instant(claims, "iat")
+    not_before = optional_instant(claims, "nbf")
+    if now >= expires_at + leeway:
+        raise RegistrationRefused("expired", "the assertion has expired")
+    if not 0 < expires_at - issued_at <= MAX_LIFETIME:
+        raise RegistrationRefused(
+            "invalid_request", f"the assertion must live {MAX_LIFETIME} s at most"
+        )
+    if issued_at > now + leeway or (not_before or 0) > now + leeway:
+        raise RegistrationRefused("invalid_request", "the assertion is not valid yet")
+    return issued_at, expires_at
+
+
+def _check_client(claims: Claims, provider: AgentProvider) -> str:
+    client_id = text(claims, "client_id")
+    if client_id not in provider.client_ids:
+        raise RegistrationRefused(
+            "invalid_client_id", "this client is not known for this provider"
+        )
+    return client_id
+
+
+def _check_unbound(claims: Claims) -> None:
+    """An assertion bound to a key is good only with a proof, which nobody asks for."""
+    if "cnf" in claims:
+        raise RegistrationRefused(
+            "invalid_request", "the assertion is bound to a key; send an unbound one"
+        )
+
+
+def _check_auth_time(
+    claims: Claims, max_auth_age: int, leeway: int, now: float
+) -> float:
+    """The user must have signed in lately, each time and linked or not."""
+    auth_time = optional_instant(claims, "auth_time")
+    if auth_time is None or auth_time > now + leeway:
+        raise login_required(max_auth_age)
+    if now - auth_time > max_auth_age + leeway:
+        raise login_required(max_auth_age)
+    return auth_time
+
+
+def _check_contact(claims: Claims) -> str | None:
+    """The verified e-mail address, or ``None`` where only the phone is verified."""
+    if claims.get("email_verified") is True:
+        return text(claims, "email").lower()
+    if claims.get("phone_number_verified") is True and text(claims, "phone_number"):
+        return None
+    raise RegistrationRefused(
+        "missing_verified_email",
+        "the assertion must carry a verified e-mail address or phone number",
+    )

@@ -1,0 +1,145 @@
+"""``identity_endpoint``: an agent registers with an ID-JAG (auth.md §4, dialect C)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from agentauth_middleware._core.claims import Claims, parse_object
+from agentauth_middleware.authorization_server.id_jag import (
+    IdentityAssertion,
+    check_assertion,
+    read_assertion,
+)
+from agentauth_middleware.authorization_server.metadata import ID_JAG
+from agentauth_middleware.authorization_server.minting import (
+    ASSERTION_TYPE,
+    service_assertion,
+)
+from agentauth_middleware.authorization_server.refusals import (
+    NOT_STORED,
+    RegistrationRefused,
+    unavailable,
+)
+from agentauth_middleware.authorization_server.requests import BodyRefused, read_body
+from agentauth_middleware.authorization_server.service import LEEWAY, Service
+from agentauth_middleware.authorization_server.state import Outcome, Registration
+from agentauth_middleware.errors import InvalidTokenError, UnavailableError
+
+__all__ = ["register"]
+
+
+async def register(service: Service, request: Request) -> Response:
+    """Answer a registration."""
+    try:
+        presented = await _read_request(request)
+        assertion = await _verify(service, presented)
+        registration = await _register(service, assertion)
+        answer = _registered(service, registration)
+    except RegistrationRefused as refused:
+        return refused.response()
+    except UnavailableError as failure:
+        return unavailable(failure)
+    return JSONResponse(answer, headers=dict(NOT_STORED))
+
+
+async def _read_request(request: Request) -> str:
+    """The assertion presented."""
+    try:
+        members: Claims = parse_object(await read_body(request, "application/json"))
+    except BodyRefused as refused:
+        raise RegistrationRefused("invalid_request", refused.message) from None
+    except ValueError:
+        raise RegistrationRefused("invalid_request", "send a JSON object") from None
+    if members.get("type") != "identity_assertion":
+        raise RegistrationRefused(
+            "invalid_request", "type must be identity_assertion: no other is offered"
+        )
+    if members.get("assertion_type") != ID_JAG:
+        raise RegistrationRefused("invalid_request", f"assertion_type must be {ID_JAG}")
+    assertion = members.get("assertion")
+    if not isinstance(assertion, str) or not assertion:
+        raise RegistrationRefused("invalid_request", "assertion must be a string")
+    return assertion
+
+
+async def _verify(service: Service, presented: str) -> IdentityAssertion:
+    unverified = read_assertion(presented)
+    provider = service.providers.get(unverified.issuer)
+    if provider is None:
+        raise RegistrationRefused(
+            "issuer_not_enabled", "assertions of this provider are not accepted here"
+        )
+    header = unverified.jws.header
+    if header.algorithm not in provider.algorithms:
+        raise RegistrationRefused("invalid_signature", "alg is not accepted")
+    try:
+        keys = await service.find_keys(provider.issuer, header)
+    except InvalidTokenError:
+        raise RegistrationRefused(
+            "invalid_signature", "the provider has no such key"
+        ) from None
+    return check_assertion(
+        unverified,
+        keys,
+        provider,
+        audience=service.issuer,
+        max_auth_age=service.max_auth_age,
+        leeway=LEEWAY,
+        now=service.clock(),
+    )
+
+
+async def _register(service: Service, assertion: IdentityAssertion) -> Registration:
+    # Twice the leeway: it may have been good to the last second when it was checked,
+    # and have waited for its turn since.
+    seen_until = assertion.expires_at + 2 * LEEWAY
+
+    def consume() -> Outcome:
+        return service.state.register(
+            assertion, now=service.clock(), seen_until=seen_until
+        )
+
+    # Who was disconnected and comes back gets nothing while older tokens are good.
+    await service.tell_resource_servers()
+    outcome = await anyio.to_thread.run_sync(consume)
+    match outcome:
+        case "replayed":
+            raise RegistrationRefused(
+                "replay_detected", "the assertion was presented before; get a new one"
+            )
+        case "interaction_required":
+            raise RegistrationRefused(
+                "interaction_required",
+                "the user has to confirm this agent here first",
+                status=401,
+            )
+        case "no_account":
+            raise RegistrationRefused(
+                "invalid_request", "nobody here is linked to this user of the provider"
+            )
+        case registration:
+            return registration
+
+
+def _registered(service: Service, registration: Registration) -> dict[str, Any]:
+    """The success body, with what the agent exchanges at the token endpoint."""
+    now = int(service.clock())
+    claims = service_assertion(
+        registration,
+        issuer=service.issuer,
+        now=now,
+        lifetime=service.assertion_lifetime,
+    )
+    scopes = {scope: None for server in service.resources for scope in server.scopes}
+    return {
+        "registration_id": registration.id,
+        "registration_type": "identity_assertion",
+        "identity_assertion": service.signer.sign(claims, ASSERTION_TYPE),
+        "assertion_expires": datetime.fromtimestamp(claims["exp"], UTC).isoformat(),
+        "scopes": list(scopes),
+    }

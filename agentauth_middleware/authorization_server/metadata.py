@@ -1,0 +1,48 @@
+"""What the embedded server publishes about itself (RFC 8414 §2, auth.md §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agentauth_middleware.resource_server import ResourceServer
+
+__all__ = ["ID_JAG", "JWT_BEARER", "REVOKED_EVENT", "REVOKED_EVENT_ALIAS", "metadata"]
+
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+ID_JAG = "urn:ietf:params:oauth:token-type:id-jag"
+REVOKED_EVENT = (
+    "https://schemas.workos.com/events/agent/auth/identity/assertion/revoked"
+)
+REVOKED_EVENT_ALIAS = (
+    "https://schemas.workos.com/events/agent/identity/assertion/revoked"
+)
+"""What a short-lived draft called it; accepted and never sent."""
+
+
+def metadata(issuer: str, resources: Sequence[ResourceServer]) -> dict[str, Any]:
+    """Members of what works, and of nothing else."""
+    scopes = list(
+        dict.fromkeys(scope for server in resources for scope in server.scopes)
+    )
+    base = issuer.rstrip("/")
+    members: dict[str, Any] = {
+        "issuer": issuer,
+        "token_endpoint": f"{base}/oauth2/token",
+        "revocation_endpoint": f"{base}/oauth2/revoke",
+        "jwks_uri": f"{base}/.well-known/jwks.json",
+        "response_types_supported": [],
+        "grant_types_supported": [JWT_BEARER],
+        "token_endpoint_auth_methods_supported": ["none"],
+        "revocation_endpoint_auth_methods_supported": ["none"],
+        "protected_resources": [server.resource for server in resources],
+        "agent_auth": {
+            "skill": resources[0].auth_md_url,
+            "identity_endpoint": f"{base}/agent/identity",
+            "events_endpoint": f"{base}/agent/event/notify",
+            "identity_types_supported": ["identity_assertion"],
+            "identity_assertion": {"assertion_types_supported": [ID_JAG]},
+            "events_supported": [REVOKED_EVENT],
+        },
+    }
+    return members | ({"scopes_supported": list(scopes)} if scopes else {})

@@ -1,0 +1,97 @@
+"""What the endpoints of the embedded server share: settings, state and keys."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import anyio.to_thread
+
+from agentauth_middleware._core.jose import JOSEHeader, SigningKey
+from agentauth_middleware._core.keys import IssuerKeys, find_keys
+from agentauth_middleware._core.operations import ReadLog
+from agentauth_middleware._core.revocations import RevocationView
+from agentauth_middleware._io.drive import drive_async
+from agentauth_middleware._io.perform import AsyncPerformer
+from agentauth_middleware.authorization_server.minting import Signer, new_key
+from agentauth_middleware.authorization_server.settings import AgentProvider
+from agentauth_middleware.authorization_server.state import Registration, State
+from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.revocation import revoke
+from agentauth_middleware.stores import Store
+
+__all__ = ["LEEWAY", "Service"]
+
+LEEWAY = 60
+"""Seconds by which the clocks of providers may differ from ours."""
+
+
+@dataclass
+class Service:
+    """The embedded server without its URLs."""
+
+    issuer: str
+    resources: Sequence[ResourceServer]
+    providers: Mapping[str, AgentProvider]
+    keys: Mapping[str, IssuerKeys]
+    """Of each provider."""
+    state: State
+    store: Store
+    perform: AsyncPerformer
+    max_auth_age: int
+    access_token_lifetime: int
+    assertion_lifetime: int
+    revocations: RevocationView = field(default_factory=RevocationView)
+    clock: Callable[[], float] = time.time
+
+    @cached_property
+    def signer(self) -> Signer:
+        """The signing keys; the first use makes them, and blocks."""
+        return Signer(self.state.signing_keys(new_key()))
+
+    async def find_keys(self, provider: str, header: JOSEHeader) -> list[SigningKey]:
+        """The keys of *provider* that may have signed under *header*.
+
+        Raises:
+            InvalidTokenError: it has no such key.
+            UnavailableError: they are out of reach.
+        """
+        return await drive_async(
+            find_keys(self.keys[provider], header, self.clock), self.perform
+        )
+
+    async def find_cutoff(self, registration: Registration) -> float | None:
+        """The latest revocation in the log that touches *registration*, epoch seconds.
+
+        Raises:
+            UnavailableError: the log cannot be read.
+        """
+        view, asked_at = self.revocations, self.clock()
+        page = await self.perform(ReadLog(view.position))
+        try:
+            view.apply(page.position, page.records, asked_at)
+        except ValueError as fault:
+            raise UnavailableError("log_unreadable", str(fault)) from fault
+        agent = (self.issuer, registration.id)
+        return view.cutoff(self.issuer, registration.user_id, agent)
+
+    async def tell_resource_servers(self) -> None:
+        """Append the revocations of registrations to the log that are not in it yet.
+
+        Whoever was cut off half-way, by a store that failed or by a crash, leaves them
+        for the next to tell. Told twice they are still the same.
+
+        Raises:
+            UnavailableError: the store did not take one.
+        """
+        for registration in await anyio.to_thread.run_sync(self.state.untold):
+            await revoke(
+                self.store,
+                self.issuer,
+                subject=registration.user_id,
+                agent=registration.id,
+            )
+            await anyio.to_thread.run_sync(self.state.note_told, registration.id)

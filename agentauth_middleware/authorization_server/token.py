@@ -1,0 +1,140 @@
+"""``token_endpoint``: a service assertion for an access token (RFC 7523 §2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import floor
+from typing import Any
+
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from agentauth_middleware._core.claims import instant, parse_object, text
+from agentauth_middleware._core.jose import parse_compact, verify_signature
+from agentauth_middleware._core.urls import same_identifier
+from agentauth_middleware.authorization_server.metadata import JWT_BEARER
+from agentauth_middleware.authorization_server.minting import (
+    ACCESS_TOKEN_TYPE,
+    ALGORITHM,
+    ASSERTION_TYPE,
+    access_token,
+)
+from agentauth_middleware.authorization_server.refusals import (
+    NOT_STORED,
+    GrantRefused,
+    unavailable,
+)
+from agentauth_middleware.authorization_server.requests import read_form
+from agentauth_middleware.authorization_server.service import Service
+from agentauth_middleware.authorization_server.state import Registration
+from agentauth_middleware.errors import InvalidTokenError, UnavailableError
+from agentauth_middleware.resource_server import ResourceServer
+
+__all__ = ["first_instant_after_cutoffs", "grant", "read_service_assertion"]
+
+_NOT_OURS = "the assertion is not one that this server issued, or is no longer good"
+
+
+async def grant(service: Service, request: Request) -> Response:
+    """Answer a token request."""
+    try:
+        form = await read_form(request)
+        for name in ("grant_type", "assertion"):
+            if name not in form:
+                raise GrantRefused("invalid_request", f"{name} is missing")
+        if form["grant_type"] != JWT_BEARER:
+            raise GrantRefused("unsupported_grant_type", f"use {JWT_BEARER}")
+        registration_id = read_service_assertion(service, form["assertion"])
+        server = _find_resource(service, form.get("resource"))
+        scopes = _find_scopes(server, form.get("scope"))
+        registration = await _find_registration(service, registration_id)
+        issued_at = await first_instant_after_cutoffs(service, registration)
+        # Once more: had it been revoked meanwhile, the token would be dated behind
+        # the very cut-off that is meant to refuse it.
+        await _find_registration(service, registration_id)
+    except GrantRefused as refused:
+        return refused.response()
+    except UnavailableError as failure:
+        return unavailable(failure)
+    claims = access_token(
+        registration,
+        issuer=service.issuer,
+        resource=server.resource,
+        scopes=scopes,
+        issued_at=issued_at,
+        lifetime=service.access_token_lifetime,
+    )
+    return JSONResponse(_granted(service, claims), headers=dict(NOT_STORED))
+
+
+def _granted(service: Service, claims: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "access_token": service.signer.sign(claims, ACCESS_TOKEN_TYPE),
+        "token_type": "Bearer",
+        "expires_in": service.access_token_lifetime,
+        **({"scope": claims["scope"]} if "scope" in claims else {}),
+    }
+
+
+def read_service_assertion(service: Service, assertion: str) -> str:
+    """The registration that *assertion* was issued for.
+
+    Raises:
+        GrantRefused: it is not ours, or has expired.
+    """
+    try:
+        jws = parse_compact(assertion.encode())
+        if jws.header.type != ASSERTION_TYPE or jws.header.algorithm != ALGORITHM:
+            raise GrantRefused("invalid_grant", _NOT_OURS)
+        verify_signature(jws, service.signer.key_set.candidates(jws.header))
+        claims = parse_object(jws.payload)
+        names = (text(claims, "iss"), text(claims, "aud"))
+        is_ours = names == (service.issuer, service.issuer)
+        if not is_ours or service.clock() >= instant(claims, "exp"):
+            raise GrantRefused("invalid_grant", _NOT_OURS)
+        return text(claims, "sub")
+    except (InvalidTokenError, ValueError):
+        raise GrantRefused("invalid_grant", _NOT_OURS) from None
+
+
+async def _find_registration(service: Service, registration_id: str) -> Registration:
+    found = await anyio.to_thread.run_sync(service.state.registration, registration_id)
+    if found is None:
+        raise GrantRefused("invalid_grant", "the registration has been revoked")
+    return found
+
+
+def _find_resource(service: Service, resource: str | None) -> ResourceServer:
+    """The resource asked for; the only one needs no name (RFC 8707 §2)."""
+    if resource is None and len(service.resources) == 1:
+        return service.resources[0]
+    for server in service.resources:
+        if resource is not None and same_identifier(resource, server.resource):
+            return server
+    known = ", ".join(server.resource for server in service.resources)
+    raise GrantRefused("invalid_target", f"resource must be one of: {known}")
+
+
+def _find_scopes(server: ResourceServer, scope: str | None) -> Iterable[str]:
+    """The scopes asked for, or all that the resource has."""
+    if scope is None:
+        return list(server.scopes)
+    wanted = list(dict.fromkeys(scope.split(" ")))
+    if not set(wanted) <= set(server.scopes):
+        raise GrantRefused("invalid_scope", "this resource has no such scope")
+    return wanted
+
+
+async def first_instant_after_cutoffs(
+    service: Service, registration: Registration
+) -> int:
+    """Now, or the second behind a revocation that would refuse a token issued now.
+
+    A resource server refuses what was issued at or before a cut-off, to the second. A
+    token minted in that same second would be refused although it is new; dated one
+    second ahead it is good at once, well within the leeway for clocks.
+    """
+    cutoff = await service.find_cutoff(registration)
+    now = service.clock()
+    return max(floor(now), floor(cutoff) + 1) if cutoff is not None else floor(now)

@@ -1,0 +1,189 @@
+"""The whole way on real HTTP: from the first 401 to the user who disconnects."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from starlette.types import ASGIApp
+
+from agentauth_middleware import Issuer, ResourceServer, Route
+from agentauth_middleware.asgi import AgentAuthMiddleware
+from agentauth_middleware.authorization_server import AgentProvider, AuthorizationServer
+from agentauth_middleware.stores import SQLiteStore
+from agentauth_middleware.testing import FakeProvider, provider_app
+from tests.authorization_server.embedded import API, ID_JAG, JWT_BEARER, SCOPES
+
+
+class Site:
+    """A loopback address that is known before its application is."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    @contextmanager
+    def serve(self, app: ASGIApp) -> Generator[None, None, None]:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [self._socket]}, daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            thread.join()
+            self._socket.close()
+
+
+class World:
+    """A provider, an authorization server and an API, each at its own address."""
+
+    def __init__(self, folder: Path, provider: Site, server: Site, api: Site) -> None:
+        self.provider, self.server, self.api = provider.url, server.url, api.url
+        self.http = httpx.Client(timeout=10)
+        store = folder / "store.db"
+        resource = ResourceServer(
+            api.url,
+            issuers=[Issuer(server.url)],
+            scopes=SCOPES,
+            routes=[
+                Route("/notes", methods=("POST",), scopes=("notes.write",)),
+                Route("/notes", scopes=("notes.read",)),
+            ],
+            insecure_loopback=True,
+        )
+        self.authorization_server = AuthorizationServer(
+            server.url,
+            resources=[resource],
+            providers=[AgentProvider(provider.url, name="Example agents")],
+            database=folder / "server.db",
+            store=SQLiteStore(store),
+            insecure_loopback=True,
+        )
+        # A store object of its own, as in a process of its own.
+        self.door = AgentAuthMiddleware(API, resource, store=SQLiteStore(store))
+        self.provider_app = provider_app(FakeProvider(provider.url))
+        self.authorization_server.state.add_user("user-ana", email="ana@example.com")
+        self.link()
+
+    def link(self) -> None:
+        self.authorization_server.state.link(self.provider, "ana", "user-ana")
+
+    def call(self, token: str | None = None, method: str = "GET") -> httpx.Response:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        return self.http.request(method, f"{self.api}/notes", headers=headers)
+
+    def get(self, url: str) -> dict[str, Any]:
+        answer = self.http.get(url)
+        assert answer.status_code == 200, answer.text
+        members: dict[str, Any] = answer.json()
+        return members
+
+    def discover(self) -> dict[str, Any]:
+        """From a refused call to the metadata of the authorization server."""
+        refused = self.call()
+        assert refused.status_code == 401
+        challenge = refused.headers["www-authenticate"]
+        found = re.search(r'resource_metadata="([^"]+)"', challenge)
+        assert found is not None
+        (issuer,) = self.get(found[1])["authorization_servers"]
+        metadata = self.get(f"{issuer}/.well-known/oauth-authorization-server")
+        assert metadata["issuer"] == issuer
+        return metadata
+
+    def register(self, metadata: dict[str, Any]) -> httpx.Response:
+        signed = self.http.post(
+            f"{self.provider}/assertions",
+            json={
+                "audience": metadata["issuer"],
+                "subject": "ana",
+                "email": "ana@example.com",
+            },
+        )
+        return self.http.post(
+            metadata["agent_auth"]["identity_endpoint"],
+            json={
+                "type": "identity_assertion",
+                "assertion_type": ID_JAG,
+                "assertion": signed.json()["assertion"],
+            },
+        )
+
+    def exchange(
+        self, metadata: dict[str, Any], assertion: str, scope: str
+    ) -> httpx.Response:
+        return self.http.post(
+            metadata["token_endpoint"],
+            data={"grant_type": JWT_BEARER, "assertion": assertion, "scope": scope},
+        )
+
+    def disconnect(self, metadata: dict[str, Any]) -> int:
+        """Ana presses the button at the provider; what it was answered."""
+        answer = self.http.post(
+            f"{self.provider}/disconnect",
+            json={
+                "audience": metadata["issuer"],
+                "subject": "ana",
+                "events_endpoint": metadata["agent_auth"]["events_endpoint"],
+            },
+        )
+        status: int = answer.json()["status"]
+        return status
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    provider, server, api = Site(), Site(), Site()
+    world = World(tmp_path, provider, server, api)
+    with ExitStack() as sites:
+        sites.enter_context(world.http)
+        sites.enter_context(provider.serve(world.provider_app))
+        sites.enter_context(server.serve(world.authorization_server))
+        sites.enter_context(api.serve(world.door))
+        yield world
+
+
+def test_agent_walks_in_and_is_disconnected(world: World) -> None:
+    metadata = world.discover()
+    registered = world.register(metadata).json()
+    assertion = registered["identity_assertion"]
+    token = world.exchange(metadata, assertion, "notes.read").json()["access_token"]
+    opened = world.call(token)
+    narrow = world.call(token, "POST")
+
+    assert opened.json() == {
+        "user": "user-ana",
+        "agent": registered["registration_id"],
+        "scopes": ["notes.read"],
+    }
+    assert narrow.status_code == 403
+    assert 'scope="notes.write"' in narrow.headers["www-authenticate"]
+
+    assert world.disconnect(metadata) == 202
+    told = time.monotonic()
+    while world.call(token).status_code != 401:
+        assert time.monotonic() - told < 1, "refused too late"
+    refused = world.exchange(metadata, assertion, "notes.read")
+    again = world.register(metadata)
+
+    assert refused.json()["error"] == "invalid_grant"
+    assert again.status_code == 401
+    assert again.json()["error"] == "interaction_required"
+
+    world.link()
+    assertion = world.register(metadata).json()["identity_assertion"]
+    new = world.exchange(metadata, assertion, "notes.read").json()["access_token"]
+
+    assert world.call(new).status_code == 200
+    assert world.call(token).status_code == 401
