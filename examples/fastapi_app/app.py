@@ -39,6 +39,15 @@ class Note(Draft):
     id: str
 
 
+class Notes(BaseModel):
+    """The notes of a user, for an agent with these scopes."""
+
+    user: str
+    agent: str | None
+    scopes: list[str]
+    notes: list[Note]
+
+
 def resource_server() -> ResourceServer:
     resource = os.environ.get("AGENTAUTH_RESOURCE", "http://127.0.0.1:8000")
     issuer = os.environ.get("AGENTAUTH_ISSUER", "http://127.0.0.1:9000")
@@ -98,14 +107,19 @@ def create_app() -> FastAPI:
     @app.get("/notes")
     def list_notes(
         access: Annotated[Access, Security(auth, scopes=["notes.read"])],
-    ) -> list[Note]:
+    ) -> Notes:
         with transaction(path) as database:
-            user_id, _ = find_user(database, access)
+            user_id, name = find_user(database, access)
             rows = database.execute(
                 "SELECT id, text FROM notes WHERE user_id = ? ORDER BY rowid",
                 (user_id,),
             ).fetchall()
-        return [Note(id=id, text=text) for id, text in rows]
+        return Notes(
+            user=name,
+            agent=access.agent.subject if access.agent else None,
+            scopes=sorted(access.scopes),
+            notes=[Note(id=id, text=text) for id, text in rows],
+        )
 
     @app.post("/notes", status_code=201)
     def create_note(

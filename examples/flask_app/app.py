@@ -89,13 +89,18 @@ def health() -> str:
 
 @api.get("/notes")
 @requires("notes.read")
-def list_notes() -> list[dict[str, str]]:
+def list_notes() -> dict[str, Any]:
     database = open_database()
-    user_id, _ = find_user(database)
+    user_id, name = find_user(database)
     rows = database.execute(
         "SELECT id, text FROM notes WHERE user_id = ? ORDER BY rowid", (user_id,)
     )
-    return [{"id": id, "text": text} for id, text in rows]
+    return {
+        "user": name,
+        "agent": access.agent.subject if access.agent else None,
+        "scopes": sorted(access.scopes),
+        "notes": [{"id": id, "text": text} for id, text in rows],
+    }
 
 
 @api.post("/notes")

@@ -87,7 +87,7 @@ def notes(
 
 def texts(response: httpx.Response) -> list[str]:
     assert response.status_code == 200, response.text
-    return [note["text"] for note in response.json()]
+    return [note["text"] for note in response.json()["notes"]]
 
 
 def test_health_is_public(notes: Notes) -> None:
@@ -112,7 +112,15 @@ def test_agent_adds_a_note_and_lists_it(notes: Notes) -> None:
 
     assert made.status_code == 201
     assert made.json()["text"] == "Buy milk"
-    assert made.json() in notes.get("/notes", token).json()
+    assert made.json() in notes.get("/notes", token).json()["notes"]
+
+
+def test_answer_names_user_agent_and_scopes(notes: Notes) -> None:
+    answer = notes.get("/notes", notes.token("notes.read")).json()
+
+    assert answer["user"] == "Alice"
+    assert answer["agent"] == "assistant"
+    assert answer["scopes"] == ["notes.read"]
 
 
 def test_agent_sees_the_notes_of_its_user_alone(notes: Notes) -> None:
