@@ -2,7 +2,9 @@
 
 PYTHON ?= python3
 VENV := .venv
+MADE := $(VENV)/.made
 READY := $(VENV)/.ready
+DEMO_READY := $(VENV)/.demo-ready
 LOWEST := .venv-lowest
 LOWEST_READY := $(LOWEST)/.ready
 
@@ -20,9 +22,10 @@ GROUPS ?= interop or browser or system or soak
 CHECKED := $(wildcard agentauth_middleware tests examples benchmarks typing_tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-groups test-lowest system-deps bench lint format clean
+.PHONY: help venv demo test test-groups test-lowest system-deps bench lint format clean
 
 help:
+	@echo "make demo         watch an agent find its way into two APIs, and out again"
 	@echo "make test         the default tests, with branch coverage"
 	@echo "make test-groups  the tests left out there: $(GROUPS)"
 	@echo "make test-lowest  the default tests on the lowest supported dependencies"
@@ -35,15 +38,26 @@ help:
 
 venv: $(READY)
 
-$(READY): pyproject.toml
+$(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "This needs Python 3.11 or newer, and '$(PYTHON)' is not."; \
 	  echo "Name one that is: make PYTHON=/path/to/python3.12 ..."; \
 	  exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	@touch $@
+
+$(READY): pyproject.toml | $(MADE)
 	$(VENV)/bin/python -m pip install --quiet --editable ".[all]" --group dev
 	@touch $@
+
+# Far less than what tests and linters need, so that there is soon something to see.
+$(DEMO_READY): pyproject.toml | $(MADE)
+	$(VENV)/bin/python -m pip install --quiet --editable ".[demo]"
+	@touch $@
+
+demo: $(DEMO_READY)
+	@$(VENV)/bin/agentauth demo
 
 test: $(READY)
 	$(VENV)/bin/coverage run -m pytest

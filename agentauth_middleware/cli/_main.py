@@ -1,0 +1,62 @@
+"""What the command line says, and which part of the package answers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import agentauth_middleware
+from agentauth_middleware.cli._demo.command import run_demo
+
+_DEMO = """\
+Starts an authorization server, an agent provider and two small APIs, each a process
+of its own on a free port of this machine, and lets an agent walk up to both APIs:
+from a call without a token to an answer, and to the end of its access. Every hop is
+printed and checked. Nothing stays behind.
+"""
+_DEMO_EXAMPLES = """\
+examples:
+  agentauth demo            show the walk; it takes a few seconds
+  agentauth demo --keep     leave the servers up afterwards, with curl lines to try
+  agentauth demo | less     without colour, as with NO_COLOR=1
+
+exit status:
+  0  every hop went as it should
+  1  a hop differed, and the last line names it; or a server did not start
+  2  something that the demo needs is missing
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    return run_demo(options.examples, keep=options.keep, out=sys.stdout)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="agentauth", description="Let agents into your Python API."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    demo = commands.add_parser(
+        "demo",
+        help="watch an agent find its way into two APIs, and out again",
+        description=_DEMO,
+        epilog=_DEMO_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    demo.add_argument(
+        "--keep",
+        action="store_true",
+        help="leave the servers up and print curl lines to try, until Ctrl-C",
+    )
+    demo.add_argument(
+        "--examples",
+        type=Path,
+        metavar="DIR",
+        default=Path(agentauth_middleware.__file__).parents[1] / "examples",
+        help="the folder with fastapi_app and flask_app (default: the repository's)",
+    )
+    return parser
