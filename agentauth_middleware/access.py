@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from agentauth_middleware._core.claims import frozen_claims, is_array, is_object
@@ -17,23 +16,8 @@ from agentauth_middleware.errors import ActorRefusedError, InsufficientScopeErro
 
 __all__ = ["Access", "Mode", "Principal", "current_access"]
 
-Mode: TypeAlias = Literal[
-    "user",
-    "delegated",
-    "agent",
-    "agent_unclaimed",
-    "agent_user_account",
-    "service",
-    "unknown",
-]
+Mode: TypeAlias = Literal["user", "delegated", "agent", "service", "unknown"]
 """Who stands behind a request. ``"unknown"``: the token does not prove it."""
-
-
-def _nothing() -> Mapping[str, Any]:
-    return _NOTHING
-
-
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +35,6 @@ class Principal:
     email: str | None = field(default=None, compare=False)
     email_verified: bool | None = field(default=None, compare=False)
     name: str | None = field(default=None, compare=False)
-    tenant: str | None = field(default=None, compare=False)
-    extra: Mapping[str, Any] = field(default_factory=_nothing, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +157,8 @@ class Access:
             raise ActorRefusedError("agent_forbidden", f"mode is {self.mode}")
 
 
-CURRENT: ContextVar[Access | None] = ContextVar("agentauth_access", default=None)
+CURRENT: ContextVar[Access | None] = ContextVar("agentauth_access")
+"""Set by a door for each request, to ``None`` for one without ``Access``."""
 
 
 def current_access() -> Access | None:
@@ -185,4 +168,4 @@ def current_access() -> Access | None:
     framework-run threads. A thread that a handler starts by itself sees it only if
     started with ``contextvars.copy_context().run``.
     """
-    return CURRENT.get()
+    return CURRENT.get(None)

@@ -86,12 +86,16 @@ class AgentAuthMiddleware:
         self.app = app
         root = _application_root(app)
         self._gate = Gate(resource_server, application_root=root)
-        self._perform = AsyncPerformer(store or MemoryStore(), http_client)
+        self._perform = AsyncPerformer(
+            MemoryStore() if store is None else store, http_client
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self._live(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._run_lifespan(scope, receive, send)
             return
+        if scope["type"] not in ("http", "websocket"):
+            raise RuntimeError(f"no door protects {scope['type']!r}; nobody is let in")
         started = time.perf_counter()
         request = read_request(scope)
         procedure = decide(self._gate, request, time.time)
@@ -114,9 +118,9 @@ class AgentAuthMiddleware:
             case _:
                 assert_never(decision)
 
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """HTTP clients live as long as the application, where the server says so."""
-        if scope["type"] == "lifespan" and self._gate.fetches:
+        if self._gate.fetches:
             try:
                 await self._perform.open()
             except (OSError, ValueError) as fault:
@@ -129,9 +133,8 @@ class AgentAuthMiddleware:
         try:
             await self.app(scope, receive, send)
         finally:
-            if scope["type"] == "lifespan":
-                with anyio.CancelScope(shield=True):
-                    await self._perform.aclose()
+            with anyio.CancelScope(shield=True):
+                await self._perform.aclose()
 
     async def _pass_on(
         self,
@@ -172,11 +175,17 @@ def _application_root(app: object) -> str:
     """The prefix that ``FastAPI(root_path=...)`` takes off without the server's saying.
 
     Only asked of what is built like Starlette: elsewhere the name means other things.
+    Other middleware in between keeps what it wraps as ``app``.
     """
-    if not hasattr(app, "build_middleware_stack"):
-        return ""
-    root: str = getattr(app, "root_path", "")
-    return root
+    for _ in range(_MAX_WRAPPERS):
+        if hasattr(app, "build_middleware_stack"):
+            root: str = getattr(app, "root_path", "")
+            return root
+        app = getattr(app, "app", None)
+    return ""
+
+
+_MAX_WRAPPERS = 32
 
 
 def read_request(scope: Scope) -> Request:
@@ -199,21 +208,17 @@ def _find_header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | Non
     return ", ".join(values) if values else None
 
 
-_NOBODY = UnauthenticatedUser()
-_NOTHING = AuthCredentials()
-
-
 def identify(scope: Scope, access: Access) -> None:
     """Put *access* where Starlette's conventions and our own look for it."""
     scope["agentauth.access"] = access
     scope["user"] = Caller(access)
-    scope["auth"] = _credentials(access.scopes)
+    scope["auth"] = AuthCredentials(_words(access.scopes))
 
 
 @lru_cache(maxsize=1024)
-def _credentials(scopes: frozenset[str]) -> AuthCredentials:
-    """Starlette's word for scopes; ``"authenticated"`` is what its guide asks for."""
-    return AuthCredentials([*sorted(scopes), "authenticated"])
+def _words(scopes: frozenset[str]) -> tuple[str, ...]:
+    """Scopes for Starlette; ``"authenticated"`` is what its guide asks for."""
+    return (*sorted(scopes), "authenticated")
 
 
 def anonymous(scope: Scope, decision: Anonymous) -> Scope:
@@ -221,8 +226,8 @@ def anonymous(scope: Scope, decision: Anonymous) -> Scope:
     scope.pop("agentauth.access", None)
     if isinstance(scope.get("user"), Caller):  # an outer door's, of another resource
         del scope["user"], scope["auth"]
-    scope.setdefault("user", _NOBODY)
-    scope.setdefault("auth", _NOTHING)
+    scope.setdefault("user", UnauthenticatedUser())
+    scope.setdefault("auth", AuthCredentials())
     if not decision.drop_credentials:
         return scope
     kept = [line for line in scope["headers"] if line[0] != b"authorization"]

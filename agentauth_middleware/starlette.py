@@ -48,8 +48,9 @@ def well_known_routes(resource_server: ResourceServer) -> list[Route]:
     """
     urls = (resource_server.metadata_url, resource_server.auth_md_url)
     paths = [unquote(urlsplit(url).path) for url in urls]
+    paths.append(paths[0].removesuffix("/") + "/")
     if resource_server.metadata_at_root:
-        paths += [RESOURCE_METADATA, "/auth.md"]
+        paths += [RESOURCE_METADATA, f"{RESOURCE_METADATA}/", "/auth.md"]
     documents = _Documents(resource_server)
     return [
         Route(path, documents, name="agentauth", include_in_schema=False)

@@ -67,7 +67,9 @@ class AgentAuthMiddleware:
         """
         self.app = app
         self._gate = Gate(resource_server)
-        self._perform = BlockingPerformer(store or MemoryStore(), http_client)
+        self._perform = BlockingPerformer(
+            MemoryStore() if store is None else store, http_client
+        )
         self._remote_user = remote_user
 
     def __call__(
@@ -193,11 +195,14 @@ def _is_file(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
 def read_request(environ: WSGIEnvironment) -> Request:
     """The core's view of *environ*, whose strings are bytes in disguise (PEP 3333)."""
     mount = _decoded(environ.get("SCRIPT_NAME", ""))
+    path = _decoded(environ.get("PATH_INFO", ""))
+    if path and not path.startswith("/"):
+        path = f"/{path}"  # as frameworks read it; the mount must not swallow it
     authorization = environ.get("HTTP_AUTHORIZATION")
     raw_path = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
     return Request(
         environ["REQUEST_METHOD"],
-        mount + _decoded(environ.get("PATH_INFO", "")),
+        mount + path,
         mount,
         raw_path.encode("latin-1"),
         environ.get("QUERY_STRING", "").encode("latin-1"),

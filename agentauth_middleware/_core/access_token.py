@@ -142,7 +142,7 @@ def check_claims(
             agent,
             chain,
             mode,
-            parse_scopes(optional_text(claims, "scope") or ""),
+            _read_scopes(claims),
             client_id,
             audience,
             text(claims, "jti"),
@@ -156,6 +156,13 @@ def check_claims(
         raise InvalidTokenError("malformed", str(fault)) from None
     _check_audience(audience, issuer, resource)
     return access
+
+
+def _read_scopes(claims: Claims) -> frozenset[str]:
+    """``scope``; some servers write an empty one where RFC 6749 §3.3 wants none."""
+    if claims.get("scope") == "":
+        return frozenset()
+    return parse_scopes(optional_text(claims, "scope") or "")
 
 
 def _check_kind(claims: Claims) -> None:

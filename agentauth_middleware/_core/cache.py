@@ -46,11 +46,6 @@ class BoundedMap(Generic[Key, Value]):
                 self._old, self._young = self._young, {}
             self._young[key] = value
 
-    def forget(self, key: Key) -> None:
-        with self._lock:
-            self._young.pop(key, None)
-            self._old.pop(key, None)
-
 
 class Slots:
     """A fixed number of places; ``take`` says whether one was free."""
@@ -73,7 +68,7 @@ class Slots:
             self._free += 1
 
 
-class TokenBucket:
+class Cooldown:
     """One permission every *interval* seconds, and no saving up."""
 
     __slots__ = ("_interval", "_lock", "_next_at")

@@ -7,12 +7,17 @@ never does, and no other header is ever read as identity.
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl
 
 from agentauth_middleware._core.http import Request
 from agentauth_middleware.errors import InvalidRequestError
 
 MAX_CREDENTIAL_BYTES = 16 * 1024
+_ACCESS_TOKEN = re.compile(
+    b"(?:^|&)"
+    + b"".join(b"(?:%c|(?i:%%%02x))" % (letter, letter) for letter in b"access_token")
+    + b"(?:=|&|$)"
+)
+"""The parameter, any letter of it percent-encoded or not."""
 _USUAL_SCHEMES = (b"Bearer ", b"bearer ")
 _SCHEME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TOKEN68 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
@@ -72,10 +77,5 @@ def check_form(token: bytes) -> None:
 
 def _refuse_second_method(query: bytes) -> None:
     """``access_token`` in the query beside the header (RFC 6750 §2)."""
-    if b"token" not in query and b"%" not in query:
-        return
-    pairs = parse_qsl(
-        query.decode("latin-1"), keep_blank_values=True, encoding="latin-1"
-    )
-    if any(name == "access_token" for name, _ in pairs):
+    if _ACCESS_TOKEN.search(query):
         raise InvalidRequestError("two_methods")

@@ -88,7 +88,9 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
             if route.optional:
                 return _ANONYMOUS
             raise AuthenticationRequiredError(route.scopes)
-        access = yield from verify(gate, token, clock)
+        remembered = yield from recognise(gate, token, clock)
+        access = remembered.access
+        yield from check_current(gate, remembered, clock)
         if route is REFUSED:
             raise ActorRefusedError("unmatched_path")
         if route.demands_something:
@@ -98,10 +100,10 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
     return access
 
 
-def verify(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
-    """What *token* says, if it is good and not revoked at this moment.
+def recognise(gate: Gate, token: bytes, clock: Clock) -> Procedure[Remembered]:
+    """The token as it is remembered, verified first if it is new.
 
-    Does not check scopes or policy.
+    Does not check what may change from one request to the next.
 
     Raises:
         InvalidRequestError: it has not the form of a token.
@@ -113,13 +115,24 @@ def verify(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
     remembered = gate.remembered.get(digest) or _recall(gate, digest, now)
     if remembered is not None and now >= remembered.keys.refresh_at:
         yield from keep_usable(remembered.keys, clock)
-        now = clock()
     if remembered is None or remembered.generation != remembered.keys.generation:
         remembered = yield from _verify_anew(gate, token, digest, clock)
-        now = clock()
+    return remembered
+
+
+def check_current(gate: Gate, remembered: Remembered, clock: Clock) -> Procedure[None]:
+    """Refuse a token that is not good at this moment.
+
+    Comes after everything that may have waited, so that nothing is granted on a view
+    of the log that is old by now.
+
+    Raises:
+        InvalidTokenError: it has expired, was revoked, or needs a proof.
+        UnavailableError: the log cannot be read.
+    """
+    now = clock()
     if now >= remembered.dies_at:
         raise InvalidTokenError("expired")
-    # Whatever may have waited is done: nothing is granted on a view that is old by now.
     if not 0 <= now - gate.revocations.read_at < READ_LOG_AFTER:
         yield from _refresh_view(gate, clock)
     _check_revoked(gate.revocations, remembered)
@@ -128,7 +141,6 @@ def verify(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
         # nobody can prove that here: as a plain bearer token it would serve a thief
         # (RFC 7800 §3.1, RFC 9449 §7.2).
         raise InvalidTokenError("sender_constrained", "bound to a key, sent as Bearer")
-    return remembered.access
 
 
 def _recall(gate: Gate, digest: bytes, now: float) -> Remembered | None:
@@ -207,14 +219,15 @@ def _refresh_view(gate: Gate, clock: Clock) -> Procedure[None]:
             allows.
     """
     view, asked_at = gate.revocations, clock()
+    if view.read_at > asked_at:
+        view.read_at = -inf  # the clock was set back: nobody knows how old it is
     age = asked_at - view.read_at
     is_reader = gate.log_reader.take()
     if not is_reader and 0 <= age < SERVE_WHILE_READING:
         return
     failure = UnavailableError("log_too_slow", "reading took longer than may be")
     try:
-        page = yield from ReadLog(view.position)
-        view.apply(page.position, page.records, asked_at)
+        yield from read_on(view, asked_at)
     except UnavailableError as unread:
         failure = unread
     except ValueError as fault:
@@ -225,6 +238,20 @@ def _refresh_view(gate: Gate, clock: Clock) -> Procedure[None]:
     bound = gate.server.max_log_age
     if bound != inf and not 0 <= clock() - view.read_at < bound:
         raise failure
+
+
+def read_on(view: RevocationView, asked_at: float) -> Procedure[None]:
+    """Bring *view* to where the log ends; requests that do so at once share a read.
+
+    Raises:
+        UnavailableError: the log cannot be read.
+        ValueError: a record cannot be understood.
+    """
+    is_last = False
+    while not is_last:
+        page = yield from ReadLog(view.position, asked_at)
+        view.apply(page, asked_at)
+        is_last = page.is_last
 
 
 def check_policy(route: Route, access: Access, leeway: int, now: float) -> None:
@@ -263,7 +290,9 @@ def _is_authenticated_enough(
     if route.max_age is None:
         return True
     auth_time = access.auth_time
-    return auth_time is not None and now - auth_time <= route.max_age + leeway
+    if auth_time is None or auth_time > now + leeway:
+        return False
+    return now - auth_time <= route.max_age + leeway
 
 
 def is_preflight(request: Request) -> bool:

@@ -56,8 +56,10 @@ class Gate:
     """The state behind one door. Settings never change; the rest only forgets."""
 
     def __init__(self, server: ResourceServer, *, application_root: str = "") -> None:
-        """Raises:
-        ConfigurationError: keys given in the settings cannot verify anything.
+        """*application_root* is a mount that the application assumes by itself.
+
+        Raises:
+            ConfigurationError: keys given in the settings cannot verify anything.
         """
         self.server = server
         self.own_urls = OwnUrls(server)

@@ -50,7 +50,7 @@ def read_identity(
     kind = _kind(claims, subject, client_id)
     if actors and kind == "agent" and _is(actors[0].profile, "user"):
         raise InvalidTokenError("contradictory_profiles", "act names a user")
-    if kind == "unknown" and (actors or subjects_are_users):
+    if kind == "unknown" and (actors or subjects_are_users) and _may_be_human(claims):
         kind = "user"
     user = _user(claims, issuer, subject) if kind == "user" else None
     if not actors:
@@ -69,6 +69,12 @@ def _kind(claims: Mapping[str, Any], subject: str, client_id: str) -> Mode:
     if _is(profile, "service") or subject == client_id:
         return "service"
     return "user" if _is(profile, "user") else "unknown"
+
+
+def _may_be_human(claims: Mapping[str, Any]) -> bool:
+    """Whether nothing says that the subject is a piece of software."""
+    profile = optional_text(claims, "sub_profile")
+    return not (_is(profile, "browser_app") or _is(profile, "native_app"))
 
 
 def _is(profile: str | None, word: str) -> bool:
@@ -100,13 +106,11 @@ def _actors(claims: Mapping[str, Any], issuer: str) -> tuple[Principal, ...]:
         act = holder["act"]
         if not is_object(act):
             raise ValueError("act is not an object")
-        actors.append(
-            _named(
-                optional_text(act, "iss") or issuer,
-                text(act, "sub"),
-                optional_text(act, "sub_profile"),
-            )
-        )
+        namespace = optional_text(act, "iss") or issuer
+        profile = optional_text(act, "sub_profile")
+        # What somebody is, only the issuer of their name can say.
+        known = profile if namespace == issuer else None
+        actors.append(_named(namespace, text(act, "sub"), known))
         holder = act
     return tuple(actors)
 

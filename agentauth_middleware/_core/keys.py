@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable, Mapping
 from math import inf
 
-from agentauth_middleware._core.cache import BoundedMap, Slots, TokenBucket
+from agentauth_middleware._core.cache import BoundedMap, Cooldown, Slots
 from agentauth_middleware._core.claims import Claims, parse_object
 from agentauth_middleware._core.jose import (
     JOSEHeader,
@@ -81,7 +81,7 @@ class IssuerKeys:
         self.held_off_until = -inf
         self.absent: BoundedMap[str, float] = BoundedMap(1024)
         """Each ``kid`` that a set lacked, and until when that counts."""
-        self.bucket = TokenBucket(_REFETCH_INTERVAL)
+        self.cooldown = Cooldown(_REFETCH_INTERVAL)
         self.waiters = Slots(_REFETCH_WAITERS)
         self._attempt = 0
         self._taken = -1
@@ -114,7 +114,7 @@ class IssuerKeys:
         attempt, begun_at = self._begun
         return attempt == self._attempt and 0 <= now - begun_at < _REFETCH_WAIT
 
-    def take(
+    def adopt(
         self,
         attempt: int,
         keys: KeySet,
@@ -166,6 +166,8 @@ def find_keys(
         yield from keep_usable(state, clock)
     if not state.current.knows(header):
         yield from _refetch_for(state, header, first_sight, clock)
+    if not state.current.identities and not state.current.knows(header):
+        raise UnavailableError("keys_unusable", "the issuer publishes no usable key")
     return state.current.candidates(header)
 
 
@@ -194,7 +196,7 @@ def keep_usable(state: IssuerKeys, clock: Clock) -> Procedure[None]:
 
 
 def _refuse_while_held_off(state: IssuerKeys, now: float) -> None:
-    if now < state.held_off_until:
+    if now < state.held_off_until <= now + _HOLD_OFF:
         raise UnavailableError("keys_unreachable", "held off after a failed exchange")
 
 
@@ -208,19 +210,27 @@ def _refetch_for(
     name = header.key_id or header.algorithm
     if _is_absent(state, name, clock()):
         return
-    if state.asked_at < first_sight:
+    if not _was_asked_since(state, first_sight, clock()):
         yield from _wait_for_refetch(state, clock)
     if state.current.knows(header) or _is_absent(state, name, clock()):
         return
-    if state.asked_at < first_sight:
+    if not _was_asked_since(state, first_sight, clock()):
         # The set came from an exchange begun before: it says nothing about this key.
         raise UnavailableError("keys_cooling_down", retry_after=_REFETCH_INTERVAL)
     state.absent.put(name, clock() + _ABSENT_FOR)
 
 
+def _was_asked_since(state: IssuerKeys, instant: float, now: float) -> bool:
+    """Whether a key published by *instant* would be in the set.
+
+    What was asked for in the future was asked for before the clock was set back.
+    """
+    return instant <= state.asked_at <= now or state.asked_at == inf
+
+
 def _is_absent(state: IssuerKeys, name: str, now: float) -> bool:
     until = state.absent.get(name)
-    return until is not None and now < until
+    return until is not None and now < until <= now + _ABSENT_FOR
 
 
 def _wait_for_refetch(state: IssuerKeys, clock: Clock) -> Procedure[None]:
@@ -229,7 +239,7 @@ def _wait_for_refetch(state: IssuerKeys, clock: Clock) -> Procedure[None]:
     if not state.waiters.take():
         raise UnavailableError("keys_cooling_down", retry_after=1)
     try:
-        if not state.is_asking(now) and not state.bucket.take(now):
+        if not state.is_asking(now) and not state.cooldown.take(now):
             raise UnavailableError("keys_cooling_down", retry_after=_REFETCH_INTERVAL)
         yield from _load(state, clock, _REFETCH_WAIT)
     finally:
@@ -247,7 +257,7 @@ def _load(state: IssuerKeys, clock: Clock, timeout: float) -> Procedure[None]:
     except UnavailableError:
         state.note_failure(attempt, clock())
         raise
-    state.take(
+    state.adopt(
         attempt, keys, asked_at=asked_at, now=clock(), lifetime=lifetime_of(reply)
     )
 
@@ -265,8 +275,8 @@ def _find_jwks_uri(
     issuer = state.issuer.issuer
     for url in issuer_metadata_urls(issuer):
         reply = yield from _fetch(url, attempt, clock, deadline)
-        if 400 <= reply.status < 500:
-            continue
+        if 300 <= reply.status < 500 or not _is_json(reply):
+            continue  # nothing is published here; perhaps a page for people is
         found = read_jwks_uri(
             reply, url, issuer, insecure_loopback=state.insecure_loopback
         )
@@ -317,13 +327,18 @@ def _read_key_set(reply: Reply, url: str) -> KeySet:
 def _read_document(reply: Reply, url: str, reason: str) -> Claims:
     if reply.status != 200:
         raise UnavailableError(reason, f"{url} answered {reply.status}")
-    content_type = reply.headers.get("content-type", "").partition(";")[0].lower()
-    if not content_type.rstrip().endswith("json"):
-        raise UnavailableError(reason, f"{url} is {content_type!r}, not JSON")
+    if not _is_json(reply):
+        raise UnavailableError(reason, f"{url} is not of a JSON media type")
     try:
         return parse_object(reply.body)
     except ValueError as fault:
         raise UnavailableError(reason, f"{url}: {fault}") from None
+
+
+def _is_json(reply: Reply) -> bool:
+    """Whether *reply* calls itself JSON: ``application/json``, ``.../jwk-set+json``."""
+    media_type = reply.headers.get("content-type", "").partition(";")[0]
+    return media_type.strip().lower().endswith("json")
 
 
 def lifetime_of(reply: Reply) -> float:

@@ -10,7 +10,7 @@ Always ``yield from``: a bare ``yield`` runs as well, but its answer is untyped.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
 Answer = TypeVar("Answer")
@@ -63,13 +63,23 @@ class LogPage:
 
     position: int
     records: tuple[bytes, ...]
+    is_last: bool = True
+    """Whether the log ended here; else there is more behind *position*."""
+    asked_at: float | None = field(default=None, compare=False)
+    """Put in by who performed the read: of whoever it was begun for."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadLog(Operation[LogPage]):
-    """The records of the log of revocations behind position *after* (0: all)."""
+    """The records of the log of revocations behind position *after* (0: all).
+
+    Reads that are under way for the same *after* are shared. The page is then as old
+    as the one it was begun for, and says so.
+    """
 
     after: int
+    asked_at: float = field(default=0.0, compare=False)
+    """Epoch seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ in any order and more than once.
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from agentauth_middleware._core.claims import (
@@ -19,6 +19,7 @@ from agentauth_middleware._core.claims import (
     parse_object,
     text,
 )
+from agentauth_middleware._core.operations import LogPage
 from agentauth_middleware.access import Access
 
 
@@ -84,10 +85,11 @@ def _read_agent(act: object) -> tuple[str, str]:
 class RevocationView:
     """What one process knows of the log."""
 
-    __slots__ = ("_cutoffs", "edition", "position", "read_at")
+    __slots__ = ("_applied", "_cutoffs", "edition", "position", "read_at")
 
     def __init__(self) -> None:
         self._cutoffs: dict[Hashable, float] = {}
+        self._applied: LogPage | None = None
         self.position = 0
         """How far the log has been read. Goes back when an older log takes over."""
         self.read_at = float("-inf")
@@ -97,19 +99,25 @@ class RevocationView:
         until there is news. An object and no number: threads may apply at once, and
         two that count up may count to the same number."""
 
-    def apply(self, position: int, records: Iterable[bytes], read_at: float) -> None:
+    def apply(self, page: LogPage, asked_at: float) -> None:
         """Take in what was read. Threads may do so at once and in any order.
 
         Raises:
             ValueError: a record cannot be understood.
         """
-        for record in records:
-            revocation = read_revocation(record)
-            if revocation.at > self._cutoffs.get(revocation.target, float("-inf")):
-                self._cutoffs[revocation.target] = revocation.at
-                self.edition = object()
-        self.position = position
-        self.read_at = max(self.read_at, read_at)
+        if page is not self._applied:
+            for record in page.records:
+                self._add(read_revocation(record))
+            self._applied = page
+        self.position = page.position
+        if page.is_last:
+            asked_at = asked_at if page.asked_at is None else page.asked_at
+            self.read_at = max(self.read_at, asked_at)
+
+    def _add(self, revocation: Revocation) -> None:
+        if revocation.at > self._cutoffs.get(revocation.target, float("-inf")):
+            self._cutoffs[revocation.target] = revocation.at
+            self.edition = object()
 
     def refuses(self, access: Access) -> bool:
         """Whether the token behind *access* has been revoked."""

@@ -26,7 +26,8 @@ _Rewrite: TypeAlias = Callable[[str], str]
 UNMATCHED = Route("/*")
 """What a path demands that matches no route: a good token."""
 REFUSED = Route("/*")
-"""The same where such paths are refused; to whom, is known when the token is."""
+"""A path that matches no route where such paths are refused: not before the token is
+verified, so that the answer is in the order of all others and the log can say whose."""
 
 _MAX_REMEMBERED_LENGTH = 512
 """Of method, path and mount together, so that memory is bounded in bytes as well."""

@@ -23,20 +23,36 @@ def check_scopes(scopes: Iterable[str], key: str) -> tuple[str, ...]:
     Raises:
         ConfigurationError: one of them is no scope token; names *key*.
     """
-    if isinstance(scopes, str):
+    unique = check_words(scopes, key)
+    if "offline_access" in unique:
         raise ConfigurationError(
-            f"{key}: {scopes!r} is one string; write a tuple of scopes, ({scopes!r},)"
+            f"{key}: offline_access is between the client and the authorization "
+            "server; a resource does not ask for it, so remove it"
         )
-    unique = tuple(dict.fromkeys(scopes))
-    for scope in unique:
-        if not _SCOPE_TOKEN.fullmatch(scope):
+    return unique
+
+
+def check_words(words: Iterable[str], key: str) -> tuple[str, ...]:
+    """*words* as a tuple without repetitions, if they can be listed in a challenge.
+
+    Raises:
+        ConfigurationError: one of them cannot; names *key*.
+    """
+    if isinstance(words, str):
+        raise ConfigurationError(
+            f"{key}: {words!r} is one string; write a tuple, ({words!r},)"
+        )
+    if not hasattr(words, "__iter__"):
+        raise ConfigurationError(f"{key}: {words!r} is no list; write a tuple, ()")
+    listed = tuple(words)
+    for word in listed:
+        if not _is_word(word):
             raise ConfigurationError(
-                f"{key}: {scope!r} is not a scope; use printable ASCII without "
+                f"{key}: {word!r} is not one word; use printable ASCII without "
                 "spaces, quotes and backslashes (RFC 6749 §3.3)"
             )
-        if scope == "offline_access":
-            raise ConfigurationError(
-                f"{key}: offline_access is between the client and the authorization "
-                "server; a resource does not ask for it, so remove it"
-            )
-    return unique
+    return tuple(dict.fromkeys(listed))
+
+
+def _is_word(word: object) -> bool:
+    return isinstance(word, str) and _SCOPE_TOKEN.fullmatch(word) is not None

@@ -34,7 +34,14 @@ def check_url(url: str, key: str, *, insecure_loopback: bool) -> str:
 
 
 def _fault(url: object, insecure_loopback: bool) -> str | None:
-    if not isinstance(url, str) or not _URL_CHARACTERS.fullmatch(url):
+    if not isinstance(url, str):
+        return (
+            "is no text; write https://host/path, or set the environment variable "
+            "that it comes from"
+        )
+    if not url:
+        return "is empty; write https://host/path"
+    if not _URL_CHARACTERS.fullmatch(url):
         return "is not a URL in printable ASCII; percent-encode what is not"
     return _structural_fault(url) or _scheme_fault(url, insecure_loopback)
 

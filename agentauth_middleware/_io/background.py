@@ -64,8 +64,9 @@ class Background:
     def _run(self, start: Start, perform: Perform) -> None:
         try:
             drive(start.make_procedure(), perform)
-        except UnavailableError:
-            pass  # The procedure has noted what failed.
+        except UnavailableError as failure:
+            # The procedure has noted it and tries again; the operator should know.
+            logger.warning("%s: %s (%s)", start.key, failure, failure.reason)
         except BaseException:  # SystemExit as well: the thread serves every door.
             logger.exception("background procedure %s failed", start.key)
         finally:

@@ -6,8 +6,8 @@ an answer. A leader that cannot finish, because it was cancelled, interrupted or
 a bug, ends the flight without an outcome; the waiters then start over, one of them as
 the new leader, and none of them gets to see what befell the old one.
 
-A waiter is patient for its own ``Fetch.timeout`` and no longer, whatever the leader
-does. (One that takes over has waited already and then fetches with that timeout.)
+A waiter is patient for its own ``timeout`` and no longer, whatever the leader does.
+(One that takes over has waited already and then asks with that timeout.)
 """
 
 from __future__ import annotations
@@ -17,23 +17,36 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import anyio
 
-from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware._io.lifetimes import PerLoop, PerProcess
 from agentauth_middleware.errors import UnavailableError
 
 __all__ = ["AsyncFlights", "BlockingFlights"]
 
-_KEPT = 32
-"""How many outcomes are kept after their flight."""
 _MARGIN = 0.25
 """Seconds a waiter grants beyond its timeout, so that a leader that set out with it
 can tell why it failed."""
 
-Outcome: TypeAlias = Reply | UnavailableError
+Outcome: TypeAlias = Any
+"""What the exchange brought, or its ``UnavailableError``."""
+
+
+class Shareable(Protocol):
+    """What can be asked for together: all of one *flight* get one answer."""
+
+    @property
+    def flight(self) -> str: ...
+    @property
+    def timeout(self) -> float:
+        """Seconds."""
+        ...
+
+
+Asked = TypeVar("Asked", bound=Shareable)
+Answer = TypeVar("Answer")
 
 
 class _Event(Protocol):
@@ -57,8 +70,9 @@ class _Flight(Generic[Event]):
 class _Board(Generic[Event]):
     """The flights under way, and the last that have landed."""
 
-    def __init__(self, make_event: Callable[[], Event]) -> None:
+    def __init__(self, make_event: Callable[[], Event], kept: int) -> None:
         self._make_event = make_event
+        self._kept = kept
         self._lock = threading.Lock()
         self._flights: dict[str, _Flight[Event]] = {}
         self._landed: deque[str] = deque()
@@ -88,7 +102,7 @@ class _Board(Generic[Event]):
                 del self._flights[flight.name]
             else:
                 self._landed.append(flight.name)
-            if len(self._landed) > _KEPT:
+            if len(self._landed) > self._kept:
                 del self._flights[self._landed.popleft()]
         flight.ended.set()
 
@@ -96,56 +110,60 @@ class _Board(Generic[Event]):
 class BlockingFlights:
     """Single flight among the threads of a process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, kept: int = 32) -> None:
+        """*kept* is how many outcomes are kept after their flight."""
         # In a forked child nobody leads what was under way in the parent.
-        self._boards = PerProcess(lambda: _Board(threading.Event))
+        self._boards = PerProcess(lambda: _Board(threading.Event, kept))
 
-    def share(self, fetch: Fetch, exchange: Callable[[Fetch], Reply]) -> Reply:
-        """What the flight of *fetch* brings; whoever leads it calls *exchange*.
+    def share(self, asked: Asked, exchange: Callable[[Asked], Answer]) -> Answer:
+        """What the flight of *asked* brings; whoever leads it calls *exchange*.
 
         Raises:
             UnavailableError: the exchange failed, here or in the thread that led, or
                 that thread did not finish in time. A new one for each caller.
         """
         board = self._boards.get()
-        deadline = time.monotonic() + fetch.timeout + _MARGIN
+        deadline = time.monotonic() + asked.timeout + _MARGIN
         while True:
-            flight, leads = board.join(fetch.flight)
+            flight, leads = board.join(asked.flight)
             if leads:
                 with board.lead(flight):
-                    flight.outcome = exchange(fetch)
+                    flight.outcome = exchange(asked)
             elif not flight.ended.wait(deadline - time.monotonic()):
-                raise _overdue(fetch)
+                raise _overdue(asked)
             if flight.outcome is not None:
-                return _own(flight.outcome)
+                answer: Answer = _own(flight.outcome)
+                return answer
 
 
 class AsyncFlights:
     """Single flight among the tasks of an event loop, and no further."""
 
-    def __init__(self) -> None:
-        self._boards = PerLoop(lambda: _Board(anyio.Event))
+    def __init__(self, *, kept: int = 32) -> None:
+        """*kept* is how many outcomes are kept after their flight."""
+        self._boards = PerLoop(lambda: _Board(anyio.Event, kept))
 
     async def share(
-        self, fetch: Fetch, exchange: Callable[[Fetch], Awaitable[Reply]]
-    ) -> Reply:
-        """What the flight of *fetch* brings; whoever leads it awaits *exchange*.
+        self, asked: Asked, exchange: Callable[[Asked], Awaitable[Answer]]
+    ) -> Answer:
+        """What the flight of *asked* brings; whoever leads it awaits *exchange*.
 
         Raises:
             UnavailableError: the exchange failed, here or in the task that led, or
                 that task did not finish in time. A new one for each caller.
         """
         board = await self._boards.get()
-        deadline = anyio.current_time() + fetch.timeout + _MARGIN
+        deadline = anyio.current_time() + asked.timeout + _MARGIN
         while True:
-            flight, leads = board.join(fetch.flight)
+            flight, leads = board.join(asked.flight)
             if leads:
                 with board.lead(flight):
-                    flight.outcome = await exchange(fetch)
+                    flight.outcome = await exchange(asked)
             elif not await _ends_before(deadline, flight.ended):
-                raise _overdue(fetch)
+                raise _overdue(asked)
             if flight.outcome is not None:
-                return _own(flight.outcome)
+                answer: Answer = _own(flight.outcome)
+                return answer
 
 
 async def _ends_before(deadline: float, ended: anyio.Event) -> bool:
@@ -154,8 +172,8 @@ async def _ends_before(deadline: float, ended: anyio.Event) -> bool:
     return ended.is_set()
 
 
-def _own(outcome: Outcome) -> Reply:
-    """The shared reply, or a failure of the caller's own: raising changes it."""
+def _own(outcome: Outcome) -> Any:
+    """The shared answer, or a failure of the caller's own: raising changes it."""
     if isinstance(outcome, UnavailableError):
         raise UnavailableError(
             outcome.reason, str(outcome), retry_after=outcome.retry_after
@@ -172,8 +190,8 @@ def _without_frames(failure: UnavailableError) -> UnavailableError:
     return failure
 
 
-def _overdue(fetch: Fetch) -> UnavailableError:
+def _overdue(asked: Shareable) -> UnavailableError:
     return UnavailableError(
         "upstream_timeout",
-        f"GET {fetch.url}: no answer in {fetch.timeout:g} s to the request that asked",
+        f"{asked.flight}: no answer in {asked.timeout:g} s to the request that asked",
     )

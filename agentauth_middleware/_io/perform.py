@@ -7,6 +7,7 @@ world: its store, its HTTP client and the fetches under way.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never, cast
 
 import anyio
@@ -51,22 +52,22 @@ class BlockingPerformer:
         self._store = store
         self._client = BlockingHTTPClient(http_client)
         self._flights = BlockingFlights()
+        self._reads = BlockingFlights(kept=0)
 
     def __call__(self, operation: Operation[Any]) -> Any:
         known = cast(AnyOperation, operation)
         match known:
             case Fetch() as fetch:
                 return self._flights.share(fetch, self._client.get)
-            case ReadLog(after):
-                return self._store.read_log(after)
+            case ReadLog() as read:
+                return self._reads.share(_Read(read), self._read_log)
             case Start() as start:
                 return background.start(start, self)
             case _:
                 assert_never(known)
 
-    def open(self) -> None:
-        """Make the HTTP client now and not at the first ``Fetch``."""
-        self._client.open()
+    def _read_log(self, read: _Read) -> LogPage:
+        return read.page_of(self._store)
 
     def close(self) -> None:
         """Close the HTTP client made here. The next ``Fetch`` makes another."""
@@ -93,6 +94,7 @@ class AsyncPerformer:
         many seconds a request waits for the store."""
         self._client = AsyncHTTPClient(http_client)
         self._flights = AsyncFlights()
+        self._reads = AsyncFlights(kept=0)
         self._log = _LogReader(store, store_timeout)
         self._background = BlockingPerformer(store) if http_client is None else None
 
@@ -101,8 +103,8 @@ class AsyncPerformer:
         match known:
             case Fetch() as fetch:
                 return await self._flights.share(fetch, self._client.get)
-            case ReadLog(after):
-                return await self._log.read(after)
+            case ReadLog() as read:
+                return await self._reads.share(_Read(read), self._log.read)
             case Start() as start:
                 if self._background is not None:
                     background.start(start, self._background)
@@ -123,6 +125,23 @@ class AsyncPerformer:
             self._background.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A read of the log, as it is shared by those who ask while it is under way."""
+
+    operation: ReadLog
+    timeout: float = 5.0
+
+    @property
+    def flight(self) -> str:
+        return f"log behind {self.operation.after}"
+
+    def page_of(self, store: Store) -> LogPage:
+        """What *store* has; as old as the question that this read was begun for."""
+        page = store.read_log(self.operation.after)
+        return replace(page, asked_at=self.operation.asked_at)
+
+
 class _LogReader:
     """Reads the log of a store, which blocks, for tasks, which must not.
 
@@ -137,23 +156,23 @@ class _LogReader:
         self._limiters = PerLoop(lambda: anyio.CapacityLimiter(_READERS))
         self._slots = threading.BoundedSemaphore(_HANGING)
 
-    async def read(self, after: int) -> LogPage:
+    async def read(self, read: _Read) -> LogPage:
         if self._is_in_memory:
-            return self._store.read_log(after)
+            return read.page_of(self._store)
         limiter = await self._limiters.get()
         with anyio.move_on_after(self._timeout):
             return await anyio.to_thread.run_sync(
-                self._read, after, abandon_on_cancel=True, limiter=limiter
+                self._read, read, abandon_on_cancel=True, limiter=limiter
             )
         raise UnavailableError(
             "store_timeout", f"the log was not read in {self._timeout:g} s"
         )
 
-    def _read(self, after: int) -> LogPage:
+    def _read(self, read: _Read) -> LogPage:
         # asyncio's limiter counts a thread out as soon as nobody waits for it.
         if not self._slots.acquire(blocking=False):
             raise UnavailableError("store_timeout", "earlier reads of the log hang")
         try:
-            return self._store.read_log(after)
+            return read.page_of(self._store)
         finally:
             self._slots.release()

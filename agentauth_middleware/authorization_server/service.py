@@ -9,9 +9,9 @@ from functools import cached_property
 
 import anyio.to_thread
 
+from agentauth_middleware._core.decide import read_on
 from agentauth_middleware._core.jose import JOSEHeader, SigningKey
 from agentauth_middleware._core.keys import IssuerKeys, find_keys
-from agentauth_middleware._core.operations import ReadLog
 from agentauth_middleware._core.revocations import RevocationView
 from agentauth_middleware._io.drive import drive_async
 from agentauth_middleware._io.perform import AsyncPerformer
@@ -70,9 +70,8 @@ class Service:
             UnavailableError: the log cannot be read.
         """
         view, asked_at = self.revocations, self.clock()
-        page = await self.perform(ReadLog(view.position))
         try:
-            view.apply(page.position, page.records, asked_at)
+            await drive_async(read_on(view, asked_at), self.perform)
         except ValueError as fault:
             raise UnavailableError("log_unreadable", str(fault)) from fault
         agent = (self.issuer, registration.id)

@@ -87,8 +87,9 @@ _READ = """
     WHERE position > CASE
         WHEN :after > (SELECT max(position) FROM log) THEN 0 ELSE :after
     END
-    ORDER BY position
+    ORDER BY position LIMIT 2000
 """
+_PAGE = 2000
 
 _IDLE_CONNECTIONS = 8
 _WAL_ATTEMPTS = 100
@@ -153,14 +154,20 @@ class SQLiteStore:
             rows = sql.execute(_READ, {"after": after}).fetchall()
         if not rows:
             return LogPage(after, ())
-        return LogPage(rows[-1][0], tuple(record for _, record in rows))
+        records = tuple(record for _, record in rows)
+        return LogPage(rows[-1][0], records, is_last=len(rows) < _PAGE)
 
 
 def _check_path(path: str | os.PathLike[str]) -> Path:
-    if os.fspath(path) == ":memory:":
+    name = os.fspath(path)
+    if name == ":memory:":
         raise ConfigurationError(
             "SQLiteStore.path: ':memory:' is shared by nobody; use MemoryStore, or"
             " name a file"
+        )
+    if "://" in name:
+        raise ConfigurationError(
+            f"SQLiteStore.path: {name!r} is a URL; write the path of the file alone"
         )
     # Absolute, since servers change their folder after they have loaded the settings.
     file = Path(path).absolute()

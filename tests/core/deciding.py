@@ -8,6 +8,7 @@ from typing import Any
 from agentauth_middleware._core.decide import Decision, decide
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request
+from agentauth_middleware._core.operations import LogPage
 from agentauth_middleware.resource_server import ResourceServer
 from tests.core.stepping import Clock, play
 from tests.core.tokens import server
@@ -34,7 +35,7 @@ def gate_for(
 ) -> Gate:
     """A gate that has just read the log of revocations and found it empty."""
     gate = Gate(settings or server())
-    gate.revocations.apply(0, (), clock() if clock else Clock()())
+    gate.revocations.apply(LogPage(0, ()), clock() if clock else Clock()())
     return gate
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agentauth_middleware._core.cache import BoundedMap, Slots, TokenBucket
+from agentauth_middleware._core.cache import BoundedMap, Cooldown, Slots
 
 
 def test_map_gives_back_what_was_put() -> None:
@@ -43,17 +43,6 @@ def test_map_keeps_an_entry_in_use_through_a_flood() -> None:
         entries.put(number, "flood")
 
         assert entries.get("in use") == "kept"
-
-
-def test_map_forgets_young_and_old_entries() -> None:
-    entries: BoundedMap[int, str] = BoundedMap(4)
-    for number in (1, 2, 3):
-        entries.put(number, "kept")
-    entries.forget(1)  # old by now
-    entries.forget(3)
-    entries.forget(99)
-
-    assert [entries.get(number) for number in (1, 2, 3)] == [None, "kept", None]
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 2])
@@ -98,33 +87,33 @@ def test_slots_give_out_each_place_once_among_threads() -> None:
     assert taken.count(True) == 3
 
 
-def test_bucket_permits_once_an_interval() -> None:
-    bucket = TokenBucket(12)
+def test_cooldown_permits_once_an_interval() -> None:
+    cooldown = Cooldown(12)
 
-    assert bucket.take(1000.0)
-    assert not bucket.take(1000.0)
-    assert not bucket.take(1011.75)
-    assert bucket.take(1012.0)
-    assert not bucket.take(1012.0)
-
-
-def test_bucket_saves_nothing_up() -> None:
-    bucket = TokenBucket(12)
-    bucket.take(1000.0)
-
-    assert [bucket.take(9000.0), bucket.take(9000.0)] == [True, False]
+    assert cooldown.take(1000.0)
+    assert not cooldown.take(1000.0)
+    assert not cooldown.take(1011.75)
+    assert cooldown.take(1012.0)
+    assert not cooldown.take(1012.0)
 
 
-def test_bucket_is_not_stuck_after_the_clock_was_set_back() -> None:
-    bucket = TokenBucket(12)
-    bucket.take(1_000_000.0)
+def test_cooldown_saves_nothing_up() -> None:
+    cooldown = Cooldown(12)
+    cooldown.take(1000.0)
 
-    assert bucket.take(1000.0)
+    assert [cooldown.take(9000.0), cooldown.take(9000.0)] == [True, False]
 
 
-def test_bucket_permits_once_among_threads() -> None:
-    bucket = TokenBucket(12)
+def test_cooldown_is_not_stuck_after_the_clock_was_set_back() -> None:
+    cooldown = Cooldown(12)
+    cooldown.take(1_000_000.0)
+
+    assert cooldown.take(1000.0)
+
+
+def test_cooldown_permits_once_among_threads() -> None:
+    cooldown = Cooldown(12)
     permitted: list[bool] = []
-    in_threads(16, lambda: permitted.append(bucket.take(1000.0)))
+    in_threads(16, lambda: permitted.append(cooldown.take(1000.0)))
 
     assert permitted.count(True) == 1

@@ -448,7 +448,7 @@ def test_age_of_the_sign_in_is_checked_for_a_remembered_token_as_well() -> None:
     presented = token(auth_time=NOW)
     assert isinstance(decide_at_once(gate, request(presented), clock), Access)
     clock.tick(161.0)
-    gate.revocations.apply(0, (), clock())
+    gate.revocations.apply(LogPage(0, ()), clock())
 
     assert refused(decide_at_once(gate, request(presented), clock)) == STEP_UP
 
@@ -483,7 +483,7 @@ def test_refused_token_is_not_remembered() -> None:
         "not_yet_valid",
     )
     clock.tick(1.0)
-    gate.revocations.apply(0, (), clock())
+    gate.revocations.apply(LogPage(0, ()), clock())
 
     assert isinstance(decide_at_once(gate, request(presented), clock), Access)
 
@@ -495,10 +495,10 @@ def test_remembered_token_expires(leeway: int) -> None:
     presented = token(exp=NOW + 100)
     decide_at_once(gate, request(presented), clock)
     clock.tick(100.0 + leeway - 1)
-    gate.revocations.apply(0, (), clock())
+    gate.revocations.apply(LogPage(0, ()), clock())
     assert isinstance(decide_at_once(gate, request(presented), clock), Access)
     clock.tick(1.0)
-    gate.revocations.apply(0, (), clock())
+    gate.revocations.apply(LogPage(0, ()), clock())
 
     assert refused(decide_at_once(gate, request(presented), clock)) == (401, "expired")
 
@@ -515,7 +515,7 @@ def discovered(clock: Clock, *keys: Key) -> Gate:
 
 def read_nothing(gate: Gate, clock: Clock) -> None:
     """The log has just been read, and there was no news."""
-    gate.revocations.apply(0, (), clock())
+    gate.revocations.apply(LogPage(0, ()), clock())
 
 
 def test_remembered_token_is_forgotten_with_its_key() -> None:
@@ -682,7 +682,7 @@ def test_recalled_token_is_refused_once_revoked() -> None:
     gate = gate_for()
     presented = token()
     decide_at_once(gate, request(presented))
-    gate.revocations.apply(1, revoked().records, NOW)
+    gate.revocations.apply(LogPage(1, revoked().records), NOW)
 
     assert refused(decide_at_once(gate, recalled(gate, presented))) == (401, "revoked")
 
@@ -777,7 +777,7 @@ def test_revocation_of_another_leaves_a_remembered_token_alone() -> None:
 def test_token_issued_after_a_revocation_is_good_again() -> None:
     clock = Clock()
     gate = gate_for(clock=clock)
-    gate.revocations.apply(1, revoked(subject="user-1").records, clock())
+    gate.revocations.apply(LogPage(1, revoked(subject="user-1").records), clock())
 
     for issued_at, is_good in ((NOW - 1, False), (NOW, False), (NOW + 1, True)):
         decision = decide_at_once(gate, request(token(iat=issued_at)), clock)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agentauth_middleware._core.operations import LogPage
 from agentauth_middleware._core.revocations import (
     Revocation,
     RevocationView,
@@ -35,7 +36,7 @@ def access(**changes: Any) -> Access:
 
 def refuses(revocation: Revocation, token: Access) -> bool:
     view = RevocationView()
-    view.apply(1, [revocation.to_record()], NOW)
+    view.apply(LogPage(1, (revocation.to_record(),)), NOW)
     return view.refuses(token)
 
 
@@ -158,7 +159,7 @@ def test_revocations_are_taken_in_any_order_and_twice() -> None:
     ]
     for order in itertools.permutations(records):
         view = RevocationView()
-        view.apply(3, [*order, *order], NOW)
+        view.apply(LogPage(3, (*order, *order)), NOW)
 
         assert view.refuses(access(issued_at=NOW + 20))
         assert not view.refuses(access(issued_at=NOW + 21))
@@ -167,8 +168,8 @@ def test_revocations_are_taken_in_any_order_and_twice() -> None:
 def test_view_follows_the_log_but_keeps_what_it_knows() -> None:
     """An older copy of the log may take its place: then it is read on from there."""
     view = RevocationView()
-    view.apply(7, [Revocation(ISSUER, NOW, "user-1").to_record()], NOW + 10.0)
-    view.apply(5, [], NOW + 11.0)
+    view.apply(LogPage(7, (Revocation(ISSUER, NOW, "user-1").to_record(),)), NOW + 10.0)
+    view.apply(LogPage(5, ()), NOW + 11.0)
 
     assert view.position == 5
     assert view.refuses(access())
@@ -177,8 +178,8 @@ def test_view_follows_the_log_but_keeps_what_it_knows() -> None:
 def test_view_is_as_fresh_as_its_last_read() -> None:
     """Of two threads that read at once, the slower may have asked first."""
     view = RevocationView()
-    view.apply(7, [], NOW + 10.0)
-    view.apply(7, [], NOW)
+    view.apply(LogPage(7, ()), NOW + 10.0)
+    view.apply(LogPage(7, ()), NOW)
 
     assert view.read_at == NOW + 10.0
 
@@ -189,7 +190,7 @@ def test_view_tells_whether_there_is_news() -> None:
     first = [Revocation(ISSUER, NOW).to_record()]
     editions = [view.edition]
     for records in ([], first, first, [Revocation(ISSUER, NOW + 1).to_record()]):
-        view.apply(1, records, NOW)
+        view.apply(LogPage(1, tuple(records)), NOW)
         editions.append(view.edition)
 
     assert editions[1] is editions[0]
@@ -269,6 +270,6 @@ def test_record_that_cannot_be_understood_is_not_passed_over(record: bytes) -> N
     with pytest.raises(ValueError, match=r"."):
         read_revocation(record)
     with pytest.raises(ValueError, match=r"."):
-        view.apply(1, [record], NOW)
+        view.apply(LogPage(1, (record,)), NOW)
     assert view.position == 0
     assert view.read_at < NOW
