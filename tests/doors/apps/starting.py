@@ -69,6 +69,10 @@ class Running:
     def connect(self) -> HTTPConnection:
         return HTTPConnection("127.0.0.1", self.port, timeout=30)
 
+    def connect_socket(self) -> socket.socket:
+        """For what no HTTP client would do."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
 
 @contextmanager
 def running(
