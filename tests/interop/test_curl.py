@@ -61,7 +61,7 @@ def test_curl_is_led_from_the_api_to_a_token_and_back(notes: Notes) -> None:
 
     assert status_of(f"{notes.url}/notes") == 401
     assert made["text"] == "from a shell"
-    assert made in listed
+    assert made in listed["notes"]
 
 
 def test_curl_reads_auth_md_that_the_refusal_names(notes: Notes) -> None:

@@ -141,7 +141,7 @@ async def test_sdk_gets_a_token_and_later_one_for_more(
 
     assert read.status_code == 200
     assert written.status_code == 201
-    assert written.json() in listed.json()
+    assert written.json() in listed.json()["notes"]
     assert asked["resource"] == notes.url
     assert set(asked["scope"].split()) == {"notes.read", "notes.write"}
 

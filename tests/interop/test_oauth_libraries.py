@@ -55,7 +55,7 @@ def test_library_uses_a_token(notes: Notes, open_session: Any) -> None:
     refused = reader.post(f"{notes.url}/notes", json={"text": "not allowed"})
 
     assert made.status_code == 201
-    assert made.json() in reader.get(f"{notes.url}/notes").json()
+    assert made.json() in reader.get(f"{notes.url}/notes").json()["notes"]
     assert refused.status_code == 403
     assert 'error="insufficient_scope"' in refused.headers["www-authenticate"]
 
