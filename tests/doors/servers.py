@@ -140,5 +140,8 @@ def serving(name: str, settings: str, log: Path) -> Generator[Server, None, None
             yield Server(name, listener.getsockname())
         finally:
             process.terminate()
-            process.wait(20)
+            try:
+                process.wait(20)
+            finally:
+                process.kill()
     assert "Traceback" not in log.read_text(errors="replace")
