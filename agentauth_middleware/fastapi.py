@@ -97,6 +97,15 @@ class AgentAuth(SecurityBase):
 
         Raises:
             AuthenticationRequiredError: the request has no ``Access``.
+            ConfigurationError: a scope is not among those of the resource server.
             InsufficientScopeError: its token lacks one of *security_scopes*.
         """
+        declared = self._resource_server.scopes
+        undeclared = set(security_scopes.scopes) - declared.keys()
+        if declared and undeclared:
+            raise ConfigurationError(
+                f"Security(auth, scopes=...): {', '.join(sorted(undeclared))} is not "
+                "among ResourceServer.scopes; declare it there, so that clients can "
+                "ask for it"
+            )
         return require_access(security_scopes.scopes)

@@ -138,7 +138,8 @@ class AgentAuthMiddleware:
         answer = self._gate.write_refusal(refusal)
         body = respond(answer, request, start_response, sys.exc_info())
         # Not before: where the answer has begun, start_response has raised again.
-        self._audit(refusal, request, time.perf_counter())
+        if is_audited(refusal):
+            write_audit(refusal, self._gate, request)
         return body
 
     def _audit(

@@ -75,7 +75,9 @@ def check_algorithm(token: UnverifiedToken, issuer: Issuer) -> None:
     Source: RFC 8725 §3.1
     """
     if token.jws.header.algorithm not in issuer.algorithms:
-        raise InvalidTokenError("alg_not_allowed")
+        raise InvalidTokenError(
+            "alg_not_allowed", f"alg is {token.jws.header.algorithm!r}"
+        )
 
 
 def check_token(
@@ -179,11 +181,11 @@ def _check_times(claims: Claims, leeway: int, now: float) -> tuple[float, float]
     expires_at, issued_at = instant(claims, "exp"), instant(claims, "iat")
     not_before = optional_instant(claims, "nbf")
     if now >= expires_at + leeway:
-        raise InvalidTokenError("expired")
+        raise InvalidTokenError("expired", f"{now - expires_at:.0f} s ago")
     if issued_at > now + leeway:
-        raise InvalidTokenError("not_yet_valid", "issued in the future")
+        raise InvalidTokenError("not_yet_valid", f"iat in {issued_at - now:.0f} s")
     if not_before is not None and not_before > now + leeway:
-        raise InvalidTokenError("not_yet_valid")
+        raise InvalidTokenError("not_yet_valid", f"nbf in {not_before - now:.0f} s")
     return expires_at, issued_at
 
 
@@ -199,4 +201,5 @@ def _check_audience(audience: tuple[str, ...], issuer: Issuer, resource: str) ->
             same_identifier(value, resource) for value in audience
         )
     if not is_meant:
-        raise InvalidTokenError("wrong_audience", f"aud is {audience!r}")
+        shown = repr(audience)[:200]
+        raise InvalidTokenError("wrong_audience", f"aud is {shown}")

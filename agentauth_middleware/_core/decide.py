@@ -132,7 +132,8 @@ def check_current(gate: Gate, remembered: Remembered, clock: Clock) -> Procedure
     """
     now = clock()
     if now >= remembered.dies_at:
-        raise InvalidTokenError("expired")
+        ago = now - (remembered.access.expires_at or 0)
+        raise InvalidTokenError("expired", f"{ago:.0f} s ago")
     if not 0 <= now - gate.revocations.read_at < READ_LOG_AFTER:
         yield from _refresh_view(gate, clock)
     _check_revoked(gate.revocations, remembered)
@@ -171,7 +172,8 @@ def _verify_anew(
     unverified = read_token(token)
     keys = gate.issuers.get(unverified.issuer)
     if keys is None:
-        raise InvalidTokenError("unknown_issuer")
+        shown = repr(unverified.issuer[:200])
+        raise InvalidTokenError("unknown_issuer", f"iss is {shown}")
     check_algorithm(unverified, keys.issuer)
     # Read first: should the keys change meanwhile, the token is forgotten at once.
     generation = keys.generation
@@ -271,11 +273,11 @@ def check_policy(route: Route, access: Access, leeway: int, now: float) -> None:
     if not access.scopes.issuperset(route.scopes):
         raise InsufficientScopeError(route.scopes)
     if route.user == "required" and access.user is None:
-        raise ActorRefusedError("user_required")
+        raise ActorRefusedError("user_required", f"mode is {access.mode}")
     if route.agent == "required" and access.agent is None:
-        raise ActorRefusedError("agent_required")
+        raise ActorRefusedError("agent_required", f"mode is {access.mode}")
     if route.agent == "forbidden" and access.agent is not None:
-        raise ActorRefusedError("agent_forbidden")
+        raise ActorRefusedError("agent_forbidden", f"mode is {access.mode}")
 
 
 def _is_authenticated_enough(

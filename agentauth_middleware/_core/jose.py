@@ -210,7 +210,10 @@ class KeySet:
         by_name = self._by_name.get((header.key_id, header.algorithm))
         if by_name is None:
             known = header.key_id in self.key_ids
-            raise InvalidTokenError("key_mismatch" if known else "unknown_kid")
+            raise InvalidTokenError(
+                "key_mismatch" if known else "unknown_kid",
+                f"kid is {header.key_id!r} and alg {header.algorithm}",
+            )
         return by_name
 
 

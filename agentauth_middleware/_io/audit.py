@@ -33,24 +33,36 @@ def write_audit(
     decision: Access | Anonymous | Refusal,
     gate: Gate,
     request: Request,
-    duration: float,
+    duration: float | None = None,
 ) -> None:
-    """Write the record of *decision*; *duration* in seconds."""
+    """Write the record of *decision*; *duration* in seconds, where it is known."""
     outcome, reason = _outcome(decision)
     members: dict[str, Any] = {
         "outcome": outcome,
         "reason": reason,
         "method": request.method,
         "route": _route(gate, request),
-        "duration": duration,
     }
+    if duration is not None:
+        members["duration"] = duration
+    detail = ""
     if isinstance(decision, Refusal):
+        detail = "" if decision.detail == reason else f": {decision.detail}"
         members |= {"status": decision.status, "detail": decision.detail}
     access = decision if isinstance(decision, Access) else _access_of(decision)
     if access is not None:
         members |= _who(access)
     level = INFO if outcome == "refused" else DEBUG
-    _logger.log(level, "%s: %s", outcome, reason, extra={"agentauth": members})
+    _logger.log(
+        level,
+        "%s: %s (%s %s)%s",
+        outcome,
+        reason,
+        request.method,
+        members["route"],
+        detail,
+        extra={"agentauth": members},
+    )
 
 
 def _outcome(decision: Access | Anonymous | Refusal) -> tuple[str, str]:

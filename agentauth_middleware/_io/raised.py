@@ -16,9 +16,10 @@ from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
 from agentauth_middleware._core.scopes import check_scopes
 from agentauth_middleware._io.audit import is_audited, write_audit
-from agentauth_middleware.access import Access, current_access
+from agentauth_middleware.access import CURRENT, Access
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
+    ConfigurationError,
     RequestRefusedError,
     UnavailableError,
 )
@@ -34,9 +35,16 @@ def require_access(scopes: Iterable[str]) -> Access:
 
     Raises:
         AuthenticationRequiredError: the request has none; answered 401.
+        ConfigurationError: no door has seen the request.
         InsufficientScopeError: a scope is missing; answered 403.
     """
-    access = current_access()
+    try:
+        access = CURRENT.get()
+    except LookupError:
+        raise ConfigurationError(
+            "no door stands in front of this handler, or it runs in a thread without "
+            "the request's context: install the door, or use copy_context().run"
+        ) from None
     if access is None:
         raise AuthenticationRequiredError(scopes)
     access.require_scopes(*scopes)
@@ -92,5 +100,5 @@ def answer_raised(
     """The answer to *request*, whose handler raised *failure*; with its record."""
     refusal = refusal_for(failure, access)
     if is_audited(refusal):
-        write_audit(refusal, gate, request, 0.0)
+        write_audit(refusal, gate, request)
     return gate.write_refusal(refusal)

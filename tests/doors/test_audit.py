@@ -167,7 +167,7 @@ def test_audit_of_a_granted_request(get: Get, records: list[logging.LogRecord]) 
     members = members_of(record)
     assert record.name == AUDIT
     assert record.levelno == logging.DEBUG
-    assert record.getMessage() == "granted: delegated"
+    assert record.getMessage() == "granted: delegated (GET /notes/{id})"
     duration, subject = members.pop("duration"), members.pop("subject")
     assert isinstance(duration, float)
     assert 0 < duration < 60
@@ -194,7 +194,10 @@ def test_audit_of_a_refused_request(get: Get, records: list[logging.LogRecord]) 
     members = members_of(record)
     assert record.name == AUDIT
     assert record.levelno == logging.INFO
-    assert record.getMessage() == "refused: insufficient_scope"
+    assert (
+        record.getMessage()
+        == "refused: insufficient_scope (GET /notes/{id}): needs notes.read"
+    )
     assert members.pop("duration") > 0
     assert members.pop("subject")
     assert members == {
