@@ -88,9 +88,16 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
             if route.optional:
                 return _ANONYMOUS
             raise AuthenticationRequiredError(route.scopes)
-        remembered = yield from recognise(gate, token, clock)
+        remembered = gate.remembered.get(digest := sha256(token).digest())
+        if remembered is None or remembered.needs_care(clock()):
+            remembered = yield from recognise(gate, token, digest, clock)
         access = remembered.access
-        yield from check_current(gate, remembered, clock)
+        check_alive(remembered, now := clock())
+        # Whatever may wait is done: nothing is granted on a view that is old by now.
+        if not 0 <= now - gate.revocations.read_at < READ_LOG_AFTER:
+            yield from _refresh_view(gate, clock)
+        check_not_revoked(gate.revocations, remembered)
+        check_unbound(remembered)
         if route is REFUSED:
             raise ActorRefusedError("unmatched_path")
         if route.demands_something:
@@ -100,8 +107,10 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
     return access
 
 
-def recognise(gate: Gate, token: bytes, clock: Clock) -> Procedure[Remembered]:
-    """The token as it is remembered, verified first if it is new.
+def recognise(
+    gate: Gate, token: bytes, digest: bytes, clock: Clock
+) -> Procedure[Remembered]:
+    """*token* as it is remembered, verified first if it is new or its keys changed.
 
     Does not check what may change from one request to the next.
 
@@ -110,7 +119,6 @@ def recognise(gate: Gate, token: bytes, clock: Clock) -> Procedure[Remembered]:
         InvalidTokenError: it is not good.
         UnavailableError: nobody can tell at the moment.
     """
-    digest = sha256(token).digest()
     now = clock()
     remembered = gate.remembered.get(digest) or _recall(gate, digest, now)
     if remembered is not None and now >= remembered.keys.refresh_at:
@@ -120,27 +128,31 @@ def recognise(gate: Gate, token: bytes, clock: Clock) -> Procedure[Remembered]:
     return remembered
 
 
-def check_current(gate: Gate, remembered: Remembered, clock: Clock) -> Procedure[None]:
-    """Refuse a token that is not good at this moment.
-
-    Comes after everything that may have waited, so that nothing is granted on a view
-    of the log that is old by now.
-
-    Raises:
-        InvalidTokenError: it has expired, was revoked, or needs a proof.
-        UnavailableError: the log cannot be read.
-    """
-    now = clock()
+def check_alive(remembered: Remembered, now: float) -> None:
+    """Refuse a token that has expired since it was verified."""
     if now >= remembered.dies_at:
         ago = now - (remembered.access.expires_at or 0)
         raise InvalidTokenError("expired", f"{ago:.0f} s ago")
-    if not 0 <= now - gate.revocations.read_at < READ_LOG_AFTER:
-        yield from _refresh_view(gate, clock)
-    _check_revoked(gate.revocations, remembered)
+
+
+def check_not_revoked(view: RevocationView, remembered: Remembered) -> None:
+    """Refuse a revoked token; look again only when the log has news."""
+    edition = view.edition
+    if remembered.cleared_in is not edition:
+        if view.refuses(remembered.access):
+            raise InvalidTokenError("revoked")
+        remembered.cleared_in = edition
+
+
+def check_unbound(remembered: Remembered) -> None:
+    """Refuse a token that is bound to a key.
+
+    To whoever cannot prove that they hold the key it is worth nothing, and nobody can
+    prove that here: taken as a plain bearer token it would serve a thief.
+
+    Source: RFC 7800 §3.1, RFC 9449 §7.2
+    """
     if remembered.is_bound:
-        # To whoever cannot prove that they hold the key it is worth nothing, and
-        # nobody can prove that here: as a plain bearer token it would serve a thief
-        # (RFC 7800 §3.1, RFC 9449 §7.2).
         raise InvalidTokenError("sender_constrained", "bound to a key, sent as Bearer")
 
 
@@ -202,15 +214,6 @@ def _remembered(
         keys=gate.issuers[access.issuer],
         generation=generation,
     )
-
-
-def _check_revoked(view: RevocationView, remembered: Remembered) -> None:
-    """Refuse a revoked token; look again only when the log has news."""
-    edition = view.edition
-    if remembered.cleared_in is not edition:
-        if view.refuses(remembered.access):
-            raise InvalidTokenError("revoked")
-        remembered.cleared_in = edition
 
 
 def _refresh_view(gate: Gate, clock: Clock) -> Procedure[None]:

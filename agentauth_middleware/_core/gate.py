@@ -40,6 +40,11 @@ class Remembered:
         self.cleared_in: object = None
         """The edition of the log in which it was last found not revoked."""
 
+    def needs_care(self, now: float) -> bool:
+        """Whether its keys are due for a refresh or have changed."""
+        keys = self.keys
+        return now >= keys.refresh_at or self.generation != keys.generation
+
 
 Verified: TypeAlias = tuple[str, int, bytes]
 """What is left of a verified token: issuer, generation of its keys, claims unread.

@@ -101,5 +101,5 @@ def _name(agent: Principal | None) -> str | None:
 
 
 def hashed(issuer: str, subject: str) -> str:
-    """A name for a subject that tells two apart and neither of them to a reader."""
+    """A name for a subject that tells two apart, and hides both from a glance."""
     return hashlib.sha256(f"{issuer}\n{subject}".encode()).hexdigest()[:16]
