@@ -90,8 +90,7 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
-            # Where gunicorn puts a socket of its own, else into the user's home.
-            env={**os.environ, "XDG_RUNTIME_DIR": str(log.parent), **environment},
+            env={**os.environ, **environment},
             start_new_session=True,
         )
         port = listener.getsockname()[1]
