@@ -337,7 +337,8 @@ def test_attack_is_refused(attack: str) -> None:
         assert (refusal.status, refusal.error) == (400, "invalid_request")
     else:
         assert (refusal.status, refusal.error) == (401, "invalid_token")
-    assert refusal.access is None
+    # Only of a token that was good in all else is it known whose it is.
+    assert (refusal.access is not None) == (reason == "sender_constrained")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.challenge import Refusal
 from agentauth_middleware._core.decide import Anonymous, Decision, decide
 from agentauth_middleware._core.gate import Gate
@@ -251,6 +252,24 @@ def test_revoked_comes_before_bound() -> None:
     assert refused(asked.result) == (401, "revoked")
 
 
+def test_refusal_of_a_good_token_tells_the_log_whose_it_is() -> None:
+    clock = Clock()
+    gate = gate_for(clock=clock)
+    bound = decide_at_once(gate, request(token(cnf={"jkt": "x"})), clock)
+    decide_at_once(gate, request(token()), clock)
+    gate.revocations.apply(revoked(token_id="token-1"), clock())
+    withdrawn = decide_at_once(gate, request(token()), clock)
+    clock.tick(1000.0)
+    expired = decide_at_once(gate, request(token()), clock)
+
+    assert refused(bound) == (401, "sender_constrained")
+    assert refused(withdrawn) == (401, "revoked")
+    assert refused(expired) == (401, "expired")
+    for decision in (bound, withdrawn, expired):
+        assert decision.access is not None
+        assert decision.access.subject == "user-1"
+
+
 def test_expired_comes_before_revoked() -> None:
     """And asks for nothing: whoever keeps an old token must not make us read."""
     clock = Clock()
@@ -330,6 +349,7 @@ def test_token_may_list_what_its_holder_may_do_in_many_places() -> None:
         pytest.param({"max_age": 300}, {"auth_time": NOW - 360}, id="age and leeway"),
         pytest.param({"max_age": 0}, {"auth_time": NOW - 60}, id="just now"),
         pytest.param({"max_age": 0}, {"auth_time": NOW + 5}, id="clock ahead"),
+        pytest.param({"max_age": 0}, {"auth_time": NOW + 60}, id="ahead by leeway"),
     ],
 )
 def test_demand_is_met(demand: dict[str, Any], claims: dict[str, Any]) -> None:
@@ -375,6 +395,12 @@ SCOPE = (403, "insufficient_scope")
         pytest.param({"max_age": 300}, {"auth_time": NOW - 361}, STEP_UP, id="too old"),
         pytest.param(
             {"max_age": 0}, {"auth_time": NOW - 61}, STEP_UP, id="not just now"
+        ),
+        pytest.param(
+            {"max_age": 300}, {"auth_time": NOW + 61}, STEP_UP, id="in the future"
+        ),
+        pytest.param(
+            {"max_age": 300}, {"auth_time": NOW * 2}, STEP_UP, id="far in the future"
         ),
         pytest.param(
             {"max_age": 300, "acr_values": ["phr"]},
@@ -633,7 +659,7 @@ def test_store_of_tokens_is_bounded() -> None:
 
 def recalled(gate: Gate, presented: bytes) -> Request:
     """A request with a token that others have pushed out since it was verified."""
-    gate.remembered.forget(digest(presented))
+    gate.remembered = BoundedMap(10)
     assert gate.verified.get(digest(presented)) is not None
     return request(presented)
 
@@ -812,6 +838,102 @@ def test_log_is_read_when_the_clock_was_set_back() -> None:
     clock.tick(-3600.0)
 
     assert step(gate, clock, token(iat=NOW - 7200)).asks == ReadLog(0)
+
+
+def test_view_read_before_the_clock_was_set_back_is_not_fresh_once_that_comes() -> None:
+    """Nobody knows what was revoked in between: it counts as never read."""
+    clock = Clock()
+    gate = gate_for(clock=clock)
+    clock.tick(-3600.0)
+    asked = step(gate, clock, token(iat=NOW - 7200))
+    asked.answer(EMPTY)
+    assert isinstance(asked.result, Access)
+    clock.tick(3600.125)
+
+    assert reads(step(gate, clock, token(iat=NOW - 7200)))
+
+
+@pytest.mark.parametrize("max_log_age", [0.75, 10, 1e9])
+def test_store_out_of_reach_after_the_clock_was_set_back_lets_nobody_in(
+    max_log_age: float,
+) -> None:
+    clock = Clock()
+    gate = gate_for(server(max_log_age=max_log_age), clock)
+    clock.tick(-1.0)
+    presented = token(iat=NOW - 7200)
+    asked = step(gate, clock, presented)
+    asked.answer(BROKEN)
+    assert refused(asked.result) == (503, "store_unreachable")
+    clock.tick(1.125)  # the clock says again what it said when the log was read
+    asked = step(gate, clock, presented)
+    asked.answer(BROKEN)
+
+    assert refused(asked.result) == (503, "store_unreachable")
+
+
+def test_reader_that_takes_long_does_not_shut_the_door_after_a_step_back() -> None:
+    """The view is brought up to date on the new time, and serves from then on."""
+    clock = Clock()
+    gate = gate_for(clock=clock)
+    clock.tick(-3600.0)
+    first, second = (step(gate, clock, token(iat=NOW - 7200)) for _ in range(2))
+    for asked in (first, second):
+        asked.answer(EMPTY)
+
+    assert isinstance(first.result, Access)
+    assert isinstance(second.result, Access)
+    clock.tick(0.125)
+    assert isinstance(
+        decide_at_once(gate, request(token(iat=NOW - 7200)), clock), Access
+    )
+
+
+def test_log_is_read_on_to_its_end() -> None:
+    """A page that is not the last says nothing about how fresh the view is."""
+    clock = Clock()
+    gate = Gate(server())
+    asked = step(gate, clock)
+    assert asked.asks == ReadLog(0)
+    asked.answer(LogPage(2000, revoked(subject="user-2").records, is_last=False))
+    assert asked.asks == ReadLog(2000)
+    assert gate.revocations.read_at == -math.inf
+    asked.answer(LogPage(2001, revoked(subject="user-1").records))
+
+    assert refused(asked.result) == (401, "revoked")
+
+
+def test_page_that_others_asked_for_is_as_old_as_their_question() -> None:
+    """Whoever joins a read under way must not take its page for news of their own."""
+    clock = Clock()
+    gate = gate_for(clock=clock)
+    clock.tick(0.625)
+    asked_at = clock()
+    clock.tick(0.125)
+    asked = step(gate, clock)
+    assert asked.asks == ReadLog(0)
+    asked.answer(LogPage(0, (), asked_at=asked_at))
+    assert isinstance(asked.result, Access)
+    clock.tick(0.125)  # a quarter of a second after the question
+
+    assert reads(step(gate, clock))
+
+
+def test_page_of_a_question_too_long_ago_lets_nobody_in() -> None:
+    clock = Clock()
+    gate = Gate(server())
+    asked = step(gate, clock)
+    asked.answer(LogPage(0, (), asked_at=clock() - 0.75))
+
+    assert refused(asked.result) == (503, "log_too_slow")
+
+
+def test_question_carries_its_time_and_is_compared_without_it() -> None:
+    clock = Clock(NOW + 3)
+    asked = step(Gate(server()), clock)
+
+    assert asked.asks == ReadLog(0)
+    assert isinstance(asked.asks, ReadLog)
+    assert asked.asks.asked_at == NOW + 3
 
 
 def test_others_go_on_while_one_reads_and_the_view_is_young() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -182,6 +183,57 @@ def test_view_is_as_fresh_as_its_last_read() -> None:
     view.apply(LogPage(7, ()), NOW)
 
     assert view.read_at == NOW + 10.0
+
+
+def test_page_is_taken_in_once_by_all_who_share_it() -> None:
+    """Two hundred requests with a page of two thousand records would take seconds."""
+    looked_at: list[bytes] = []
+
+    class Records(tuple[bytes, ...]):
+        def __iter__(self) -> Iterator[bytes]:
+            looked_at.extend(self[:])
+            return super().__iter__()
+
+    page = LogPage(1, Records([Revocation(ISSUER, NOW, "user-1").to_record()]))
+    view = RevocationView()
+    for _ in range(200):
+        view.apply(page, NOW)
+
+    assert len(looked_at) == 1
+    assert view.refuses(access())
+
+
+def test_page_taken_in_again_brings_the_view_back_to_its_position() -> None:
+    """Somebody with an older page comes late; what lies between is read once more."""
+    view = RevocationView()
+    first = LogPage(1, (Revocation(ISSUER, NOW, "user-1").to_record(),))
+    second = LogPage(2, (Revocation(ISSUER, NOW, "user-2").to_record(),))
+    for page in (first, second, first):
+        view.apply(page, NOW)
+
+    assert view.position == 1
+    assert view.refuses(access())
+    assert view.refuses(access(subject="user-2"))
+
+
+def test_page_that_is_not_the_last_makes_no_view_fresh() -> None:
+    view = RevocationView()
+    record = Revocation(ISSUER, NOW, "user-1").to_record()
+    view.apply(LogPage(1, (record,), is_last=False), NOW)
+
+    assert view.read_at < NOW
+    assert view.position == 1
+    assert view.refuses(access())
+
+
+@pytest.mark.parametrize("applied_at", [NOW, NOW - 100.0])
+def test_view_is_as_old_as_the_question_that_its_page_answers(
+    applied_at: float,
+) -> None:
+    view = RevocationView()
+    view.apply(LogPage(1, (), asked_at=NOW - 5.0), applied_at)
+
+    assert view.read_at == NOW - 5.0
 
 
 def test_view_tells_whether_there_is_news() -> None:
