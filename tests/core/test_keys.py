@@ -159,14 +159,36 @@ def test_given_keys_that_cannot_verify_are_an_error_of_settings(
         IssuerKeys(Issuer(AS, jwks=document))
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 499])
-def test_metadata_is_looked_for_at_the_next_url_after_a_4xx(status: int) -> None:
+HTML = Reply(200, {"content-type": "text/html"}, b'{"keys": []}')
+ELSEWHERE = [
+    *(
+        pytest.param(Reply(status, {}, b""), id=f"{status}")
+        for status in (400, 401, 403, 404, 410, 499)
+    ),
+    *(
+        pytest.param(json_reply({}, status, location="https://evil.example"), id=name)
+        for status, name in ((301, "301"), (302, "302"), (307, "307"), (308, "308"))
+    ),
+    pytest.param(
+        Reply(404, {"content-type": "application/json"}, b"{}"), id="404, JSON"
+    ),
+    pytest.param(HTML, id="HTML"),
+    pytest.param(Reply(200, {}, b"{}"), id="no content type"),
+    pytest.param(
+        json_reply({**METADATA, "issuer": "x"}, content_type="text/plain"), id="text"
+    ),
+]
+"""What stands where an issuer publishes nothing: answers of gateways, login pages."""
+
+
+@pytest.mark.parametrize("reply", ELSEWHERE)
+def test_metadata_is_looked_for_at_the_next_url(reply: Reply) -> None:
     held = Keys(Issuer(AS))
     found = play(
         find_keys(held.state, header("a"), held.clock),
         [
-            (fetch(RFC8414, 0, 5.0), Reply(status, {}, b"")),
-            (fetch(OIDC_INSERTED, 0, 5.0), Reply(status, {}, b"")),
+            (fetch(RFC8414, 0, 5.0), reply),
+            (fetch(OIDC_INSERTED, 0, 5.0), reply),
             (fetch(OIDC_APPENDED, 0, 5.0), json_reply(METADATA)),
             (fetch(KEYS, 0, 5.0), json_reply(jwks(A))),
         ],
@@ -196,35 +218,48 @@ def test_issuer_without_a_path_has_two_places_for_its_metadata() -> None:
     assert names(found) == ["a"]
 
 
-def test_metadata_nowhere_is_our_trouble() -> None:
+@pytest.mark.parametrize("reply", ELSEWHERE)
+def test_metadata_nowhere_is_our_trouble(reply: Reply) -> None:
     step = Keys(Issuer(AS)).find("a")
     for url in (RFC8414, OIDC_INSERTED):
         assert step.asks == fetch(url, 0, 5.0)
-        step.answer(Reply(404, {}, b""))
+        step.answer(reply)
 
-    assert failing(step, Reply(404, {}, b"")).reason == "metadata_not_found"
+    assert failing(step, reply).reason == "metadata_not_found"
 
 
-HTML = Reply(200, {"content-type": "text/html"}, b'{"keys": []}')
-UNUSABLE_REPLIES = [
+IN_TROUBLE = [
     pytest.param(json_reply({}, 500), id="500"),
     pytest.param(json_reply({}, 503), id="503"),
-    pytest.param(json_reply({}, 301, location="https://evil.example"), id="301"),
-    pytest.param(json_reply({}, 302, location="https://evil.example"), id="302"),
+    pytest.param(json_reply(METADATA, 500), id="500, with metadata"),
     pytest.param(json_reply({}, 204), id="204"),
-    pytest.param(HTML, id="HTML"),
-    pytest.param(Reply(200, {}, b"{}"), id="no content type"),
     pytest.param(Reply(200, {"content-type": "application/json"}, b"{"), id="no JSON"),
     pytest.param(json_reply([METADATA]), id="array"),
 ]
+UNUSABLE_REPLIES = [
+    *IN_TROUBLE,
+    pytest.param(json_reply({}, 301, location="https://evil.example"), id="301"),
+    pytest.param(json_reply({}, 302, location="https://evil.example"), id="302"),
+    pytest.param(HTML, id="HTML"),
+    pytest.param(Reply(200, {}, b"{}"), id="no content type"),
+]
 
 
-@pytest.mark.parametrize("reply", UNUSABLE_REPLIES)
+@pytest.mark.parametrize("reply", IN_TROUBLE)
 def test_metadata_that_cannot_be_read_is_looked_for_nowhere_else(reply: Reply) -> None:
     """A server in trouble must not send us to documents that it would not stand for."""
     step = Keys(Issuer(AS)).find("a")
 
     assert failing(step, reply).reason == "metadata_unusable"
+
+
+@pytest.mark.parametrize("asked_before", [0, 1, 2])
+def test_server_that_does_not_answer_is_asked_nothing_else(asked_before: int) -> None:
+    step = Keys(Issuer(AS)).find("a")
+    for _ in range(asked_before):
+        step.answer(Reply(404, {}, b""))
+
+    assert failing(step, BROKEN) is BROKEN
 
 
 @pytest.mark.parametrize(
@@ -286,6 +321,41 @@ def test_keys_that_cannot_be_read_are_our_trouble(reply: Reply) -> None:
     step = Keys().find("a")
 
     assert failing(step, reply).reason == "keys_unusable"
+
+
+NO_USABLE_KEY = [
+    pytest.param([], id="empty"),
+    pytest.param([{"kty": "XYZ", "kid": "x"}], id="of a kind nobody knows"),
+    pytest.param([{**key("ES256", "x").jwk, "use": "enc"}], id="for encryption"),
+    pytest.param([{**key("ES256", "x").jwk, "d": "AQAB"}], id="private"),
+]
+
+
+@pytest.mark.parametrize("keys", NO_USABLE_KEY)
+@pytest.mark.parametrize("kid", ["a", None], ids=repr)
+def test_set_without_a_usable_key_is_our_trouble(
+    keys: list[object], kid: str | None
+) -> None:
+    """An issuer that has lost its keys has refused nobody's token."""
+    step = Keys().find(kid)
+
+    assert failing(step, json_reply({"keys": keys})).reason == "keys_unusable"
+
+
+@pytest.mark.parametrize("keys", NO_USABLE_KEY)
+def test_set_that_lost_its_usable_keys_is_our_trouble(keys: list[object]) -> None:
+    held = loaded(A)
+    held.clock.tick(100.0)
+
+    assert failing(held.find("b"), json_reply({"keys": keys})).reason == "keys_unusable"
+    assert held.unavailable("a")[0] == "keys_unusable"
+
+
+@pytest.mark.parametrize("keys", NO_USABLE_KEY[1:])
+def test_key_named_by_the_token_that_cannot_verify_is_a_verdict(
+    keys: list[object],
+) -> None:
+    assert refused_for(Keys().find("x"), json_reply({"keys": keys})) == "key_mismatch"
 
 
 def test_set_of_a_hundred_keys_with_certificates_is_read() -> None:
@@ -830,6 +900,88 @@ def test_removed_key_stops_verifying_at_once() -> None:
     held.clock.tick(1.0)
 
     assert held.refused("a") == "unknown_kid"
+
+
+# The clock set back
+
+
+def test_rotated_key_is_fetched_although_the_set_seems_to_come_from_the_future() -> (
+    None
+):
+    """It counts as never asked for, and not as asked for after the key was seen."""
+    held = loaded(A)
+    held.clock.tick(-1800.0)
+    step = held.find("b")
+    assert step.asks == fetch(KEYS, 1, 1.0)
+    step.answer(json_reply(jwks(A, B)))
+
+    assert names(step.result) == ["b"]
+
+
+def test_rotated_key_is_no_verdict_while_nobody_may_ask_after_a_step_back() -> None:
+    held = loaded(A)
+    held.clock.tick(-1800.0)
+    waiting = [held.find("b"), held.find("c")]
+
+    assert held.unavailable("d") == ("keys_cooling_down", 1)
+    for step in waiting:
+        step.close()
+
+
+def test_key_that_was_not_there_is_asked_for_again_after_a_step_back() -> None:
+    """Else it would be refused for the hour, or the day, that the clock went back."""
+    held = loaded(A)
+    held.clock.tick(100.0)
+    refused_for(held.find("b"), json_reply(jwks(A)))
+    held.clock.tick(-3600.0)
+    step = held.find("b")
+    assert step.asks == fetch(KEYS, 2, 1.0)
+    step.answer(json_reply(jwks(A, B)))
+
+    assert names(step.result) == ["b"]
+
+
+def test_pause_after_a_failure_ends_with_a_step_back() -> None:
+    held = Keys()
+    failing(held.find("a"), BROKEN)
+    held.clock.tick(-3600.0)
+    step = held.find("a")
+    assert step.asks == fetch(KEYS, 1, 5.0)
+    step.answer(json_reply(jwks(A)))
+
+    assert names(step.result) == ["a"]
+
+
+def test_pause_after_a_failed_refetch_ends_with_a_step_back() -> None:
+    held = loaded(A)
+    held.clock.tick(100.0)
+    failing(held.find("b"), BROKEN)
+    held.clock.tick(-3600.0)
+    step = held.find("b")
+    assert step.asks == fetch(KEYS, 2, 1.0)
+    step.answer(json_reply(jwks(A, B)))
+
+    assert names(step.result) == ["b"]
+
+
+def test_small_step_back_leaves_a_verdict_a_verdict() -> None:
+    """Clocks are nudged by a few milliseconds all the time."""
+    held = loaded(A)
+    held.clock.tick(100.0)
+    refused_for(held.find("x"), json_reply(jwks(A)))
+    held.clock.tick(12.0)
+    refused_for(held.find("y"), json_reply(jwks(A)))
+    held.clock.tick(-0.25)
+
+    assert held.refused("x") == "unknown_kid"
+
+
+def test_given_keys_mind_no_clock() -> None:
+    held = Keys(Issuer(AS, jwks=jwks(A)))
+    held.clock.tick(-DAY)
+
+    assert held.find_at_once("a") == ["a"]
+    assert held.refused("b") == "unknown_kid"
 
 
 # Generations: what is remembered under a key goes with it
