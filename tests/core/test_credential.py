@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from agentauth_middleware._core.credential import (
@@ -143,6 +145,14 @@ QUERIES_WITH_TOKEN = [
     b"access%5Ftoken=abc",
     b"%61ccess_token=abc",
     b"%61%63%63%65%73%73%5f%74%6f%6b%65%6e=abc",
+    b"%61%63%63%65%73%73%5F%74%6F%6B%65%6E=abc",
+    b"access_toke%6E&a=b",
+    b"&access_token=abc",
+    b"a=b&&%61ccess_token",
+    b"access_token=abc&access_token=def",
+    b"token=abc&access_token=def",
+    b"access_token==&",
+    b"&" * 5000 + b"access_token=abc",
     b"a=%C3%A9&access_token=abc",
     b"a=\xff&access_token=abc",
 ]
@@ -172,7 +182,23 @@ def test_token_in_the_query_is_ignored_where_the_name_means_something_else(
         b"page=2",
         b"token=abc",
         b"Access_Token=abc",
+        b"%41ccess_token=abc",
+        b"ACCESS_TOKEN=abc",
+        b"access%5ftoKen=abc",
+        b"access%255Ftoken=abc",
+        b"access_token2=abc",
+        b"access_token%3Dabc",
+        b"access_token%26=abc",
+        b"access_token+=abc",
+        b"access_token;=abc",
+        b"+access_token=abc",
+        b"my_access_token=abc",
+        b"my%5Faccess_token=abc",
+        b"a=b?access_token=c",
+        b"a=b;access_token=c",
         b"q=access_token",
+        b"q=access_token=abc",
+        b"q=&q=%61ccess_token",
         b"x_access_token=abc",
         b"access_token_type=abc",
         b"q=caf%C3%A9",
@@ -192,3 +218,25 @@ def test_token_in_the_query_is_ignored_where_the_name_means_something_else(
 def test_other_queries_do_not_matter(query: bytes) -> None:
     """Whatever they are: they are the application's."""
     assert found(b"Bearer abc", query=query) == b"abc"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        pytest.param(b"&", id="separators"),
+        pytest.param(b"token&", id="names"),
+        pytest.param(b"%", id="percent signs"),
+        pytest.param(b"%61", id="encoded letters"),
+        pytest.param(b"&access_toke", id="nearly the name"),
+        pytest.param(b"&%61%63%63%65%73%73%5f%74%6f%6b%65", id="nearly, encoded"),
+        pytest.param(b"&a%63c%65ss_token!", id="the name and more"),
+    ],
+)
+def test_hostile_query_costs_little(piece: bytes) -> None:
+    """Servers let lines of 64 KiB through; a request costs us a fraction of that."""
+    query = b"access_tokens&%=" + piece * (65_536 // len(piece))
+    started = time.thread_time()
+    for _ in range(10):
+        assert found(b"Bearer abc", query=query) == b"abc"
+
+    assert time.thread_time() - started < 0.1
