@@ -187,6 +187,11 @@ def test_claim_must_be_a_string(name: str, value: object) -> None:
     assert reason_for(token(**{name: value})) == "malformed"
 
 
+def test_empty_scope_is_none() -> None:
+    """RFC 6749 has no word for it, and some servers write it all the same."""
+    assert check(token(scope="")).scopes == frozenset()
+
+
 @pytest.mark.parametrize("name", ["iss", "sub", "client_id", "jti"])
 def test_required_claim_must_not_be_empty(name: str) -> None:
     assert reason_for(token(**{name: ""})) == "malformed"

@@ -56,7 +56,48 @@ ACT = {"sub": "agent-1"}
             {"sub_profile": "browser_app"}, False, None, None, "unknown", id="unknown"
         ),
         pytest.param(
-            {"sub_profile": "browser_app"}, True, USER, None, "user", id="unclassified"
+            {"sub_profile": "superuser"}, True, USER, None, "user", id="unclassified"
+        ),
+        # A program without a user stays one, whatever is said of subjects in general.
+        pytest.param(
+            {"sub_profile": "browser_app"},
+            True,
+            None,
+            None,
+            "unknown",
+            id="browser_app, users",
+        ),
+        pytest.param(
+            {"sub_profile": "native_app"},
+            True,
+            None,
+            None,
+            "unknown",
+            id="native_app, users",
+        ),
+        pytest.param(
+            {"sub_profile": "x native_app"},
+            True,
+            None,
+            None,
+            "unknown",
+            id="native_app in a list, users",
+        ),
+        pytest.param(
+            {"sub_profile": "browser_app", "act": ACT},
+            False,
+            None,
+            AGENT,
+            "unknown",
+            id="actor for a browser_app",
+        ),
+        pytest.param(
+            {"sub_profile": "native_app", "act": ACT},
+            True,
+            None,
+            AGENT,
+            "unknown",
+            id="actor for a native_app, users",
         ),
         pytest.param(
             {"sub_profile": "superuser"},
@@ -251,12 +292,43 @@ def test_chain_has_the_most_recent_actor_first() -> None:
 
 
 def test_each_actor_of_a_chain_has_its_own_namespace() -> None:
-    act = {"sub": "tool", "act": {"sub": "agent", "iss": AGENTS, "sub_profile": "x"}}
+    act = {"sub": "tool", "act": {"sub": "agent", "iss": AGENTS}}
     found = identity({"act": act})
 
     assert who(found.agent) == (ISSUER, "tool")
     assert [who(actor) for actor in found.chain] == [(AGENTS, "agent")]
-    assert found.chain[0].profile == "x"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "profile"),
+    [
+        pytest.param({}, "ai_agent", id="no namespace"),
+        pytest.param({"iss": ISSUER}, "ai_agent", id="the issuer's"),
+        pytest.param({"iss": AGENTS}, None, id="another's"),
+        pytest.param({"iss": ISSUER + "/"}, None, id="nearly the issuer's"),
+    ],
+)
+def test_actor_has_a_profile_of_the_issuer_of_its_name_alone(
+    namespace: dict[str, str], profile: str | None
+) -> None:
+    """What a stranger's agent is, our issuer does not know."""
+    actor = {"sub": "agent", "sub_profile": "ai_agent", **namespace}
+    found = identity({"act": {**actor, "act": actor}})
+
+    assert found.agent is not None
+    assert found.agent.profile == profile
+    assert found.chain[0].profile == profile
+
+
+def test_actor_of_another_namespace_contradicts_nothing() -> None:
+    found = identity(
+        {
+            "sub_profile": "ai_agent",
+            "act": {"sub": "u", "iss": AGENTS, "sub_profile": "user"},
+        }
+    )
+
+    assert (who(found.agent), found.mode) == ((AGENTS, "u"), "agent")
 
 
 def test_chain_may_have_five_actors() -> None:
