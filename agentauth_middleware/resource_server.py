@@ -6,16 +6,17 @@ state, so one ``ResourceServer`` serves any number of doors.
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from agentauth_middleware._core.claims import freeze, is_array
-from agentauth_middleware._core.scopes import check_scopes
+from agentauth_middleware._core.claims import freeze, is_array, is_object
+from agentauth_middleware._core.scopes import check_scopes, check_words
 from agentauth_middleware._core.urls import check_url, well_known_url
 from agentauth_middleware.errors import ConfigurationError
 
@@ -26,7 +27,9 @@ ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")
 name for ``EdDSA`` with that curve."""
 _OTHER_ALGORITHMS = ("RS384", "RS512", "PS384", "PS512", "ES384", "ES512")
 
-_PATTERN = re.compile(r"(?:/[^/{}*]+|/\{[A-Za-z_][A-Za-z0-9_]*\})*(?:/\*?)?")
+# Without what other frameworks write placeholders with, and what is in no decoded path
+# by intention: taken literally, such a route would never match.
+_PATTERN = re.compile(r"(?:/[^/{}*<>?%#]+|/\{[A-Za-z_][A-Za-z0-9_]*\})*(?:/\*?)?")
 _METHOD = re.compile(r"[A-Z]+")
 
 _NAMED_MEMBERS = frozenset(
@@ -85,10 +88,7 @@ class Issuer:
             raise ConfigurationError(
                 f'Issuer.subjects: {self.subjects!r} is neither "unknown" nor "users"'
             )
-        if not 0 < self.timeout <= 60:
-            raise ConfigurationError(
-                f"Issuer.timeout: {self.timeout!r} is not between 0 and 60 seconds"
-            )
+        _check_range(self.timeout, "Issuer.timeout", 0.001, 60)
         _set(self, "algorithms", _checked_algorithms(self.algorithms))
         _set(self, "audience", _checked_audience(self.audience))
         _set(self, "jwks", _checked_jwks(self.jwks))
@@ -122,24 +122,25 @@ class Route:
 
     def __post_init__(self) -> None:
         key = f"Route({self.pattern!r})"
-        if not self.pattern.startswith("/") or not _PATTERN.fullmatch(self.pattern):
+        if not _is_pattern(self.pattern):
             raise ConfigurationError(
-                f"{key}: not a pattern; write segments such as /notes/{{id}}, with "
-                "{name} for one whole segment and * only as the last one"
+                f"{key}: not a pattern; write the decoded path in segments such as "
+                "/admin/{id}, with {name} (not <name>) for one whole segment and * "
+                "only as the last one"
             )
+        for flag in ("public", "optional"):
+            _check_flag(getattr(self, flag), f"{key}.{flag}")
         _set(self, "scopes", check_scopes(self.scopes, f"{key}.scopes"))
-        _set(self, "acr_values", check_scopes(self.acr_values, f"{key}.acr_values"))
-        _set(self, "methods", _checked_methods(self.methods, key))
+        _set(self, "acr_values", check_words(self.acr_values, f"{key}.acr_values"))
+        _set(self, "methods", _checked_methods(self.methods, f"{key}.methods"))
         if self.user not in (None, "required"):
             raise ConfigurationError(f'{key}.user: {self.user!r} is not "required"')
         if self.agent not in (None, "required", "forbidden"):
             raise ConfigurationError(
                 f'{key}.agent: {self.agent!r} is neither "required" nor "forbidden"'
             )
-        if self.max_age is not None and not 0 <= self.max_age < 2**31:
-            raise ConfigurationError(
-                f"{key}.max_age: {self.max_age!r} is not a number of seconds"
-            )
+        if self.max_age is not None:
+            _check_range(self.max_age, f"{key}.max_age", 0, 2**31 - 1, whole=True)
         if self.public and (self.optional or self.demands_something):
             raise ConfigurationError(
                 f"{key}: public checks nothing, so it excludes every other demand; "
@@ -202,17 +203,23 @@ class ResourceServer:
     """Allow http URLs on a loopback host, while developing."""
 
     def __post_init__(self) -> None:
-        self._check_resource()
+        for flag in ("metadata_at_root", "ignore_query_token", "insecure_loopback"):
+            _check_flag(getattr(self, flag), f"ResourceServer.{flag}")
+        self._check_url(self.resource, "ResourceServer.resource")
         self._check_issuers()
+        routes = _checked_items(self.routes, Route, "ResourceServer.routes")
+        _set(self, "routes", routes)
         self._check_scopes()
         self._check_limits()
         for key in ("documentation_uri", "policy_uri", "tos_uri", "logo_uri"):
             if (url := getattr(self, key)) is not None:
                 self._check_url(url, f"ResourceServer.{key}")
-        if self.name is not None and not self.name.strip():
-            raise ConfigurationError("ResourceServer.name: empty; write a name or None")
+        if self.name is not None and not _is_text(self.name):
+            raise ConfigurationError(
+                f"ResourceServer.name: {self.name!r} is no text or empty; write a name "
+                "or None"
+            )
         _set(self, "extra_metadata", _checked_metadata(self.extra_metadata))
-        _set(self, "routes", tuple(self.routes))
         if self.unmatched not in ("authenticated", "refuse"):
             raise ConfigurationError(
                 f"ResourceServer.unmatched: {self.unmatched!r} is neither "
@@ -232,20 +239,12 @@ class ResourceServer:
     def _check_url(self, url: str, key: str) -> None:
         check_url(url, key, insecure_loopback=self.insecure_loopback)
 
-    def _check_resource(self) -> None:
-        self._check_url(self.resource, "ResourceServer.resource")
-
     def _check_issuers(self) -> None:
-        issuers = tuple(self.issuers)
+        issuers = _checked_items(self.issuers, Issuer, "ResourceServer.issuers")
         if not issuers:
             raise ConfigurationError(
                 "ResourceServer.issuers: empty; name at least one Issuer, or no token "
                 "can ever be accepted"
-            )
-        names = [issuer.issuer for issuer in issuers]
-        if len(set(names)) != len(names):
-            raise ConfigurationError(
-                "ResourceServer.issuers: the same issuer twice; keep one of them"
             )
         for issuer in issuers:
             self._check_url(issuer.issuer, "Issuer.issuer")
@@ -254,11 +253,25 @@ class ResourceServer:
                     f"Issuer.issuer: {issuer.issuer!r} has a query; an issuer has none "
                     "(RFC 8414 §2)"
                 )
+            if "/.well-known/" in issuer.issuer:
+                raise ConfigurationError(
+                    f"Issuer.issuer: {issuer.issuer!r} is where its metadata stands; "
+                    'write the "issuer" that is named there'
+                )
             if issuer.jwks_uri is not None:
                 self._check_url(issuer.jwks_uri, "Issuer.jwks_uri")
+        if len({issuer.issuer for issuer in issuers}) != len(issuers):
+            raise ConfigurationError(
+                "ResourceServer.issuers: the same issuer twice; keep one of them"
+            )
         _set(self, "issuers", issuers)
 
     def _check_scopes(self) -> None:
+        if not is_object(self.scopes) or not all(map(_is_text, self.scopes.values())):
+            raise ConfigurationError(
+                "ResourceServer.scopes: not each with a sentence for people; write "
+                '{"notes.read": "Read your notes"}'
+            )
         check_scopes(self.scopes, "ResourceServer.scopes")
         _set(self, "scopes", MappingProxyType(dict(self.scopes)))
         if not self.scopes:
@@ -273,20 +286,17 @@ class ResourceServer:
                     )
 
     def _check_limits(self) -> None:
-        if not 0 <= self.leeway <= 300:
-            raise ConfigurationError(
-                f"ResourceServer.leeway: {self.leeway!r} is not between 0 and 300 "
-                "seconds"
-            )
-        if not self.max_log_age >= 0.75:
-            raise ConfigurationError(
-                f"ResourceServer.max_log_age: {self.max_log_age!r} is less than the "
-                "0.75 seconds that an ordinary read may take"
-            )
-        if self.max_remembered_tokens < 2:
-            raise ConfigurationError(
-                "ResourceServer.max_remembered_tokens: at least 2 are needed"
-            )
+        _check_range(self.leeway, "ResourceServer.leeway", 0, 300)
+        # An ordinary read of the log may take the 0.75 seconds.
+        _check_range(self.max_log_age, "ResourceServer.max_log_age", 0.75, math.inf)
+        _check_range(
+            self.max_remembered_tokens,
+            "ResourceServer.max_remembered_tokens",
+            2,
+            math.inf,
+            whole=True,
+            unit="tokens",
+        )
 
 
 def _set(settings: object, name: str, value: object) -> None:
@@ -294,22 +304,80 @@ def _set(settings: object, name: str, value: object) -> None:
     object.__setattr__(settings, name, value)
 
 
+_Item = TypeVar("_Item")
+
+
+def _checked_items(
+    items: Iterable[object], kind: type[_Item], key: str
+) -> tuple[_Item, ...]:
+    """*items* as a tuple, if it is a list, or the like, of nothing but *kind*."""
+    mend = f"write a list of {kind.__name__}"
+    if isinstance(items, str) or not hasattr(items, "__iter__"):
+        raise ConfigurationError(f"{key}: {items!r} is no list; {mend}")
+    checked: list[_Item] = []
+    for item in items:
+        if not isinstance(item, kind):
+            raise ConfigurationError(f"{key}: {item!r} is no {kind.__name__}; {mend}")
+        checked.append(item)
+    return tuple(checked)
+
+
+def _check_range(
+    number: object,
+    key: str,
+    least: float,
+    most: float,
+    *,
+    whole: bool = False,
+    unit: str = "seconds",
+) -> None:
+    """Refuse what is no number from *least* to *most*, as ``True`` is not."""
+    if (
+        isinstance(number, int if whole else int | float)
+        and not isinstance(number, bool)
+        and least <= number <= most
+    ):
+        return
+    kind = "a whole number" if whole else "a number"
+    raise ConfigurationError(
+        f"{key}: {number!r} is not {kind} of {unit} from {least} to {most}"
+    )
+
+
+def _check_flag(flag: object, key: str) -> None:
+    """Refuse what is not a flag: ``"no"`` would count as true."""
+    if not isinstance(flag, bool):
+        raise ConfigurationError(f"{key}: {flag!r} is no flag; write True or False")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_pattern(pattern: object) -> bool:
+    if not isinstance(pattern, str) or not pattern.startswith("/"):
+        return False
+    return _PATTERN.fullmatch(pattern) is not None
+
+
 def _checked_algorithms(algorithms: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(algorithms, str) or not algorithms:
-        raise ConfigurationError("Issuer.algorithms: write a tuple of at least one")
+    checked = _checked_items(algorithms, str, "Issuer.algorithms")
+    if not checked:
+        raise ConfigurationError("Issuer.algorithms: empty; write at least one")
     known = ALGORITHMS + _OTHER_ALGORITHMS
-    for algorithm in algorithms:
+    for algorithm in checked:
         if algorithm not in known:
             raise ConfigurationError(
                 f"Issuer.algorithms: {algorithm!r} is not one of {', '.join(known)}"
             )
-    return tuple(algorithms)
+    return checked
 
 
 def _checked_audience(audience: str | Sequence[str] | None) -> tuple[str, ...] | None:
     if audience is None:
         return None
-    values = (audience,) if isinstance(audience, str) else tuple(audience)
+    values = (audience,) if isinstance(audience, str) else audience
+    values = _checked_items(values, str, "Issuer.audience")
     if not values or not all(values):
         raise ConfigurationError("Issuer.audience: write one or several strings")
     return values
@@ -318,10 +386,11 @@ def _checked_audience(audience: str | Sequence[str] | None) -> tuple[str, ...] |
 def _checked_jwks(jwks: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     if jwks is None:
         return None
-    keys = jwks.get("keys")
+    keys = jwks.get("keys") if is_object(jwks) else None
     if not is_array(keys) or not keys:
         raise ConfigurationError(
-            'Issuer.jwks: not a JWK Set; write {"keys": [...]} with at least one key'
+            'Issuer.jwks: not a JWK Set; write {"keys": [...]} with at least one key; '
+            "where to fetch them is jwks_uri"
         )
     frozen: Mapping[str, Any] = freeze(jwks)
     return frozen
@@ -330,17 +399,20 @@ def _checked_jwks(jwks: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 def _checked_methods(methods: Sequence[str] | None, key: str) -> frozenset[str] | None:
     if methods is None:
         return None
-    if isinstance(methods, str) or not methods:
-        raise ConfigurationError(f'{key}.methods: write a tuple, such as ("GET",)')
-    for method in methods:
+    checked = frozenset(_checked_items(methods, str, key))
+    if not checked:
+        raise ConfigurationError(f'{key}: empty; write ["GET"], or None for all')
+    for method in checked:
         if not _METHOD.fullmatch(method):
-            raise ConfigurationError(
-                f"{key}.methods: {method!r} is not a method in upper case"
-            )
-    return frozenset(methods)
+            raise ConfigurationError(f"{key}: {method!r} is not a method in upper case")
+    return checked
 
 
 def _checked_metadata(members: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not is_object(members):
+        raise ConfigurationError(
+            'ResourceServer.extra_metadata: no mapping; write {"name": value}'
+        )
     for member, value in members.items():
         key = f"ResourceServer.extra_metadata[{member!r}]"
         if member in _NAMED_MEMBERS:
@@ -353,7 +425,18 @@ def _checked_metadata(members: Mapping[str, Any]) -> Mapping[str, Any]:
             raise ConfigurationError(
                 f"{key}: is empty; leave the member out (RFC 9728 §3.2)"
             )
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigurationError(f"{key}: is not a number of JSON")
+        if not _is_json(value):
+            raise ConfigurationError(
+                f"{key}: is not JSON; write text, finite numbers, flags, and lists and "
+                "mappings of them"
+            )
     frozen: Mapping[str, Any] = freeze(members)
     return frozen
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False, default=dict)  # mappings of any make
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -23,6 +23,11 @@ from agentauth_middleware._core.challenge import Refusal, refusal_for
 from agentauth_middleware._core.decide import Anonymous, decide
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
+from agentauth_middleware._io.arguments import (
+    check_arguments,
+    check_http_client,
+    check_remote_user,
+)
 from agentauth_middleware._io.audit import is_audited, write_audit
 from agentauth_middleware._io.drive import drive
 from agentauth_middleware._io.perform import BlockingPerformer
@@ -63,8 +68,12 @@ class AgentAuthMiddleware:
         it such a request has none, and others keep what the front server said.
 
         Raises:
-            ConfigurationError: an issuer's given keys cannot verify anything.
+            ConfigurationError: an argument is of the wrong kind, or an issuer's given
+                keys cannot verify anything.
         """
+        check_arguments(app, resource_server, store)
+        check_http_client(http_client, "Client")
+        check_remote_user(remote_user)
         self.app = app
         self._gate = Gate(resource_server)
         self._perform = BlockingPerformer(

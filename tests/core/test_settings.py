@@ -12,6 +12,7 @@ import pytest
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.resource_server import Issuer, ResourceServer, Route
+from agentauth_middleware.stores import SQLiteStore
 from tests.core.tokens import ISSUER, RESOURCE, jwks, key
 
 MAIL = {"mail.read": "Read your mail", "mail.send": "Send mail for you"}
@@ -26,11 +27,11 @@ def server(**settings: Any) -> ResourceServer:
     return ResourceServer(members.pop("resource"), **members)
 
 
-def of_issuer(name: str = ISSUER, **settings: Any) -> ResourceServer:
+def of_issuer(name: Any = ISSUER, **settings: Any) -> ResourceServer:
     return server(issuers=[Issuer(name, **settings)])
 
 
-def of_route(pattern: str = "/mail", **settings: Any) -> ResourceServer:
+def of_route(pattern: Any = "/mail", **settings: Any) -> ResourceServer:
     return server(routes=[Route(pattern, **settings)])
 
 
@@ -61,10 +62,40 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "ResourceServer.resource",
         "percent-encode",
     ),
+    "resource from an unset variable": (
+        lambda: server(resource=None),
+        "ResourceServer.resource",
+        "None is no text; write https://host/path, or set the environment variable",
+    ),
     "no issuers": (
         lambda: server(issuers=[]),
         "ResourceServer.issuers",
         "empty; name at least one Issuer",
+    ),
+    "issuers one Issuer": (
+        lambda: server(issuers=Issuer(ISSUER)),
+        "ResourceServer.issuers",
+        "is no list; write a list of Issuer",
+    ),
+    "issuers one string": (
+        lambda: server(issuers=ISSUER),
+        "ResourceServer.issuers",
+        "is no list; write a list of Issuer",
+    ),
+    "issuers None": (
+        lambda: server(issuers=None),
+        "ResourceServer.issuers",
+        "None is no list; write a list of Issuer",
+    ),
+    "issuers strings": (
+        lambda: server(issuers=[ISSUER]),
+        "ResourceServer.issuers",
+        "is no Issuer; write a list of Issuer",
+    ),
+    "issuers a class": (
+        lambda: server(issuers=[Issuer]),
+        "ResourceServer.issuers",
+        "is no Issuer; write a list of Issuer",
     ),
     "issuer twice": (
         lambda: server(issuers=[Issuer(ISSUER), Issuer(ISSUER, subjects="users")]),
@@ -86,6 +117,21 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "Issuer.issuer",
         "write them in lower case",
     ),
+    "issuer from an unset variable": (
+        lambda: of_issuer(None),
+        "Issuer.issuer",
+        "None is no text",
+    ),
+    "issuer a list": (
+        lambda: of_issuer([ISSUER]),
+        "Issuer.issuer",
+        "is no text",
+    ),
+    "issuer its own metadata": (
+        lambda: of_issuer(ISSUER + "/.well-known/openid-configuration"),
+        "Issuer.issuer",
+        'write the "issuer" that is named there',
+    ),
     "jwks_uri http": (
         lambda: of_issuer(jwks_uri="http://as.example.com/keys"),
         "Issuer.jwks_uri",
@@ -100,6 +146,11 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         lambda: of_issuer(jwks=key().jwk),
         "Issuer.jwks",
         'write {"keys": [...]}',
+    ),
+    "jwks a URL": (
+        lambda: of_issuer(jwks=ISSUER + "/keys"),
+        "Issuer.jwks",
+        "where to fetch them is jwks_uri",
     ),
     "jwks empty": (
         lambda: of_issuer(jwks={"keys": []}),
@@ -119,17 +170,32 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "timeout nothing": (
         lambda: of_issuer(timeout=0),
         "Issuer.timeout",
-        "between 0 and 60 seconds",
+        "not a number of seconds from 0.001 to 60",
     ),
     "timeout long": (
         lambda: of_issuer(timeout=61),
         "Issuer.timeout",
-        "between 0 and 60 seconds",
+        "not a number of seconds from 0.001 to 60",
     ),
     "timeout no number": (
         lambda: of_issuer(timeout=math.nan),
         "Issuer.timeout",
-        "between 0 and 60 seconds",
+        "not a number of seconds from 0.001 to 60",
+    ),
+    "timeout None": (
+        lambda: of_issuer(timeout=None),
+        "Issuer.timeout",
+        "None is not a number of seconds",
+    ),
+    "timeout text": (
+        lambda: of_issuer(timeout="5"),
+        "Issuer.timeout",
+        "'5' is not a number of seconds",
+    ),
+    "timeout a flag": (
+        lambda: of_issuer(timeout=True),
+        "Issuer.timeout",
+        "True is not a number of seconds",
     ),
     "algorithm none": (
         lambda: of_issuer(algorithms=["none"]),
@@ -151,6 +217,11 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "Issuer.algorithms",
         "at least one",
     ),
+    "algorithms None": (
+        lambda: of_issuer(algorithms=None),
+        "Issuer.algorithms",
+        "is no list; write a list",
+    ),
     "audience empty": (
         lambda: of_issuer(audience=""),
         "Issuer.audience",
@@ -166,6 +237,16 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "Issuer.audience",
         "write one or several strings",
     ),
+    "audience no text": (
+        lambda: of_issuer(audience=[1]),
+        "Issuer.audience",
+        "1 is no str; write a list of str",
+    ),
+    "audience a number": (
+        lambda: of_issuer(audience=1),
+        "Issuer.audience",
+        "1 is no list",
+    ),
     "scope with a space": (
         lambda: server(scopes={"mail read": "Read"}),
         "ResourceServer.scopes",
@@ -176,35 +257,90 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "ResourceServer.scopes",
         "remove it",
     ),
+    "scopes a list": (
+        lambda: server(scopes=["mail.read"]),
+        "ResourceServer.scopes",
+        'write {"notes.read": "Read your notes"}',
+    ),
+    "scope without a sentence": (
+        lambda: server(scopes={"mail.read": None}),
+        "ResourceServer.scopes",
+        "sentence for people",
+    ),
     "leeway negative": (
         lambda: server(leeway=-1),
         "ResourceServer.leeway",
-        "between 0 and 300",
+        "not a number of seconds from 0 to 300",
     ),
     "leeway long": (
         lambda: server(leeway=301),
         "ResourceServer.leeway",
-        "between 0 and 300",
+        "not a number of seconds from 0 to 300",
+    ),
+    "leeway text": (
+        lambda: server(leeway="60"),
+        "ResourceServer.leeway",
+        "not a number",
+    ),
+    "leeway a flag": (
+        lambda: server(leeway=True),
+        "ResourceServer.leeway",
+        "not a number",
     ),
     "max_log_age short": (
         lambda: server(max_log_age=0.5),
         "ResourceServer.max_log_age",
-        "less than the 0.75 seconds",
+        "not a number of seconds from 0.75 to inf",
     ),
     "max_log_age no number": (
         lambda: server(max_log_age=math.nan),
         "ResourceServer.max_log_age",
-        "0.75 seconds",
+        "not a number of seconds from 0.75 to inf",
+    ),
+    "max_log_age None": (
+        lambda: server(max_log_age=None),
+        "ResourceServer.max_log_age",
+        "None is not a number",
     ),
     "max_remembered_tokens": (
         lambda: server(max_remembered_tokens=1),
         "ResourceServer.max_remembered_tokens",
-        "at least 2",
+        "not a whole number of tokens from 2",
+    ),
+    "max_remembered_tokens text": (
+        lambda: server(max_remembered_tokens="1"),
+        "ResourceServer.max_remembered_tokens",
+        "not a whole number",
+    ),
+    "max_remembered_tokens with a fraction": (
+        lambda: server(max_remembered_tokens=2.5),
+        "ResourceServer.max_remembered_tokens",
+        "not a whole number",
+    ),
+    "insecure_loopback text": (
+        lambda: server(insecure_loopback="false"),
+        "ResourceServer.insecure_loopback",
+        "is no flag; write True or False",
+    ),
+    "metadata_at_root text": (
+        lambda: server(metadata_at_root="no"),
+        "ResourceServer.metadata_at_root",
+        "is no flag; write True or False",
+    ),
+    "ignore_query_token a number": (
+        lambda: server(ignore_query_token=0),
+        "ResourceServer.ignore_query_token",
+        "is no flag; write True or False",
     ),
     "name empty": (
         lambda: server(name=" "),
         "ResourceServer.name",
-        "empty; write a name or None",
+        "write a name or None",
+    ),
+    "name no text": (
+        lambda: server(name=1),
+        "ResourceServer.name",
+        "write a name or None",
     ),
     "documentation_uri": (
         lambda: server(documentation_uri="docs"),
@@ -224,7 +360,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "logo_uri": (
         lambda: server(logo_uri=""),
         "ResourceServer.logo_uri",
-        "printable ASCII",
+        "is empty; write https://",
     ),
     "unmatched": (
         lambda: server(unmatched="allow"),
@@ -259,12 +395,37 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "metadata infinite": (
         lambda: server(extra_metadata={"x": math.inf}),
         "ResourceServer.extra_metadata['x']",
-        "not a number of JSON",
+        "is not JSON; write",
+    ),
+    "metadata with no number inside": (
+        lambda: server(extra_metadata={"x": [math.nan]}),
+        "ResourceServer.extra_metadata['x']",
+        "is not JSON; write",
+    ),
+    "metadata no JSON": (
+        lambda: server(extra_metadata={"x": {1}}),
+        "ResourceServer.extra_metadata['x']",
+        "is not JSON; write",
+    ),
+    "metadata no mapping": (
+        lambda: server(extra_metadata=["x"]),
+        "ResourceServer.extra_metadata",
+        'no mapping; write {"name": value}',
+    ),
+    "routes one Route": (
+        lambda: server(routes=Route("/mail")),
+        "ResourceServer.routes",
+        "is no list; write a list of Route",
+    ),
+    "routes strings": (
+        lambda: server(routes=["/mail"]),
+        "ResourceServer.routes",
+        "'/mail' is no Route; write a list of Route",
     ),
     "route without slash": (
         lambda: of_route("mail"),
         "Route('mail')",
-        "write segments such as /notes/{id}",
+        "write the decoded path in segments such as",
     ),
     "route of nothing": (lambda: of_route(""), "Route('')", "not a pattern"),
     "route with a star inside": (
@@ -285,12 +446,57 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "route with half a placeholder": (
         lambda: of_route("/mail-{id}"),
         "Route('/mail-{id}')",
-        "{name} for one whole segment",
+        "{name} (not <name>) for one whole segment",
+    ),
+    "route as Flask spells it": (
+        lambda: Route("/admin/<id>", agent="forbidden"),
+        "Route('/admin/<id>')",
+        "such as /admin/{id}, with {name} (not <name>)",
+    ),
+    "route with a query": (
+        lambda: of_route("/mail?all"),
+        "Route('/mail?all')",
+        "write the decoded path",
+    ),
+    "route percent-encoded": (
+        lambda: of_route("/caf%C3%A9"),
+        "Route('/caf%C3%A9')",
+        "write the decoded path",
+    ),
+    "route with a fragment": (
+        lambda: of_route("/mail#top"),
+        "Route('/mail#top')",
+        "write the decoded path",
+    ),
+    "route no text": (
+        lambda: of_route(None),
+        "Route(None)",
+        "not a pattern",
+    ),
+    "route public text": (
+        lambda: of_route(public="no"),
+        "Route('/mail').public",
+        "'no' is no flag; write True or False",
+    ),
+    "route optional text": (
+        lambda: of_route(optional="no"),
+        "Route('/mail').optional",
+        "'no' is no flag; write True or False",
     ),
     "route scopes one string": (
         lambda: of_route(scopes="mail.read"),
         "Route('/mail').scopes",
-        "write a tuple of scopes, ('mail.read',)",
+        "write a tuple, ('mail.read',)",
+    ),
+    "route scopes None": (
+        lambda: of_route(scopes=None),
+        "Route('/mail').scopes",
+        "None is no list; write a tuple",
+    ),
+    "route scope no text": (
+        lambda: of_route(scopes=[1]),
+        "Route('/mail').scopes",
+        "1 is not one word",
     ),
     "route scope undeclared": (
         lambda: server(scopes=MAIL, routes=[Route("/mail", scopes=["mail.raed"])]),
@@ -302,20 +508,30 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "Route('/mail').acr_values",
         "printable ASCII",
     ),
+    "route acr_values one string": (
+        lambda: of_route(acr_values="phr"),
+        "Route('/mail').acr_values",
+        "write a tuple, ('phr',)",
+    ),
     "route methods one string": (
         lambda: of_route(methods="GET"),
         "Route('/mail').methods",
-        'write a tuple, such as ("GET",)',
+        "'GET' is no list; write a list",
     ),
     "route methods empty": (
         lambda: of_route(methods=()),
         "Route('/mail').methods",
-        "write a tuple",
+        'empty; write ["GET"]',
     ),
     "route methods in lower case": (
         lambda: of_route(methods=["get"]),
         "Route('/mail').methods",
         "'get' is not a method in upper case",
+    ),
+    "route methods no text": (
+        lambda: of_route(methods=[1]),
+        "Route('/mail').methods",
+        "1 is no str",
     ),
     "route user": (
         lambda: of_route(user="forbidden"),
@@ -330,12 +546,27 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "route max_age negative": (
         lambda: of_route(max_age=-1),
         "Route('/mail').max_age",
-        "not a number of seconds",
+        "not a whole number of seconds from 0 to",
     ),
     "route max_age huge": (
         lambda: of_route(max_age=2**31),
         "Route('/mail').max_age",
-        "not a number of seconds",
+        "not a whole number of seconds from 0 to",
+    ),
+    "route max_age text": (
+        lambda: of_route(max_age="300"),
+        "Route('/mail').max_age",
+        "not a whole number",
+    ),
+    "route max_age a flag": (
+        lambda: of_route(max_age=True),
+        "Route('/mail').max_age",
+        "not a whole number",
+    ),
+    "store a URL": (
+        lambda: SQLiteStore("sqlite:///x.db"),
+        "SQLiteStore.path",
+        "'sqlite:///x.db' is a URL; write the path of the file alone",
     ),
 }
 
@@ -353,7 +584,9 @@ def test_fault_is_named_with_its_key_and_its_mend(fault: str) -> None:
 
 
 def test_algorithms_are_no_single_string() -> None:
-    with pytest.raises(ConfigurationError, match=r"^Issuer\.algorithms: write a tuple"):
+    with pytest.raises(
+        ConfigurationError, match=r"^Issuer\.algorithms: .*; write a list"
+    ):
         Issuer(ISSUER, algorithms="ES256")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from agentauth_middleware._core.urls import (
@@ -38,7 +40,7 @@ def test_url_is_taken_as_it_is(url: str) -> None:
 
 
 FAULTS = [
-    ("", "printable ASCII"),
+    ("", "is empty; write https://"),
     ("https://b\u00fccher.example", "percent-encode"),
     ("https://api.example.com/a b", "percent-encode"),
     ('https://api.example.com/"', "percent-encode"),
@@ -90,6 +92,8 @@ def test_url_with_a_fault_is_refused_with_its_mend(url: str, mend: str) -> None:
 @pytest.mark.parametrize("url", [None, 1, ["https://a.example"], b"https://a.example"])
 def test_what_is_no_string_is_no_url(url: object) -> None:
     assert not is_acceptable_url(url, insecure_loopback=True)
+    with pytest.raises(ConfigurationError, match=r"^key: .* is no text; write https:"):
+        check_url(cast(str, url), "key", insecure_loopback=True)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""What a door is built from: a fault is found then, named, and told how to mend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from agentauth_middleware import asgi, wsgi
+from agentauth_middleware.errors import ConfigurationError
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.stores import MemoryStore
+from tests.doors.server_side import SERVER
+
+DOORS = {"asgi": asgi.AgentAuthMiddleware, "wsgi": wsgi.AgentAuthMiddleware}
+
+
+def application(*arguments: Any) -> Any:
+    """One for both doors: it is never called."""
+
+
+def build(
+    protocol: str, app: Any = application, server: Any = SERVER, **settings: Any
+) -> object:
+    return DOORS[protocol](app, server, **settings)
+
+
+FAULTS: dict[str, tuple[Callable[[str], object], str, str]] = {
+    # What is built, the argument that is named, and words of fault and mend.
+    "swapped": (
+        lambda protocol: build(protocol, SERVER, application),
+        "resource_server",
+        "write AgentAuthMiddleware(app, ResourceServer(...))",
+    ),
+    "class of settings": (
+        lambda protocol: build(protocol, server=ResourceServer),
+        "resource_server",
+        "is no ResourceServer; write",
+    ),
+    "app missing": (
+        lambda protocol: build(protocol, None),
+        "app",
+        "None is no application; write AgentAuthMiddleware(app,",
+    ),
+    "store a path": (
+        lambda protocol: build(protocol, store="x.db"),
+        "store",
+        "'x.db' is no store; write MemoryStore() or SQLiteStore(",
+    ),
+    "store a class": (
+        lambda protocol: build(protocol, store=MemoryStore),
+        "store",
+        "is no store; write MemoryStore()",
+    ),
+    "client no client": (
+        lambda protocol: build(protocol, http_client=object()),
+        "http_client",
+        "this door needs an httpx.",
+    ),
+    "client a class": (
+        lambda protocol: build(
+            protocol,
+            http_client=httpx.AsyncClient if protocol == "asgi" else httpx.Client,
+        ),
+        "http_client",
+        "this door needs an httpx.",
+    ),
+    "client of the other kind": (
+        lambda protocol: build(
+            protocol,
+            http_client=httpx.Client() if protocol == "asgi" else httpx.AsyncClient(),
+        ),
+        "http_client",
+        "this door needs an httpx.",
+    ),
+}
+
+
+@pytest.mark.parametrize("protocol", DOORS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_argument_of_the_wrong_kind_is_named_with_its_mend(
+    protocol: str, fault: str
+) -> None:
+    construct, named, words = FAULTS[fault]
+
+    with pytest.raises(ConfigurationError) as refused:
+        construct(protocol)
+
+    text = str(refused.value)
+    assert text.startswith(f"{named}: ")
+    assert words in text
+
+
+def test_remote_user_is_a_function_and_not_the_name_of_a_claim() -> None:
+    with pytest.raises(ConfigurationError, match=r"^remote_user: 'sub' is no function"):
+        build("wsgi", remote_user="sub")
