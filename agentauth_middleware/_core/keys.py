@@ -101,6 +101,13 @@ class IssuerKeys:
                 f"Issuer.jwks of {self.issuer.issuer}: no key in it can verify; give "
                 "public signing keys: RSA of 2048 bits or more, P-256 or Ed25519"
             )
+        allowed = self.issuer.algorithms
+        headers = (JOSEHeader(algorithm, None, None) for algorithm in allowed)
+        if not any(self.current.knows(header) for header in headers):
+            raise ConfigurationError(
+                f"Issuer.jwks of {self.issuer.issuer}: no key in it is for "
+                f"{' or '.join(allowed)}; add its algorithm to Issuer.algorithms"
+            )
         self.refresh_at = self.usable_until = self.asked_at = inf
 
     def begin(self, now: float) -> tuple[int, float]:

@@ -29,6 +29,7 @@ from tests.authorization_server.embedded import (
     encoded,
     trusted,
 )
+from tests.core.tokens import key
 
 PATH = "/agent/event/notify"
 OTHER = "https://other.example"
@@ -303,7 +304,8 @@ def test_event_nobody_signed_is_refused(embedded: Embedded) -> None:
 
 def test_event_with_an_algorithm_not_allowed_is_refused(tmp_path: Path) -> None:
     provider = FakeProvider(PROVIDER)
-    providers = [trusted(provider, algorithms=("EdDSA",))]
+    both = {"keys": [*provider.jwks["keys"], key("EdDSA", "another").jwk]}
+    providers = [trusted(provider, jwks=both, algorithms=("EdDSA",))]
     with embed(tmp_path, provider=provider, providers=providers) as embedded:
         assert embedded.push().json()["err"] == "invalid_key"
 

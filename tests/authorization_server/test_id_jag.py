@@ -27,6 +27,7 @@ from tests.authorization_server.embedded import (
     resource_server,
     trusted,
 )
+from tests.core.tokens import key
 
 DAY = 86_400
 
@@ -282,7 +283,8 @@ def test_id_jag_changed_on_the_way_is_refused(embedded: Embedded) -> None:
 
 def test_id_jag_with_an_algorithm_not_allowed_is_refused(tmp_path: Path) -> None:
     provider = FakeProvider(PROVIDER)
-    providers = [trusted(provider, algorithms=("EdDSA",))]
+    both = {"keys": [*provider.jwks["keys"], key("EdDSA", "another").jwk]}
+    providers = [trusted(provider, jwks=both, algorithms=("EdDSA",))]
     with embed(tmp_path, provider=provider, providers=providers) as embedded:
         answer = embedded.register()
 

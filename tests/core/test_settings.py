@@ -162,6 +162,11 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         f"Issuer.jwks of {ISSUER}",
         "give public signing keys",
     ),
+    "jwks for none of the algorithms": (
+        lambda: Gate(of_issuer(jwks=jwks(key("ES256")), algorithms=["RS256"])),
+        f"Issuer.jwks of {ISSUER}",
+        "no key in it is for RS256; add its algorithm to Issuer.algorithms",
+    ),
     "subjects": (
         lambda: of_issuer(subjects="people"),
         "Issuer.subjects",
