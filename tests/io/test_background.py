@@ -35,7 +35,7 @@ class Notebook:
             self.waits.set()
             assert self.may_go_on.wait(10)
         if operation.text == "fail":
-            raise UnavailableError("upstream_timeout")
+            raise UnavailableError("upstream_timeout", "no answer yet")
 
 
 def note(text: str) -> Callable[[], Procedure[None]]:
@@ -138,10 +138,24 @@ def test_bug_is_logged_and_the_thread_goes_on(
     assert notebook.texts == ["before", "again"]
 
 
-def test_failure_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The procedure knows it already, and has noted it."""
+def test_failure_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Requests go on with what they have; only the log tells that it grows old."""
     notebook = Notebook()
-    start("keys", "fail", notebook)
+    start("keys of https://as.example", "fail", notebook)
+    finish(notebook)
+    [record] = caplog.records
+
+    assert record.name == "agentauth_middleware"
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == (
+        "keys of https://as.example: no answer yet (upstream_timeout)"
+    )
+    assert record.exc_info is None
+
+
+def test_success_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    notebook = Notebook()
+    start("keys", "succeed", notebook)
     finish(notebook)
 
     assert caplog.records == []

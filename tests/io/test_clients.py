@@ -460,13 +460,14 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_httpx_is_imported_with_the_first_client() -> None:
     program = """
 import sys
+import anyio
 from agentauth_middleware._io.perform import AsyncPerformer, BlockingPerformer
 from agentauth_middleware.stores import MemoryStore
 
-AsyncPerformer(MemoryStore())
-performer = BlockingPerformer(MemoryStore())
+BlockingPerformer(MemoryStore())
+performer = AsyncPerformer(MemoryStore())
 assert "httpx" not in sys.modules
-performer.open()
+anyio.run(performer.open)
 assert "httpx" in sys.modules
 """
 

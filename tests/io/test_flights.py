@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from anyio import wait_all_tasks_blocked
 from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware._io.flights import AsyncFlights, BlockingFlights
 from agentauth_middleware.errors import UnavailableError
+from tests.io.waiting import await_halt
 
 KEYS = Reply(200, {}, b'{"keys": []}')
 FETCH = Fetch("https://as.example/keys", "keys", timeout=5.0, max_bytes=1000)
@@ -173,6 +173,24 @@ async def test_outcomes_are_kept_up_to_a_bound() -> None:
 
 
 @pytest.mark.anyio
+async def test_outcome_is_kept_for_nobody_where_none_are_kept() -> None:
+    """What is to be news for whoever asks must not be what was asked before."""
+    tasks = Tasks(Exchanges([KEYS]), AsyncFlights(kept=0))
+    async with anyio.create_task_group() as group:
+        for _ in range(8):
+            group.start_soon(tasks.ask)
+        await wait_all_tasks_blocked()
+        tasks.may_end.set()
+
+    assert tasks.exchanges.count == 1
+    assert tasks.replies == [KEYS] * 8
+
+    await tasks.ask()
+
+    assert tasks.exchanges.count == 2
+
+
+@pytest.mark.anyio
 async def test_cancelled_task_hands_over() -> None:
     tasks = Tasks(Exchanges([KEYS]))
     leader = anyio.CancelScope()
@@ -253,7 +271,7 @@ async def test_task_waits_no_longer_than_its_own_timeout() -> None:
         await tasks.ask(fetch("keys", timeout=0.01))
 
         assert [str(failure) for failure in tasks.failures] == [
-            "GET https://as.example/keys: no answer in 0.01 s to the request that asked"
+            "keys: no answer in 0.01 s to the request that asked"
         ]
 
         tasks.may_end.set()
@@ -308,16 +326,8 @@ class Threads:
         first = self.ask()
         assert self.leads.wait(10)
         others = [self.ask() for _ in range(number - 1)]
-        while self.waiting() < number:
-            os.sched_yield()
+        await_halt(self.idents, number)
         return [first, *others]
-
-    def waiting(self) -> int:
-        """How many of the threads wait for an event."""
-        # There is no public way to see that a thread waits.
-        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
-        wait = threading.Condition.wait.__code__
-        return sum(frames[ident].f_code is wait for ident in self.idents)
 
 
 @pytest.fixture
@@ -377,6 +387,23 @@ def test_thread_that_comes_late_gets_the_outcome(
 
     assert threads.exchanges.count == 1
     assert type(first) is type(second)
+
+
+@pytest.mark.parametrize("outcome", [KEYS, out_of_reach()], ids=["reply", "failure"])
+def test_outcome_is_kept_for_no_thread_where_none_are_kept(
+    outcome: Reply | UnavailableError, pool: ThreadPoolExecutor
+) -> None:
+    threads = Threads(Exchanges([outcome]), pool, BlockingFlights(kept=0))
+    asked = threads.ask_and_wait(8)
+    threads.may_end.set()
+    failures = [future.exception() for future in asked]
+
+    assert threads.exchanges.count == 1
+    assert len({type(failure) for failure in failures}) == 1
+
+    threads.ask().exception()
+
+    assert threads.exchanges.count == 2
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, LeaderFailedError])

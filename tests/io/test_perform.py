@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
@@ -12,6 +14,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import httpx
 import pytest
+from anyio import wait_all_tasks_blocked
 
 from agentauth_middleware._core import operations
 from agentauth_middleware._core.operations import (
@@ -31,6 +34,7 @@ from agentauth_middleware._io.perform import (
 from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.stores import MemoryStore, SQLiteStore, Store
 from tests.io.scripted_server import Script, Server, answer_all
+from tests.io.waiting import await_halt
 
 Serve: TypeAlias = Callable[[Script], Server]
 Perform: TypeAlias = Callable[[Operation[Any]], Any]
@@ -179,7 +183,6 @@ def test_blocking_performer_uses_the_given_client() -> None:
 
     with httpx.Client(transport=httpx.MockTransport(answer)) as given:
         performer = BlockingPerformer(MemoryStore(), given)
-        performer.open()
 
         assert performer(fetch("https://as.example/keys")).status == 203
 
@@ -221,7 +224,7 @@ async def test_async_performer_closes_the_client_of_its_background(
     assert server.left.wait(10)
 
 
-# Reading the log, for tasks
+# Reading the log, and sharing what is read
 
 
 class HangingStore(SQLiteStore):
@@ -230,10 +233,12 @@ class HangingStore(SQLiteStore):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.may_go_on = threading.Event()
+        self.is_read = threading.Event()
         self.reads = 0
 
     def read_log(self, after: int) -> LogPage:
         self.reads += 1
+        self.is_read.set()
         assert self.may_go_on.wait(10)
         return super().read_log(after)
 
@@ -243,6 +248,138 @@ def hanging(tmp_path: Path) -> Iterator[HangingStore]:
     store = HangingStore(tmp_path / "log.db")
     yield store
     store.may_go_on.set()
+
+
+@dataclass
+class Asking:
+    """Tasks that read the log with one performer, and what they got."""
+
+    perform: AsyncPerformer
+    pages: list[LogPage] = field(default_factory=list[LogPage])
+
+    async def read(self, after: int = 0, asked_at: float = 0.0) -> None:
+        self.pages.append(await self.perform(ReadLog(after, asked_at)))
+
+
+@pytest.mark.anyio
+async def test_tasks_share_the_read_that_is_under_way(hanging: HangingStore) -> None:
+    """And none counts itself fresher than the question that it was begun for."""
+    hanging.append_log(b"revoked")
+    asking = Asking(AsyncPerformer(hanging))
+    async with anyio.create_task_group() as group:
+        for asked_at in range(1000, 1050):
+            group.start_soon(asking.read, 0, asked_at)
+            await wait_all_tasks_blocked()
+        hanging.may_go_on.set()
+
+    assert hanging.reads == 1
+    assert {page.records for page in asking.pages} == {(b"revoked",)}
+    assert [page.asked_at for page in asking.pages] == [1000] * 50
+    assert len({id(page) for page in asking.pages}) == 1
+
+
+@pytest.mark.anyio
+async def test_read_of_a_task_that_comes_late_is_its_own(
+    hanging: HangingStore,
+) -> None:
+    """The page that has just come may lack what was revoked since it was begun."""
+    hanging.may_go_on.set()
+    asking = Asking(AsyncPerformer(hanging))
+    await asking.read(0, 1000.0)
+    hanging.append_log(b"revoked")
+    await asking.read(0, 1001.0)
+
+    assert [page.records for page in asking.pages] == [(), (b"revoked",)]
+    assert [page.asked_at for page in asking.pages] == [1000.0, 1001.0]
+
+
+@pytest.mark.anyio
+async def test_reads_from_two_positions_are_two(hanging: HangingStore) -> None:
+    asking = Asking(AsyncPerformer(hanging))
+    async with anyio.create_task_group() as group:
+        group.start_soon(asking.read, 0)
+        group.start_soon(asking.read, 7)
+        await wait_all_tasks_blocked()
+        hanging.may_go_on.set()
+
+    assert hanging.reads == 2
+
+
+@pytest.mark.anyio
+async def test_read_of_a_task_that_was_cancelled_is_begun_anew(
+    hanging: HangingStore,
+) -> None:
+    """By one of those that waited, and the page is as old as that one's question."""
+    asking = Asking(AsyncPerformer(hanging))
+    leader = anyio.CancelScope()
+
+    async def lead() -> None:
+        with leader:
+            await asking.read(0, 1000.0)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(lead)
+        await wait_all_tasks_blocked()
+        for _ in range(8):
+            group.start_soon(asking.read, 0, 1001.0)
+        await wait_all_tasks_blocked()
+        leader.cancel()
+        await wait_all_tasks_blocked()
+        hanging.may_go_on.set()
+
+    assert hanging.reads == 2
+    assert [page.asked_at for page in asking.pages] == [1001.0] * 8
+
+
+def test_threads_share_the_read_that_is_under_way(hanging: HangingStore) -> None:
+    hanging.append_log(b"revoked")
+    performer = BlockingPerformer(hanging)
+    idents: list[int] = []
+
+    def read(asked_at: float) -> LogPage:
+        idents.append(threading.get_ident())
+        page: LogPage = performer(ReadLog(0, asked_at))
+        return page
+
+    with ThreadPoolExecutor(20) as pool:
+        first = pool.submit(read, 1000.0)
+        assert hanging.is_read.wait(10)
+        others = [pool.submit(read, 1001.0) for _ in range(19)]
+        await_halt(idents, 20)
+        hanging.may_go_on.set()
+        pages = [future.result() for future in (first, *others)]
+
+    assert hanging.reads == 1
+    assert {page.records for page in pages} == {(b"revoked",)}
+    assert [page.asked_at for page in pages] == [1000.0] * 20
+
+    assert performer(ReadLog(0, 1002.0)).asked_at == 1002.0
+    assert hanging.reads == 2
+
+
+def test_failed_read_is_shared_and_not_kept(
+    performing: MakePerform, tmp_path: Path
+) -> None:
+    class LockedOnce(SQLiteStore):
+        reads = 0
+
+        def read_log(self, after: int) -> LogPage:
+            self.reads += 1
+            if self.reads == 1:
+                raise UnavailableError("store_locked")
+            return super().read_log(after)
+
+    perform = performing(LockedOnce(tmp_path / "log.db"))
+    with pytest.raises(UnavailableError):
+        perform(ReadLog(0))
+
+    assert perform(ReadLog(0)).records == ()
+
+
+def test_page_says_for_which_question_it_was_read(performing: MakePerform) -> None:
+    page = performing(MemoryStore())(ReadLog(0, 1234.5))
+
+    assert page.asked_at == 1234.5
 
 
 @pytest.mark.anyio
