@@ -27,10 +27,13 @@ from tests.core.tokens import (
     ISSUER,
     NOW,
     Key,
+    claims,
+    header,
     issuer,
     jwks,
     key,
     server,
+    sign,
     token,
 )
 
@@ -676,6 +679,28 @@ def test_recalled_token_gives_the_same_access() -> None:
     assert decide_at_once(gate, request(presented)) is again
 
 
+def test_recalled_token_needs_no_second_check_of_its_signature() -> None:
+    """This one would not pass it: now that two keys fit, it would have to name its
+    own. That is no ground to take back what was granted."""
+    clock = Clock()
+    gate = Gate(server(Issuer(ISSUER, jwks_uri=KEYS)))
+    unnamed = sign(claims(), A, header(A, without=["kid"]))
+    asked = step(gate, clock, unnamed)
+    asked.answer(json_reply(jwks(A)))
+    asked.answer(EMPTY)
+    clock.tick(100.0)
+    step(gate, clock, token(B)).answer(json_reply(jwks(A, B)))
+    read_nothing(gate, clock)
+
+    assert isinstance(decide_at_once(gate, request(unnamed), clock), Access)
+    assert isinstance(decide_at_once(gate, recalled(gate, unnamed), clock), Access)
+    another = sign(claims(jti="2"), A, header(A, without=["kid"]))
+    assert refused(decide_at_once(gate, request(another), clock)) == (
+        401,
+        "unknown_kid",
+    )
+
+
 def test_recalled_token_is_still_bound_to_its_key() -> None:
     gate = gate_for()
     presented = token(cnf={"jkt": "x"})
@@ -956,6 +981,19 @@ def test_nobody_goes_on_before_the_log_was_read_for_the_first_time() -> None:
     gate, clock = Gate(server()), Clock()
 
     assert [step(gate, clock).asks for _ in range(3)] == [ReadLog(0)] * 3
+
+
+def test_who_read_because_the_view_was_too_old_makes_room_for_nobody() -> None:
+    """Only the one whose turn it was does."""
+    clock = Clock()
+    gate = Gate(server())
+    for asked in [step(gate, clock) for _ in range(3)]:
+        asked.answer(EMPTY)
+    clock.tick(0.25)
+    reader = step(gate, clock)
+
+    assert reads(reader)
+    assert isinstance(decide_at_once(gate, request(token()), clock), Access)
 
 
 @pytest.mark.parametrize("end", ["answered", "failed", "abandoned", "unreadable"])

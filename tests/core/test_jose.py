@@ -196,6 +196,15 @@ def test_header_is_refused(head: bytes) -> None:
         parse_header(base64url(head))
 
 
+def test_header_may_be_2048_characters_long() -> None:
+    long = base64url(b'{"a":"%s"}' % (b"a" * 1528))
+
+    assert len(long) == 2048
+    assert parse_header(long).algorithm == ""
+    with pytest.raises(ValueError, match="too long"):
+        parse_header(base64url(b'{"a":"%s"}' % (b"a" * 1529)))
+
+
 def test_names_in_a_header_may_be_256_characters_long() -> None:
     head = json.dumps({"alg": "ES256", "kid": "k" * 256}).encode()
 
@@ -493,10 +502,15 @@ def test_key_of_an_unsuitable_kind_is_not_used(jwk: Any, name: str) -> None:
     assert not parse_key_set(document).identities
 
 
+def private_member(signer: Key) -> str:
+    """What would have to stay at home, in a JWK."""
+    return str(ECAlgorithm.to_jwk(signer.private, as_dict=True)["d"])
+
+
 @pytest.mark.parametrize(
     "jwk",
     [
-        pytest.param({"d": "AQAB"}, id="private"),
+        pytest.param({"d": private_member(key("ES256", "bad"))}, id="private"),
         pytest.param({"k": "AQAB"}, id="with a secret"),
         pytest.param({"p": "AQAB"}, id="with a prime"),
         pytest.param({"q": "AQAB"}, id="with the other prime"),
@@ -540,6 +554,16 @@ def test_unusable_key_is_passed_over_and_spoils_no_other(
 )
 def test_unusable_rsa_key_is_passed_over(jwk: Mapping[str, Any]) -> None:
     assert not parse_key_set(changed(key("RS256"), **jwk)).identities
+
+
+@pytest.mark.parametrize(
+    ("bits", "is_usable"), [(2047, False), (2048, True), (8192, True), (8193, False)]
+)
+def test_rsa_key_has_2048_to_8192_bits(bits: int, is_usable: bool) -> None:
+    modulus = (2**bits - 1).to_bytes(bits // 8 + 1, "big").lstrip(b"\0")
+    keys = parse_key_set(changed(key("RS256"), n=base64url(modulus).decode()))
+
+    assert bool(keys.identities) is is_usable
 
 
 @pytest.mark.parametrize("item", [None, 1, "key", [], True], ids=repr)
@@ -650,9 +674,40 @@ def test_sets_are_compared_by_their_keys() -> None:
     """Order, marks and spelling of a set do not matter; names and keys do."""
     one, two = key("ES256", "one"), key("RS256", "two")
     renamed = Key("renamed", one.algorithm, one.private)
-    replaced = Key("one", "ES256", key("ES256", "three").private)
 
     assert keys_of(one, two).identities == keys_of(two, one).identities
     assert keys_of(one).identities < keys_of(one, two).identities
     assert keys_of(one).identities.isdisjoint(keys_of(renamed).identities)
-    assert keys_of(one).identities.isdisjoint(keys_of(replaced).identities)
+
+
+def mirrored(signer: Key) -> dict[str, str]:
+    """The other point with the same ``x``."""
+    prime = 2**256 - 2**224 + 2**192 + 2**96 - 1
+    y = int.from_bytes(decode_base64url(signer.jwk["y"].encode()), "big")
+    return {**signer.jwk, "y": base64url((prime - y).to_bytes(32, "big")).decode()}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(
+            key("ES256").jwk, {**key("ES256", "other").jwk, "kid": "key-1"}, id="EC"
+        ),
+        pytest.param(key("ES256").jwk, mirrored(key("ES256")), id="EC, y alone"),
+        pytest.param(
+            key("EdDSA").jwk, {**key("EdDSA", "other").jwk, "kid": "key-1"}, id="x"
+        ),
+        pytest.param(
+            key("RS256").jwk, {**key("RS256", "other").jwk, "kid": "key-1"}, id="n"
+        ),
+        pytest.param(key("RS256").jwk, {**key("RS256").jwk, "e": "Aw"}, id="e"),
+    ],
+)
+def test_key_that_was_replaced_under_its_name_is_another(
+    one: dict[str, str], other: dict[str, str]
+) -> None:
+    """What its predecessor signed must be forgotten."""
+    before, after = parse_key_set({"keys": [one]}), parse_key_set({"keys": [other]})
+
+    assert len(before.identities) == len(after.identities) == 1
+    assert before.identities.isdisjoint(after.identities)

@@ -316,7 +316,16 @@ def test_metadata_may_not_name_an_http_url_on_another_host_even_then() -> None:
     ).reason == ("metadata_unusable")
 
 
-@pytest.mark.parametrize("reply", UNUSABLE_REPLIES)
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *UNUSABLE_REPLIES,
+        *(
+            pytest.param(json_reply(jwks(A), status), id=f"{status}, with keys")
+            for status in (201, 301, 404, 500)
+        ),
+    ],
+)
 def test_keys_that_cannot_be_read_are_our_trouble(reply: Reply) -> None:
     step = Keys().find("a")
 
@@ -563,7 +572,7 @@ def test_metadata_is_looked_up_again_once_a_day() -> None:
     step = held.find("a")
     step.answer(json_reply(METADATA))
     step.answer(json_reply(jwks(A), cache_control="max-age=86400"))
-    held.clock.tick(DAY - 0.25)
+    held.clock.tick(DAY - 12.0)
     step = held.find("b")
     assert step.asks == fetch(KEYS, 1, 1.0)
     step.answer(json_reply(jwks(A, B), cache_control="max-age=86400"))
@@ -829,6 +838,40 @@ def test_exchange_begun_before_a_key_was_seen_says_nothing_against_it() -> None:
     assert held.find("c").asks == fetch(KEYS, 2, 1.0)
 
 
+def test_it_says_nothing_either_to_the_one_who_joined_it() -> None:
+    """Who comes later is in the exchange from its beginning, not from their own."""
+    held = loaded(A)
+    held.clock.tick(100.0)
+    first = held.find("b")
+    held.clock.tick(0.5)
+    second = held.find("c")
+    assert first.asks == second.asks
+    failure = failing(second, json_reply(jwks(A, B)))
+
+    assert (failure.reason, failure.retry_after) == ("keys_cooling_down", 12)
+
+
+def test_it_says_enough_about_a_key_that_others_asked_for_in_time() -> None:
+    held = loaded(A)
+    held.clock.tick(100.0)
+    first = held.find("x")
+    held.clock.tick(0.5)
+    second = held.find("x")
+    assert refused_for(first, json_reply(jwks(A))) == "unknown_kid"
+
+    assert refused_for(second, json_reply(jwks(A))) == "unknown_kid"
+
+
+def test_what_an_exchange_brought_is_taken_once() -> None:
+    held = loaded(A)
+    held.clock.tick(100.0)
+    first, second = held.find("b"), held.find("b")
+    first.answer(json_reply(jwks(A, B)))
+    second.answer(json_reply(jwks(B)))
+
+    assert held.find_at_once("a") == ["a"]
+
+
 def test_exchange_begun_before_a_key_was_seen_may_bring_it() -> None:
     held = loaded(A)
     held.clock.tick(100.0)
@@ -1032,6 +1075,19 @@ def test_token_without_kid_asks_again_only_if_no_key_fits() -> None:
     step.answer(json_reply(jwks(A, signer)))
 
     assert names(step.result) == ["rsa"]
+
+
+def test_token_without_kid_that_no_key_fits_says_nothing_about_other_algorithms() -> (
+    None
+):
+    held = loaded(A)
+    held.clock.tick(100.0)
+    rsa = Stepper(find_keys(held.state, JOSEHeader("RS256", None, None), held.clock))
+    assert refused_for(rsa, json_reply(jwks(A))) == "unknown_kid"
+    held.clock.tick(12.0)
+    okp = Stepper(find_keys(held.state, JOSEHeader("EdDSA", None, None), held.clock))
+
+    assert okp.asks == fetch(KEYS, 2, 1.0)
 
 
 def test_token_without_kid_is_refused_when_several_keys_fit() -> None:
