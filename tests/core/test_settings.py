@@ -152,6 +152,11 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "Issuer.jwks",
         "where to fetch them is jwks_uri",
     ),
+    "jwks with keys that are text": (
+        lambda: of_issuer(jwks={"keys": "all"}),
+        "Issuer.jwks",
+        'write {"keys": [...]}',
+    ),
     "jwks empty": (
         lambda: of_issuer(jwks={"keys": []}),
         "Issuer.jwks",
@@ -629,6 +634,7 @@ def test_public_route_can_demand_nothing(demand: dict[str, Any]) -> None:
         pytest.param({"scopes": MAIL}, id="scopes"),
         pytest.param({"extra_metadata": {"resource_name#de": "Post"}}, id="language"),
         pytest.param({"extra_metadata": {"x": 0, "y": False}}, id="zero and false"),
+        pytest.param({"extra_metadata": {"x": 1.5}}, id="a number with a fraction"),
         pytest.param({"unmatched": "refuse"}, id="unmatched"),
         pytest.param({"routes": [Route("/x", scopes=["x"])]}, id="no scopes declared"),
         pytest.param(
