@@ -109,19 +109,20 @@ def test_fork_waits_until_no_thread_is_at_work() -> None:
 import os, signal, sys, threading, time
 from agentauth_middleware.stores import MemoryStore
 
-at_work = threading.Event()
+at_work, forking = threading.Event(), threading.Event()
 
 def clock():
     if threading.current_thread() is not threading.main_thread():
         at_work.set()
-        never.wait(0.3)
+        forking.wait()
     return time.time()
 
-never = threading.Event()
 store = MemoryStore(clock=clock)
+os.register_at_fork(before=forking.set)  # comes before what the store registered
 thread = threading.Thread(target=store.put, args=("key", b""), kwargs={"expires_at": 0})
 thread.start()
 at_work.wait()
+sys.setswitchinterval(60)  # the thread runs only while this one waits for it
 child = os.fork()
 if child == 0:
     signal.alarm(5)
