@@ -63,6 +63,33 @@ async def test_asgi_access_stands_at_every_place() -> None:
     assert seen[0]["auth"].scopes == ["a", "b", "authenticated"]
 
 
+async def test_asgi_what_an_inner_layer_adds_is_of_its_own_request() -> None:
+    """A role that one user has in the application would otherwise be everybody's."""
+    seen: list[Scope] = []
+
+    async def promote(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append({**scope, "scopes": list(scope["auth"].scopes)})
+        scope["auth"].scopes.append("admin")
+        await answer(scope, receive, send)
+
+    door = AgentAuthMiddleware(promote, SERVER)
+    token = bearer(subject="alice", scopes=["a"])
+    for _ in range(2):
+        await request(door, http_scope(headers=[("Authorization", token)]))
+    for _ in range(2):
+        await request(door, http_scope("/public"))
+
+    assert [scope["scopes"] for scope in seen] == [
+        ["a", "authenticated"],
+        ["a", "authenticated"],
+        [],
+        [],
+    ]
+    assert seen[0]["auth"] is not seen[1]["auth"]
+    assert seen[0]["user"] is not seen[1]["user"]
+    assert seen[2]["user"] is not seen[3]["user"]
+
+
 PREFLIGHT = [
     ("Origin", "https://app.example"),
     ("Access-Control-Request-Method", "POST"),

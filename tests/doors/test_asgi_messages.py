@@ -100,11 +100,14 @@ async def test_asgi_scope_keeps_what_the_server_put_there() -> None:
     assert {key: seen[0][key] for key in given} == given
 
 
-async def test_asgi_unknown_scope_type_passes() -> None:
+@pytest.mark.parametrize("kind", ["mqtt", "webtransport", "HTTP", ""])
+async def test_asgi_scope_that_nobody_can_decide_on_is_not_let_through(
+    kind: str,
+) -> None:
     seen: list[object] = []
 
     async def note(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.extend([scope, receive, send])
+        seen.append(scope)
 
     async def receive() -> Message:
         raise AssertionError("read by the door")
@@ -112,10 +115,10 @@ async def test_asgi_unknown_scope_type_passes() -> None:
     async def send(message: Message) -> None:
         raise AssertionError("written by the door")
 
-    scope = {"type": "mqtt", "topic": "notes"}
-    await AgentAuthMiddleware(note, SERVER)(scope, receive, send)
+    with pytest.raises(RuntimeError, match=f"'{kind}'"):
+        await AgentAuthMiddleware(note, SERVER)({"type": kind}, receive, send)
 
-    assert seen == [{"type": "mqtt", "topic": "notes"}, receive, send]
+    assert seen == []
 
 
 # Streams

@@ -12,6 +12,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from agentauth_middleware import Access, ResourceServer, Route
+from agentauth_middleware._io.audit import hashed
 from agentauth_middleware.asgi import AgentAuthMiddleware as AsgiDoor
 from agentauth_middleware.errors import (
     ActorRefusedError,
@@ -451,6 +452,36 @@ def test_audit_of_a_revoked_token_holds_neither(
 
     assert get("/notes/17", token) == 401
     assert members_of(records[0])["reason"] == "revoked"
+    check_no_secrets(records, token)
+
+
+NOT_GOOD_NOW = [
+    pytest.param({}, "revoked", id="revoked"),
+    pytest.param({"cnf": {"jkt": "x"}}, "sender_constrained", id="bound to a key"),
+]
+
+
+@pytest.mark.parametrize(("claims", "reason"), NOT_GOOD_NOW)
+def test_audit_of_a_good_token_that_is_refused_names_whose_it_is(
+    claims: dict[str, Any],
+    reason: str,
+    get: Get,
+    records: list[logging.LogRecord],
+    store: MemoryStore,
+) -> None:
+    """Whoever looks into a stolen token wants to know which agent still sends it."""
+    token = token_of_alice(scopes=SCOPES, agent="agent-1", **claims)
+    if reason == "revoked":
+        revoke_blocking(store, ISSUER.issuer, subject=ALICE)
+
+    assert get("/notes/17", token) == 401
+    (record,) = records
+    members = members_of(record)
+    assert members["reason"] == reason
+    assert members["issuer"] == ISSUER.issuer
+    assert members["subject"] == hashed(ISSUER.issuer, ALICE)
+    assert members["agent"] == f"{ISSUER.issuer} agent-1"
+    assert members["scopes"] == SCOPES
     check_no_secrets(records, token)
 
 

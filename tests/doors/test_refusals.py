@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterator
@@ -243,7 +244,7 @@ JSON = {"content-type": "application/json"}
             302,
             {"location": KEYS_PATH},
             b"",
-            "metadata_unusable",
+            "metadata_not_found",
             id="metadata: redirect",
         ),
         pytest.param(
@@ -251,7 +252,7 @@ JSON = {"content-type": "application/json"}
             200,
             {"content-type": "text/html"},
             b"<html>{}</html>",
-            "metadata_unusable",
+            "metadata_not_found",
             id="metadata: HTML",
         ),
         pytest.param(
@@ -296,6 +297,9 @@ JSON = {"content-type": "application/json"}
         ),
         pytest.param(KEYS_PATH, 200, JSON, b"{}", "keys_unusable", id="keys: none"),
         pytest.param(
+            KEYS_PATH, 200, JSON, b'{"keys": []}', "keys_unusable", id="keys: no more"
+        ),
+        pytest.param(
             KEYS_PATH,
             200,
             JSON,
@@ -322,8 +326,29 @@ def test_an_issuer_in_trouble_is_no_verdict_about_its_tokens(
     assert last_reason(caplog) == reason
     assert not door.seen
     # No redirect was followed, and nobody else was asked.
-    assert served.requests[-1] == path or status == 404
+    assert (served.requests[-1] == path) == (reason != "metadata_not_found")
+    assert path == KEYS_PATH or KEYS_PATH not in served.requests
     assert set(served.requests) <= {METADATA_PATH, OPENID_PATH, KEYS_PATH}
+
+
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        pytest.param(404, JSON, id="none"),
+        pytest.param(302, {"location": "/login"}, id="redirect"),
+        pytest.param(200, {"content-type": "text/html"}, id="HTML"),
+    ],
+)
+def test_issuer_that_publishes_as_openid_provider_alone_is_found(
+    status: int, fields: dict[str, str], open_a_door: OpenDoor, served: ServedIssuer
+) -> None:
+    metadata = {"issuer": served.issuer, "jwks_uri": f"{served.issuer}{KEYS_PATH}"}
+    served.replies[METADATA_PATH] = (status, fields, b"<html></html>")
+    served.replies[OPENID_PATH] = (200, JSON, json.dumps(metadata).encode())
+    door = open_a_door(trusting(served))
+
+    granted().check(door.get("/", bearer(served.token(RESOURCE))))
+    assert served.requests == [METADATA_PATH, OPENID_PATH, KEYS_PATH]
 
 
 def test_known_keys_go_on_when_their_server_dies(

@@ -209,6 +209,20 @@ def fastapi_with_the_door_outside(ran: Ran, protect: Protect) -> App:
     return protect(fastapi(ran, root_path="/api"))
 
 
+class Wrapping:
+    """Other middleware between the door and the application."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+def fastapi_with_other_middleware_between(ran: Ran, protect: Protect) -> App:
+    return protect(Wrapping(Wrapping(fastapi(ran, root_path="/api"))))
+
+
 def flask_variant(*, strict: bool, merge: bool) -> Callable[[Ran, Protect], App]:
     return lambda ran, protect: protect(flask(ran, strict=strict, merge=merge))
 
@@ -275,6 +289,9 @@ SETUPS = {
     ),
     "FastAPI(root_path), door outside": Setup(
         "asgi", fastapi_with_the_door_outside, prefix="/api", resource=API
+    ),
+    "FastAPI(root_path), other middleware behind the door": Setup(
+        "asgi", fastapi_with_other_middleware_between, prefix="/api", resource=API
     ),
     "FastAPI(root_path) behind a proxy that strips it, door added": Setup(
         "asgi", fastapi_with_the_door_added, resource=API
