@@ -2,6 +2,7 @@
 
 # FastAPI reads the annotations of handlers, which here name things of their own test.
 
+import dataclasses
 from typing import Annotated, Any
 
 import httpx
@@ -14,6 +15,7 @@ from agentauth_middleware import (
     Access,
     ConfigurationError,
     InvalidTokenError,
+    Principal,
     ResourceServer,
 )
 from agentauth_middleware.asgi import AgentAuthMiddleware
@@ -59,6 +61,20 @@ def make_app() -> FastAPI:
     def siblings(caller: Annotated[Access, Security(reader)]) -> list[str]:
         return sorted(caller.scopes)
 
+    @app.get("/me")
+    def me(caller: Annotated[Access, Security(auth)]) -> Principal:
+        return caller.require_user()
+
+    @app.get("/me/anything")
+    def me_as_it_is(caller: Annotated[Access, Security(auth)]) -> Any:
+        return caller.user
+
+    @app.get("/me/dictionary")
+    def me_as_a_dictionary(
+        caller: Annotated[Access, Security(auth)],
+    ) -> dict[str, Any]:
+        return dataclasses.asdict(caller.require_user())
+
     @app.get("/public")
     def public() -> str:
         return "well"
@@ -83,6 +99,22 @@ def test_security_gives_the_access(path: str) -> None:
     response = client.get(path, headers=bearer(subject="alice"))
 
     assert (response.status_code, response.json()) == (200, "alice")
+
+
+@pytest.mark.parametrize("path", ["/me", "/me/anything", "/me/dictionary"])
+def test_user_may_be_returned_as_it_is(path: str) -> None:
+    headers = bearer(subject="alice", email="alice@example.com", name="Alice")
+    response = client.get(path, headers=headers)
+
+    assert response.status_code == 200
+    assert response.json() == {
+        "issuer": ISSUER.issuer,
+        "subject": "alice",
+        "profile": None,
+        "email": "alice@example.com",
+        "email_verified": None,
+        "name": "Alice",
+    }
 
 
 @pytest.mark.parametrize(
@@ -176,8 +208,9 @@ def test_install_gives_the_door_the_store() -> None:
     store = MemoryStore()
     app = FastAPI()
     AgentAuth(SERVER, store=store).install(app)
+    headers = bearer(subject="alice")
     revoke_blocking(store, ISSUER.issuer, subject="alice")
-    response = TestClient(app).get("/", headers=bearer(subject="alice"))
+    response = TestClient(app).get("/", headers=headers)
 
     assert response.status_code == 401
     assert response.json()["error"] == InvalidTokenError.error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from flask import Blueprint, Flask, request
+from flask import Blueprint, Flask, Response, jsonify, request
 
 from agentauth_middleware import (
     AuthenticationRequiredError,
@@ -31,6 +31,10 @@ def create_app(auth: AgentAuth | None = None) -> Flask:
     def maybe() -> str:
         return "known" if bool(access) else "unknown"
 
+    @pages.get("/me")
+    def me() -> Response:
+        return jsonify(access.user)
+
     @pages.get("/account")
     def account() -> str:
         return str(request.remote_user)
@@ -45,6 +49,21 @@ def test_access_is_that_of_the_request() -> None:
 
     assert client.get("/", headers=bearer(subject="alice")).text == "alice by agent-1"
     assert client.get("/", headers=bearer(subject="bob")).text == "bob by agent-1"
+
+
+def test_user_may_be_returned_as_json() -> None:
+    headers = bearer(subject="alice", email="alice@example.com", name="Alice")
+    response = create_app().test_client().get("/me", headers=headers)
+
+    assert response.status_code == 200
+    assert response.json == {
+        "issuer": ISSUER.issuer,
+        "subject": "alice",
+        "profile": None,
+        "email": "alice@example.com",
+        "email_verified": None,
+        "name": "Alice",
+    }
 
 
 def test_access_without_one_answers_as_without_credentials() -> None:
@@ -99,8 +118,9 @@ def test_init_app_serves_several_applications() -> None:
 def test_init_app_gives_the_door_the_store() -> None:
     store = MemoryStore()
     client = create_app(AgentAuth(SERVER, store=store)).test_client()
+    headers = bearer(subject="alice")
     revoke_blocking(store, ISSUER.issuer, subject="alice")
-    response = client.get("/", headers=bearer(subject="alice"))
+    response = client.get("/", headers=headers)
 
     assert response.status_code == 401
     assert response.json is not None

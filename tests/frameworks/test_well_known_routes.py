@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -75,6 +77,34 @@ def test_mounted_door_still_lets_through_and_refuses() -> None:
     response = client.get("/notes/", headers={"Authorization": f"Bearer {token}"})
 
     assert (response.status_code, response.text) == (200, "hello")
+
+
+@pytest.mark.parametrize("path", [f"{METADATA}/notes", METADATA])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_well_known_routes_serve_a_slash_too_many_without_a_redirect(
+    method: str, path: str
+) -> None:
+    """A client that follows none would find nothing; doors at the root send none."""
+    client = client_of_notes()
+    with_slash = client.request(method, f"{path}/", follow_redirects=False)
+    without = client.request(method, path, follow_redirects=False)
+
+    assert with_slash.status_code == without.status_code < 300
+    assert with_slash.content == without.content
+
+
+@pytest.mark.parametrize("resource", [f"{HOST}/notes", HOST, f"{HOST}/"])
+def test_well_known_routes_serve_every_spelling_of_their_resource(
+    resource: str,
+) -> None:
+    server = ResourceServer(resource, issuers=[ISSUER.trust()])
+    client = visiting(*well_known_routes(server))
+    path = urlsplit(server.metadata_url).path.rstrip("/")
+
+    for url in (server.metadata_url, path, f"{path}/"):
+        response = client.get(url, follow_redirects=False)
+        assert response.status_code == 200
+        assert response.json()["resource"] == server.resource
 
 
 @pytest.mark.parametrize(
