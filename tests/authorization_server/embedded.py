@@ -138,7 +138,7 @@ def embed(
 ) -> Generator[Embedded, None, None]:
     """A running server in *folder*; *settings* are ``AuthorizationServer``'s."""
     vouching = provider or FakeProvider(PROVIDER)
-    shared = store or MemoryStore()
+    shared = MemoryStore() if store is None else store
     database = folder / "server.db"
     if not database.exists():
         database.write_bytes(seeded(vouching.issuer))

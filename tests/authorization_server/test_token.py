@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from agentauth_middleware._core.operations import LogPage
 from agentauth_middleware.authorization_server.minting import Signer, new_key
 from agentauth_middleware.authorization_server.requests import MAX_BYTES
 from agentauth_middleware.errors import UnavailableError
@@ -413,6 +414,29 @@ def test_token_after_a_revocation_is_good_at_once(
     assert embedded.call_api(old).status_code == 401
     assert embedded.call_api(new).status_code == 200
     assert claims_of(new)["iat"] <= time.time() + 1
+
+
+class PagedStore(MemoryStore):
+    """Gives its log record by record."""
+
+    def read_log(self, after: int) -> LogPage:
+        page = super().read_log(after)
+        if len(page.records) <= 1:
+            return page
+        return LogPage(after + 1, page.records[:1], is_last=False)
+
+
+def test_token_after_a_revocation_far_behind_in_the_log_is_good_at_once(
+    tmp_path: Path,
+) -> None:
+    with embed(tmp_path, store=PagedStore()) as embedded:
+        old = embedded.access_token()
+        for user in ("user-bob", "user-eve", "user-ana"):
+            revoke_blocking(embedded.store, ISSUER, subject=user)
+        new = embedded.access_token()
+
+        assert embedded.call_api(old).status_code == 401
+        assert embedded.call_api(new).status_code == 200
 
 
 def test_token_after_the_revocation_of_others_has_the_time_of_day(

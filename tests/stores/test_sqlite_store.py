@@ -319,6 +319,58 @@ def test_older_copy_in_place_of_the_file_is_read_from_the_start(file: Path) -> N
     assert worker.read_log(page.position).records == ()
 
 
+def append_many(file: Path, count: int) -> tuple[bytes, ...]:
+    """Append *count* records at once; one by one each would wait for the disk."""
+    records = tuple(f"record {number}".encode() for number in range(count))
+    SQLiteStore(file).append_log(records[0])
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.executemany(
+            "INSERT INTO log (record) VALUES (?)", [(each,) for each in records[1:]]
+        )
+    return records
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [
+        pytest.param(1999, [1999], id="less than a page"),
+        pytest.param(2000, [2000, 0], id="a page"),
+        pytest.param(2001, [2000, 1], id="a page and one"),
+        pytest.param(4500, [2000, 2000, 500], id="several"),
+    ],
+)
+def test_long_log_is_read_in_pages(file: Path, count: int, sizes: list[int]) -> None:
+    """The last one says so, and no record is missed or comes twice."""
+    records = append_many(file, count)
+    store = SQLiteStore(file)
+    pages = [store.read_log(0)]
+    while not pages[-1].is_last:
+        pages.append(store.read_log(pages[-1].position))
+
+    assert [len(page.records) for page in pages] == sizes
+    assert sum((page.records for page in pages), ()) == records
+    assert store.read_log(pages[-1].position).is_last
+
+
+def test_long_older_copy_in_place_of_the_file_is_read_from_the_start(
+    file: Path,
+) -> None:
+    append_many(file, 2500)
+    worker = SQLiteStore(file)
+    copy = file.with_name("copy")
+    with contextlib.closing(sqlite3.connect(file)) as source:
+        source.execute("VACUUM INTO ?", (str(copy),))
+    worker.append_log(b"after the copy")
+    position = worker.read_log(worker.read_log(0).position).position
+    move_away(file)
+    copy.rename(file)
+    first = worker.read_log(position)
+    second = worker.read_log(first.position)
+
+    assert (len(first.records), first.is_last) == (2000, False)
+    assert (len(second.records), second.is_last) == (500, True)
+
+
 @needs_proc
 def test_threads_that_end_leave_no_connection(file: Path) -> None:
     store = SQLiteStore(file)
