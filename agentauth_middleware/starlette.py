@@ -48,7 +48,7 @@ def well_known_routes(resource_server: ResourceServer) -> list[Route]:
     """
     urls = (resource_server.metadata_url, resource_server.auth_md_url)
     paths = [unquote(urlsplit(url).path) for url in urls]
-    paths.append(paths[0].removesuffix("/") + "/")
+    paths += [paths[0].removesuffix("/"), paths[0].removesuffix("/") + "/"]
     if resource_server.metadata_at_root:
         paths += [RESOURCE_METADATA, f"{RESOURCE_METADATA}/", "/auth.md"]
     documents = _Documents(resource_server)
