@@ -93,7 +93,9 @@ def test_well_known_routes_serve_a_slash_too_many_without_a_redirect(
     assert with_slash.content == without.content
 
 
-@pytest.mark.parametrize("resource", [f"{HOST}/notes", HOST, f"{HOST}/"])
+@pytest.mark.parametrize(
+    "resource", [f"{HOST}/notes", f"{HOST}/notes/", HOST, f"{HOST}/"]
+)
 def test_well_known_routes_serve_every_spelling_of_their_resource(
     resource: str,
 ) -> None:
