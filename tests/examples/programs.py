@@ -51,7 +51,9 @@ class Program:
         with self._news:
             self._news.wait_for(lambda: self._ended or self._find(text), _PATIENCE)
             found = self._find(text)
-            assert found, f"{text!r} is not in:\n" + "\n".join(self.lines)
+            status = self._process.poll()
+            lines = "\n".join(self.lines)
+            assert found, f"{text!r} is not in, status {status}:\n{lines}"
             return found
 
     def _find(self, text: str) -> str | None:
