@@ -1,13 +1,13 @@
 """Bounded maps and counters that threads may share.
 
-The only lock in the core lives here, held for a few plain statements and never while
-somebody else's code runs or a procedure waits.
+The core's only kind of lock comes from here. It is held for plain statements, never
+while somebody else's code runs or a procedure waits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from threading import Lock  # noqa: TID251 - the one lock of the core
+from threading import Lock as Lock  # noqa: TID251 - the one of the core
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)

@@ -282,7 +282,7 @@ def _find_jwks_uri(
     issuer = state.issuer.issuer
     for url in issuer_metadata_urls(issuer):
         reply = yield from _fetch(url, attempt, clock, deadline)
-        if 300 <= reply.status < 500 or not _is_json(reply):
+        if 300 <= reply.status < 500 or (reply.status == 200 and not _is_json(reply)):
             continue  # nothing is published here; perhaps a page for people is
         found = read_jwks_uri(
             reply, url, issuer, insecure_loopback=state.insecure_loopback

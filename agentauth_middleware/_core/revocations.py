@@ -9,9 +9,11 @@ in any order and more than once.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from agentauth_middleware._core.cache import Lock
 from agentauth_middleware._core.claims import (
     instant,
     is_object,
@@ -82,14 +84,19 @@ def _read_agent(act: object) -> tuple[str, str]:
     return text(act, "iss"), text(act, "sub")
 
 
+_APPLIED_PAGES = 16
+"""How many pages back somebody may come late with one and not move the view back."""
+
+
 class RevocationView:
     """What one process knows of the log."""
 
-    __slots__ = ("_applied", "_cutoffs", "edition", "position", "read_at")
+    __slots__ = ("_applied", "_cutoffs", "_lock", "edition", "position", "read_at")
 
     def __init__(self) -> None:
         self._cutoffs: dict[Hashable, float] = {}
-        self._applied: LogPage | None = None
+        self._applied: deque[LogPage] = deque(maxlen=_APPLIED_PAGES)
+        self._lock = Lock()
         self.position = 0
         """How far the log has been read. Goes back when an older log takes over."""
         self.read_at = float("-inf")
@@ -102,14 +109,18 @@ class RevocationView:
     def apply(self, page: LogPage, asked_at: float) -> None:
         """Take in what was read. Threads may do so at once and in any order.
 
+        A page that many share is taken in once, and the others wait for it: each on
+        its own they would take so long that the view were too old for all of them.
+
         Raises:
             ValueError: a record cannot be understood.
         """
-        if page is not self._applied:
-            for record in page.records:
-                self._add(read_revocation(record))
-            self._applied = page
-        self.position = page.position
+        with self._lock:
+            if not any(page is applied for applied in self._applied):
+                for record in page.records:
+                    self._add(read_revocation(record))
+                self._applied.append(page)
+                self.position = page.position
         if page.is_last:
             asked_at = asked_at if page.asked_at is None else page.asked_at
             self.read_at = max(self.read_at, asked_at)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -213,6 +216,43 @@ def test_page_taken_in_again_after_another_forgets_nothing() -> None:
 
     assert view.refuses(access())
     assert view.refuses(access(subject="user-2"))
+
+
+def test_page_is_taken_in_once_by_threads_that_share_it() -> None:
+    """Each on its own they would keep each other from it for seconds."""
+    begun: list[int] = []
+    together = threading.Barrier(8)
+
+    class Records(tuple[bytes, ...]):
+        def __iter__(self) -> Iterator[bytes]:
+            begun.append(threading.get_ident())
+            for record in self[:]:
+                os.sched_yield()  # lets the others run
+                yield record
+
+    page = LogPage(1, Records([Revocation(ISSUER, NOW, "user-1").to_record()] * 5))
+    view = RevocationView()
+
+    def apply(_: int) -> bool:
+        together.wait(10)
+        view.apply(page, NOW)
+        return view.refuses(access())
+
+    with ThreadPoolExecutor(8) as pool:
+        refuse = list(pool.map(apply, range(8)))
+
+    assert len(begun) == 1
+    assert refuse == [True] * 8
+
+
+def test_late_page_does_not_move_the_view_back() -> None:
+    """Whoever shares a page may come late with it; the log need not be read again."""
+    view = RevocationView()
+    pages = [LogPage(number, ()) for number in range(1, 6)]
+    for page in (*pages, pages[0]):
+        view.apply(page, NOW)
+
+    assert view.position == 5
 
 
 def test_page_that_is_not_the_last_makes_no_view_fresh() -> None:

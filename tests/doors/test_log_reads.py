@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,6 +101,23 @@ async def test_crowd_before_a_cold_process_reads_a_long_log_once(
     assert crowd.statuses == [204] * CROWD
     # A page has 2,000 records. A few may come late and look behind the last of them.
     assert len(store.reads) <= 10
+
+
+def test_crowd_of_threads_before_a_cold_process_is_let_in(store: CountedStore) -> None:
+    """Threads that take the same page in at once keep each other from it."""
+    together = threading.Barrier(40)
+    door = open_door("wsgi", SERVER, store)
+    request = with_token("alice")
+    store.may_go_on.set()
+
+    def ask(_: int) -> int:
+        together.wait(10)
+        return door.ask(request).status
+
+    with ThreadPoolExecutor(40) as pool:
+        statuses = list(pool.map(ask, range(40)))
+
+    assert statuses == [200] * 40
 
 
 @pytest.mark.anyio
