@@ -105,6 +105,14 @@ def test_depth_has_a_limit_of_our_own(make: Callable[[int], bytes]) -> None:
         parse_object(make(deepest + 1))
 
 
+def test_depth_is_that_of_the_deepest_place() -> None:
+    beside = b'{"wide":[%s],"deep":%%s}' % b",".join([b"{}"] * 100)
+
+    assert parse_object(beside % nested_objects(63))
+    with pytest.raises(ValueError, match="deep"):
+        parse_object(beside % nested_objects(64))
+
+
 def test_width_has_no_limit() -> None:
     assert len(parse_object(b'{"a":[%s]}' % b",".join([b"{}"] * 1000))["a"]) == 1000
 
