@@ -54,7 +54,7 @@ def tell(access: Access) -> str:
     match access.mode:
         case "user" | "delegated":
             return "for a user"
-        case "agent" | "agent_unclaimed" | "agent_user_account":
+        case "agent":
             return "an agent of its own accord"
         case "service":
             return "a service"
