@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import floor
+from math import ceil, floor
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -31,8 +32,10 @@ from agentauth_middleware.authorization_server.state import Registration
 from agentauth_middleware.errors import InvalidTokenError, UnavailableError
 from agentauth_middleware.resource_server import ResourceServer
 
-__all__ = ["first_instant_after_cutoffs", "grant", "read_service_assertion"]
+__all__ = ["grant", "read_service_assertion"]
 
+_LONGEST_HOLD = 1.0
+"""Seconds; a cut-off that was dated by a right clock needs no more."""
 _NOT_OURS = "the assertion is not one that this server issued, or is no longer good"
 
 
@@ -49,9 +52,10 @@ async def grant(service: Service, request: Request) -> Response:
         server = _find_resource(service, form.get("resource"))
         scopes = _find_scopes(server, form.get("scope"))
         registration = await _find_registration(service, registration_id)
-        issued_at = await first_instant_after_cutoffs(service, registration)
-        # Once more: had it been revoked meanwhile, the token would be dated behind
-        # the very cut-off that is meant to refuse it.
+        issued_at = await _first_second_after_cutoffs(service, registration)
+        await _hold_until(service, issued_at)
+        # Once more, and after the wait: what is revoked later than this is cut off at
+        # an instant that the token's date is not behind.
         await _find_registration(service, registration_id)
     except GrantRefused as refused:
         return refused.response()
@@ -126,15 +130,33 @@ def _find_scopes(server: ResourceServer, scope: str | None) -> Iterable[str]:
     return wanted
 
 
-async def first_instant_after_cutoffs(
+async def _first_second_after_cutoffs(
     service: Service, registration: Registration
 ) -> int:
     """Now, or the second behind a revocation that would refuse a token issued now.
 
-    A resource server refuses what was issued at or before a cut-off, to the second. A
-    token minted in that same second would be refused although it is new; dated one
-    second ahead it is good at once, well within the leeway for clocks.
+    A resource server refuses what was issued at or before a cut-off, to the second: a
+    token minted in that same second would be refused although it is new.
     """
     cutoff = await service.find_cutoff(registration)
-    now = service.clock()
-    return max(floor(now), floor(cutoff) + 1) if cutoff is not None else floor(now)
+    now = floor(service.clock())
+    return now if cutoff is None else max(now, floor(cutoff) + 1)
+
+
+async def _hold_until(service: Service, issued_at: int) -> None:
+    """Wait for the second that a token is dated with.
+
+    One that left before its date would be good behind every cut-off until then: also
+    behind that of a user who disconnects in the meantime.
+
+    Raises:
+        UnavailableError: it is too far off; whoever revoked had a wrong clock.
+    """
+    while (ahead := issued_at - service.clock()) > 0:
+        if ahead > _LONGEST_HOLD:
+            raise UnavailableError(
+                "cutoff_in_the_future",
+                f"tokens are revoked until {ahead:.0f} s from now",
+                retry_after=ceil(ahead),
+            )
+        await anyio.sleep(ahead)

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from agentauth_middleware._core.operations import LogPage
+from agentauth_middleware._core.revocations import Revocation
 from agentauth_middleware.authorization_server.minting import Signer, new_key
 from agentauth_middleware.authorization_server.requests import MAX_BYTES
 from agentauth_middleware.errors import UnavailableError
@@ -403,7 +404,7 @@ def revoke_everything(embedded: Embedded) -> None:
 
 
 @pytest.mark.parametrize("revoke", [revoke_user, revoke_agent, revoke_everything])
-def test_token_after_a_revocation_is_good_at_once(
+def test_token_that_leaves_after_a_revocation_is_good(
     embedded: Embedded, revoke: Callable[[Embedded], None]
 ) -> None:
     """Doors refuse what was issued in the second of the revocation, or before."""
@@ -413,7 +414,58 @@ def test_token_after_a_revocation_is_good_at_once(
 
     assert embedded.call_api(old).status_code == 401
     assert embedded.call_api(new).status_code == 200
-    assert claims_of(new)["iat"] <= time.time() + 1
+
+
+def test_token_is_never_dated_later_than_it_leaves(embedded: Embedded) -> None:
+    assertion = embedded.identity_assertion()
+    revoke_user(embedded)
+    revoked_at = time.time()
+    token = embedded.exchange(assertion).json()["access_token"]
+
+    assert int(revoked_at) < claims_of(token)["iat"] <= time.time()
+
+
+def test_token_after_a_revocation_ends_with_the_next_one(embedded: Embedded) -> None:
+    """It must not be dated behind the cut-off of a disconnection soon after."""
+    revoke_user(embedded)
+    token = embedded.access_token()
+    embedded.push()
+
+    assert embedded.call_api(token).status_code == 401
+
+
+def test_registration_revoked_while_its_token_is_held_gets_none(
+    embedded: Embedded,
+) -> None:
+    service, assertion = embedded.server.service, embedded.identity_assertion()
+    revoke_user(embedded)
+    next_second = int(time.time()) + 1
+    disconnected: list[int] = []
+
+    def clock() -> float:
+        """Ana disconnects in the moment when the wait is over."""
+        now = time.time()
+        if now >= next_second and not disconnected:
+            disconnected.append(1)
+            disconnect_ana(embedded)
+        return now
+
+    service.clock = clock
+    answer = embedded.exchange(assertion)
+
+    assert disconnected
+    assert answer.json()["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize("ahead", [30, 10_000])
+def test_cutoff_in_the_future_is_not_waited_for(embedded: Embedded, ahead: int) -> None:
+    """Nor is the token dated behind it, by which it would be good for no door."""
+    at = time.time() + ahead
+    embedded.store.append_log(Revocation(ISSUER, at, "user-ana").to_record())
+    answer = embedded.exchange(embedded.identity_assertion())
+
+    assert answer.status_code == 503
+    assert ahead - 5 < int(answer.headers["retry-after"]) <= ahead + 1
 
 
 class PagedStore(MemoryStore):
@@ -426,7 +478,7 @@ class PagedStore(MemoryStore):
         return LogPage(after + 1, page.records[:1], is_last=False)
 
 
-def test_token_after_a_revocation_far_behind_in_the_log_is_good_at_once(
+def test_token_after_a_revocation_far_behind_in_the_log_is_good(
     tmp_path: Path,
 ) -> None:
     with embed(tmp_path, store=PagedStore()) as embedded:
@@ -483,6 +535,19 @@ def test_log_that_cannot_be_understood_is_no_verdict(embedded: Embedded) -> None
     assert answer.status_code == 503
 
 
+def disconnect_ana(embedded: Embedded) -> None:
+    """In the state alone; no door has heard of it yet."""
+    now = time.time()
+    embedded.server.state.disconnect(
+        PROVIDER,
+        ANA,
+        vouched_until=now,
+        event_id="e",
+        now=now,
+        seen_until=now + 60,
+    )
+
+
 class DisconnectingStore(MemoryStore):
     """A store that is being read just when the user disconnects."""
 
@@ -505,14 +570,7 @@ def test_no_token_slips_past_a_disconnection(tmp_path: Path) -> None:
         agent = claims_of(assertion)["sub"]
 
         def disconnect() -> None:
-            embedded.server.state.disconnect(
-                PROVIDER,
-                ANA,
-                vouched_until=time.time(),
-                event_id="e",
-                now=time.time(),
-                seen_until=time.time() + 60,
-            )
+            disconnect_ana(embedded)
             revoke_blocking(store, ISSUER, subject="user-ana", agent=agent)
 
         store.disconnect = disconnect
