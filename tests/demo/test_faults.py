@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agentauth_middleware.cli._demo.command import play
+from agentauth_middleware.cli._demo.interrupts import Interrupts
 from agentauth_middleware.cli._demo.narrator import Narrator
+from agentauth_middleware.cli._demo.play import play
 from agentauth_middleware.cli._demo.servers import RunningServer
 from agentauth_middleware.cli._demo.walk import Hop
 
@@ -56,7 +57,7 @@ def last_line(out: io.StringIO) -> str:
 )
 def test_killed_provider_is_noticed(after: int, hop: str) -> None:
     out = io.StringIO()
-    status = play(Killer(out, "agent provider", after), EXAMPLES)
+    status = play(Killer(out, "agent provider", after), EXAMPLES, Interrupts())
 
     assert status == 1
     assert last_line(out).startswith(f"FastAPI example, {hop}: no answer to POST ")
@@ -68,6 +69,7 @@ def test_metadata_of_another_issuer_are_noticed() -> None:
     status = play(
         Narrator(out),
         EXAMPLES,
+        Interrupts(),
         authorization_server="tests.demo.faulty:another_issuer",
     )
 
@@ -80,7 +82,10 @@ def test_revocation_that_reaches_nobody_is_noticed() -> None:
     """The event is acknowledged, and a second later the token is still good."""
     out = io.StringIO()
     status = play(
-        Narrator(out), EXAMPLES, authorization_server="tests.demo.faulty:deaf_log"
+        Narrator(out),
+        EXAMPLES,
+        Interrupts(),
+        authorization_server="tests.demo.faulty:deaf_log",
     )
 
     assert status == 1
@@ -93,7 +98,10 @@ def test_revocation_that_reaches_nobody_is_noticed() -> None:
 def test_server_that_does_not_start_is_told_with_its_last_lines() -> None:
     out = io.StringIO()
     status = play(
-        Narrator(out), EXAMPLES, authorization_server="tests.demo.faulty:missing"
+        Narrator(out),
+        EXAMPLES,
+        Interrupts(),
+        authorization_server="tests.demo.faulty:missing",
     )
 
     assert status == 1

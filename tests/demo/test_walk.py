@@ -14,7 +14,9 @@ from agentauth_middleware.cli._demo.walk import ID_JAG, HopDiffersError, Visit, 
 
 API, SERVER = "http://api.test", "http://as.test/agents"
 METADATA = "http://api.test/metadata"
-VISIT = Visit(API, "http://provider.test", "user-17", "alice@example.com", "Alice")
+VISIT = Visit(
+    "API", API, "http://provider.test", "user-17", "alice@example.com", "Alice"
+)
 
 GOOD: Mapping[str, Any] = {
     METADATA: {"resource": API, "authorization_servers": [SERVER]},
@@ -48,7 +50,7 @@ def names(documents: Mapping[str, Any], challenge: str) -> list[str]:
         walk = Walk(VISIT, client).hops()
         with pytest.raises(HopDiffersError) as differs:
             hops.extend(hop.name for hop in walk)
-    return [*hops, str(differs.value)]
+    return [*hops, str(differs.value).removeprefix("API, ")]
 
 
 CHALLENGE = f'Bearer resource_metadata="{METADATA}"'

@@ -113,25 +113,32 @@ class RunningServer:
 def running(
     servers: Sequence[Server], folder: Path
 ) -> Generator[list[RunningServer], None, None]:
-    """All *servers*, answering, until the block is left; logs go to *folder*.
+    """All *servers*, just started, until the block is left; logs go to *folder*.
 
-    Raises:
-        ServerFailedError: one of them did not start.
+    To be called while no interrupt can land between a process and its mention here.
     """
     started: list[RunningServer] = []
     try:
         for server in servers:
             started.append(RunningServer(server, folder))
-        deadline = time.monotonic() + _PATIENCE
-        with httpx.Client(trust_env=False) as client:
-            for one in started:
-                one.wait_until_it_answers(client, deadline)
         yield started
     finally:
         for one in started:
             one.ask_to_stop()
         for one in started:
             one.stop()
+
+
+def wait_until_all_answer(servers: Sequence[RunningServer]) -> None:
+    """Give all *servers* together the time that they need.
+
+    Raises:
+        ServerFailedError: one of them did not start.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    with httpx.Client(trust_env=False) as client:
+        for server in servers:
+            server.wait_until_it_answers(client, deadline)
 
 
 def free_ports(count: int) -> list[int]:

@@ -35,6 +35,8 @@ Object = Mapping[str, Any]
 class Visit:
     """Who goes where."""
 
+    api_name: str
+    """The API, as people call it."""
     api: str
     provider: str
     account: str
@@ -95,6 +97,8 @@ class Walk:
     number: int = field(default=0, init=False)
     name: str = field(default="", init=False)
     """Of the current hop, like its number."""
+    _first: dict[str, int] = field(default_factory=dict[str, int], init=False)
+    """The numbers of the hops made so far, each when it was first made."""
 
     def hops(self) -> Hops[None]:
         """All of it.
@@ -110,9 +114,8 @@ class Walk:
         yield self._write_a_note(token)
         yield self._disconnect(place)
         yield self._be_refused(token)
-        first = self.number
-        place = yield from self._discover(again=first)
-        assertion = yield from self._get_id_jag(place, again=first)
+        place = yield from self._discover()
+        assertion = yield from self._get_id_jag(place)
         yield self._need_the_user(place, assertion)
 
     def hops_to_token(self, *scopes: str) -> Hops[tuple[Place, str]]:
@@ -125,13 +128,13 @@ class Walk:
 
     # Discovery
 
-    def _discover(self, again: int = 0) -> Hops[Place]:
-        url = yield from self._call_without_token(again)
-        resource, issuer = yield from self._read_resource_metadata(url, again)
-        metadata = yield from self._read_server_metadata(issuer, again)
-        return (yield from self._read_agent_auth(resource, metadata, again))
+    def _discover(self) -> Hops[Place]:
+        url = yield from self._call_without_token()
+        resource, issuer = yield from self._read_resource_metadata(url)
+        metadata = yield from self._read_server_metadata(issuer)
+        return (yield from self._read_agent_auth(resource, metadata))
 
-    def _call_without_token(self, again: int) -> Hops[str]:
+    def _call_without_token(self) -> Hops[str]:
         response = self._request("call without a token", "GET", self._notes, expect=401)
         challenge = self._challenge(response, "Bearer")
         url = challenge.parameters.get("resource_metadata")
@@ -140,14 +143,15 @@ class Walk:
         yield self._hop(
             response,
             received=(_header(response),),
-            why="The agent drops the refused token and starts over."
-            if again
-            else "The API lets nobody in without a token, and says where to read how "
-            "to get one.",
+            why=self._why(
+                "The API lets nobody in without a token, and says where to read how "
+                "to get one.",
+                again="The agent has dropped the refused token and starts over.",
+            ),
         )
         return url
 
-    def _read_resource_metadata(self, url: str, again: int) -> Hops[tuple[str, str]]:
+    def _read_resource_metadata(self, url: str) -> Hops[tuple[str, str]]:
         response = self._request("protected resource metadata", "GET", url, expect=200)
         members = self._object(response)
         resource = self._text(members, "resource")
@@ -160,13 +164,14 @@ class Walk:
         yield self._hop(
             response,
             received=_members(members, *shown),
-            why=_as_before(again, 2)
-            or "The document is about the very API that was called (the agent "
-            "compares), and names the server whose tokens it takes.",
+            why=self._why(
+                "The document is about the very API that was called (the agent "
+                "compares), and names the server whose tokens it takes."
+            ),
         )
         return resource, servers[0]
 
-    def _read_server_metadata(self, issuer: str, again: int) -> Hops[Object]:
+    def _read_server_metadata(self, issuer: str) -> Hops[Object]:
         url = _server_metadata_url(issuer)
         name = "authorization server metadata"
         response = self._request(name, "GET", url, expect=200)
@@ -177,26 +182,20 @@ class Walk:
         yield self._hop(
             response,
             received=_members(members, "issuer", "token_endpoint"),
-            why=_as_before(again, 3)
-            or "The server describes itself, under the name by which the API knows it "
-            "(the agent compares).",
+            why=self._why(
+                "The server describes itself, under the name by which the API knows it "
+                "(the agent compares)."
+            ),
         )
         return members
 
-    def _read_agent_auth(
-        self, resource: str, metadata: Object, again: int
-    ) -> Hops[Place]:
+    def _read_agent_auth(self, resource: str, metadata: Object) -> Hops[Place]:
         """A look into the document of the hop before."""
         self._begin("agent_auth")
         block = self._member(metadata, "agent_auth")
-        offered = block.get("identity_types_supported")
-        if not _is_array(offered) or "identity_assertion" not in offered:
-            raise self._differs("identity_types_supported lacks identity_assertion")
-        kinds = self._member(block, "identity_assertion").get(
-            "assertion_types_supported"
-        )
-        if not _is_array(kinds) or ID_JAG not in kinds:
-            raise self._differs(f"assertion_types_supported lacks {ID_JAG}")
+        self._expect_among(block, "identity_types_supported", "identity_assertion")
+        kinds = self._member(block, "identity_assertion")
+        self._expect_among(kinds, "assertion_types_supported", ID_JAG)
         place = Place(
             resource,
             issuer=self._text(metadata, "issuer"),
@@ -209,15 +208,16 @@ class Walk:
             self.name,
             f"no request: a member of what hop {self.number - 1} brought",
             received=_members(block, "identity_endpoint", "identity_assertion"),
-            why=_as_before(again, 4)
-            or "Agents can register here, with a statement that their provider signs: "
-            "an ID-JAG.",
+            why=self._why(
+                "Agents can register here, with a statement that their provider signs: "
+                "an ID-JAG."
+            ),
         )
         return place
 
     # Registration
 
-    def _get_id_jag(self, place: Place, again: int = 0) -> Hops[str]:
+    def _get_id_jag(self, place: Place) -> Hops[str]:
         body = {
             "audience": place.issuer,
             "subject": self.visit.account,
@@ -231,9 +231,11 @@ class Walk:
             response,
             sent=_members(body, "audience", "subject"),
             received=_token("assertion", assertion, *shown),
-            why=_as_before(again, 5, "A new one, since each is good once.")
-            or "The agent's provider, where its user is signed in, states for this one "
-            "server: the agent acts for this user.",
+            why=self._why(
+                "The agent's provider, where its user is signed in, states for this "
+                "one server: the agent acts for this user.",
+                again="A new one, since each is good once.",
+            ),
         )
         return assertion
 
@@ -408,6 +410,7 @@ class Walk:
     def _begin(self, name: str) -> None:
         self.number += 1
         self.name = name
+        self._first.setdefault(name, self.number)
 
     def _request(
         self, name: str, method: str, url: str, *, expect: int, **arguments: Any
@@ -444,8 +447,14 @@ class Walk:
             why,
         )
 
+    def _why(self, text: str, *, again: str = "") -> str:
+        """*text*, unless the reader knows it from a hop of the same name."""
+        first = self._first[self.name]
+        return text if first == self.number else f"As in hop {first}. {again}".rstrip()
+
     def _differs(self, text: str) -> HopDiffersError:
-        return HopDiffersError(f"hop {self.number} ({self.name}): {text}")
+        hop = f"hop {self.number} ({self.name})"
+        return HopDiffersError(f"{self.visit.api_name}, {hop}: {text}")
 
     def _object(self, response: httpx.Response) -> Object:
         try:
@@ -467,6 +476,11 @@ class Walk:
         if not isinstance(value, str):
             raise self._differs(f"{name} is missing or not a string")
         return value
+
+    def _expect_among(self, members: Object, name: str, value: str) -> None:
+        values = members.get(name)
+        if not _is_array(values) or value not in values:
+            raise self._differs(f"{name} lacks {value}")
 
     def _challenge(self, response: httpx.Response, scheme: str) -> Challenge:
         try:
@@ -495,10 +509,6 @@ def _is_array(value: Any) -> TypeGuard[list[Any]]:
 
 
 # What is shown of messages
-
-
-def _as_before(again: int, hop: int, besides: str = "") -> str:
-    return f"As in hop {hop}. {besides}".rstrip() if again else ""
 
 
 def _header(response: httpx.Response) -> str:
