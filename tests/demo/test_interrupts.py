@@ -92,4 +92,6 @@ def test_interrupt_right_after_a_start_leaves_no_server(
     assert status == 130
     assert len(started) >= count
     assert left == []
+    # Each stopped when asked to, and was not killed for want of that.
+    assert -signal.SIGKILL not in [server.returncode for server in started]
     assert list(tmp_path.iterdir()) == []

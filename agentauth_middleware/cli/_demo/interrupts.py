@@ -23,7 +23,7 @@ class Interrupts:
             getattr(signal, name) for name in _NAMES if hasattr(signal, name)
         ]
         self._may_land = False
-        self._is_held_back = False
+        self._has_come = False
 
     @contextmanager
     def taken_over(self) -> Generator[None, None, None]:
@@ -40,15 +40,16 @@ class Interrupts:
         """Let them land in this block, one that was held back right at its start."""
         self._may_land = True
         try:
-            if self._is_held_back:
+            if self._has_come:
                 raise KeyboardInterrupt
             yield
         finally:
             self._may_land = False
 
     def _take(self, number: int, frame: object) -> None:
-        for one in self._numbers:
-            signal.signal(one, signal.SIG_IGN)
-        self._is_held_back = not self._may_land
+        # Not by SIG_IGN, which processes started from now on would inherit.
+        if self._has_come:
+            return
+        self._has_come = True
         if self._may_land:
             raise KeyboardInterrupt
