@@ -23,9 +23,10 @@ examples:
   agentauth demo | less     without colour, as with NO_COLOR=1
 
 exit status:
-  0  every hop went as it should
-  1  a hop differed, and the last line names it; or a server did not start
-  2  something that the demo needs is missing
+  0    every hop went as it should; so also after Ctrl-C has ended --keep
+  1    a hop differed, and the last line names it; or a server did not start
+  2    something that the demo needs is missing
+  130  Ctrl-C or another signal came before the end, or nobody reads the output
 """
 
 
