@@ -120,22 +120,90 @@ class AuthorizationServer:
         # It would send agents to whatever their Host header says.
         self._app.router.redirect_slashes = False
 
+    def add_user(self, user_id: str, *, email: str | None = None) -> None:
+        """Make a user known; one who is known already keeps what is known.
+
+        Blocks, like the next three: in an event loop call them through
+        ``anyio.to_thread.run_sync``.
+
+        Args:
+            user_id: What tokens carry as ``sub``.
+            email: So that their agents are answered ``interaction_required``.
+
+        Raises:
+            ValueError: *user_id* is empty.
+            UnavailableError: the database failed.
+        """
+        self.state.add_user(user_id, email=email)
+
+    def link(self, provider: str, subject: str, user_id: str) -> None:
+        """Say that *subject* of *provider* is *user_id* here; for seeding.
+
+        Nothing happens to a link that was withdrawn, so it may be called at each start.
+        If *subject* was another user, all doors are told that the agent's access for
+        that one is over.
+
+        Raises:
+            ValueError: one of the three is not known here.
+            UnavailableError: the database failed, or the store did not take it; call
+                again.
+        """
+        self._check_provider(provider)
+        self.state.link(provider, subject, user_id)
+        self._tell_about(provider, subject)
+
+    def relink(self, provider: str, subject: str, user_id: str) -> None:
+        """``link``, also after a withdrawal: the user has let the agent in again."""
+        self._check_provider(provider)
+        self.state.relink(provider, subject, user_id)
+        self._tell_about(provider, subject)
+
+    def disconnect(self, user_id: str, registration_id: str | None = None) -> None:
+        """End what agents have of *user_id*, or one agent: tokens, and getting others.
+
+        *registration_id* is the agent's ``sub`` in tokens. Its link is withdrawn, and
+        all doors are told.
+
+        Raises:
+            ValueError: there is no such user, or they have no such registration.
+            UnavailableError: the database failed, or the store did not take it; call
+                again.
+        """
+        self.state.disconnect_user(user_id, registration_id)
+        self.service.tell_resource_servers(lambda untold: untold.user_id == user_id)
+
     @property
     def state(self) -> State:
-        """Users and links, for whoever has them already."""
+        """What is kept. No door hears of changes that are made here by themselves."""
         return self.service.state
+
+    def _check_provider(self, provider: str) -> None:
+        if provider not in self.service.providers:
+            known = ", ".join(self.service.providers)
+            raise ValueError(
+                f"link: {provider!r} is none of the providers, which are {known}"
+            )
+
+    def _tell_about(self, provider: str, subject: str) -> None:
+        self.service.tell_resource_servers(
+            lambda untold: (untold.provider, untold.subject) == (provider, subject)
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
 
     @asynccontextmanager
     async def _live(self, app: Starlette) -> AsyncGenerator[None, None]:
-        await anyio.to_thread.run_sync(lambda: self.service.signer)
+        await anyio.to_thread.run_sync(self._start)
         try:
             yield
         finally:
             with anyio.CancelScope(shield=True):
                 await self.service.perform.aclose()
+
+    def _start(self) -> None:
+        _ = self.service.signer
+        self.service.tell_resource_servers(lambda untold: False)
 
 
 def _check_resources(issuer: str, resources: Sequence[ResourceServer]) -> None:

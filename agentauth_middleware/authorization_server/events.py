@@ -1,7 +1,5 @@
 """``events_endpoint``: a provider says that a user has withdrawn from it.
 
-__all__ = ["SecurityEvent", "notify"]
-
 A Security Event Token pushed as RFC 8935 says. It is acknowledged when its effect is
 durable and not before; one that was delivered before is acknowledged again (§2.2). A
 provider may speak of its own subjects only.
@@ -34,6 +32,8 @@ from agentauth_middleware.authorization_server.refusals import EventRefused, una
 from agentauth_middleware.authorization_server.requests import BodyRefused, read_body
 from agentauth_middleware.authorization_server.service import LEEWAY, Service
 from agentauth_middleware.errors import InvalidTokenError, UnavailableError
+
+__all__ = ["SecurityEvent", "notify"]
 
 _WEEK = 7 * 86_400
 _TYPE = "secevent+jwt"
@@ -130,7 +130,7 @@ def _subject(claims: Claims, issuer: str) -> str | None:
 
 
 async def _disconnect(service: Service, event: SecurityEvent) -> None:
-    """Revoke the registration, forget the link, and tell all resource servers.
+    """Revoke the registration, withdraw the link, and tell all resource servers.
 
     The telling is done for an event seen before as well: it may be what failed then.
     """
@@ -148,6 +148,8 @@ async def _disconnect(service: Service, event: SecurityEvent) -> None:
             now=now,
             seen_until=now + _WEEK,
         )
+        service.tell_resource_servers(
+            lambda untold: (untold.provider, untold.subject) == (event.issuer, subject)
+        )
 
     await anyio.to_thread.run_sync(disconnect)
-    await service.tell_resource_servers()

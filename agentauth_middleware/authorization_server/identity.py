@@ -100,12 +100,17 @@ async def _register(service: Service, assertion: IdentityAssertion) -> Registrat
     seen_until = assertion.expires_at + 2 * LEEWAY
 
     def consume() -> Outcome:
+        # Who was disconnected and comes back gets nothing while older tokens are good.
+        service.tell_resource_servers(
+            lambda untold: (
+                (untold.provider, untold.subject)
+                == (assertion.provider, assertion.subject)
+            )
+        )
         return service.state.register(
             assertion, now=service.clock(), seen_until=seen_until
         )
 
-    # Who was disconnected and comes back gets nothing while older tokens are good.
-    await service.tell_resource_servers()
     outcome = await anyio.to_thread.run_sync(consume)
     match outcome:
         case "replayed":

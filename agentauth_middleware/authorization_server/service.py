@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-
-import anyio.to_thread
 
 from agentauth_middleware._core.decide import read_on
 from agentauth_middleware._core.jose import JOSEHeader, SigningKey
@@ -20,11 +19,12 @@ from agentauth_middleware.authorization_server.settings import AgentProvider
 from agentauth_middleware.authorization_server.state import Registration, State
 from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.resource_server import ResourceServer
-from agentauth_middleware.revocation import revoke
+from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import Store
 
 __all__ = ["LEEWAY", "Service"]
 
+_logger = logging.getLogger("agentauth_middleware")
 LEEWAY = 60
 """Seconds by which the clocks of providers may differ from ours."""
 
@@ -77,20 +77,38 @@ class Service:
         agent = (self.issuer, registration.id)
         return view.cutoff(self.issuer, registration.user_id, agent)
 
-    async def tell_resource_servers(self) -> None:
+    def tell_resource_servers(self, concerns: Callable[[Registration], bool]) -> None:
         """Append the revocations of registrations to the log that are not in it yet.
 
         Whoever was cut off half-way, by a store that failed or by a crash, leaves them
-        for the next to tell. Told twice they are still the same.
+        for the next to tell. Told twice they are still the same. Blocks.
 
         Raises:
-            UnavailableError: the store did not take one.
+            UnavailableError: one that *concerns* the caller could not be told. Others
+                hold up nobody, and are tried again the next time.
         """
-        for registration in await anyio.to_thread.run_sync(self.state.untold):
-            await revoke(
+        for registration in sorted(
+            self.state.untold(), key=lambda untold: not concerns(untold)
+        ):
+            try:
+                self._tell(registration)
+            except UnavailableError as failure:
+                if concerns(registration):
+                    raise
+                _logger.warning(
+                    "the revocation of %s could not be told: %s",
+                    registration.id,
+                    failure,
+                )
+
+    def _tell(self, registration: Registration) -> None:
+        try:
+            revoke_blocking(
                 self.store,
                 self.issuer,
                 subject=registration.user_id,
                 agent=registration.id,
             )
-            await anyio.to_thread.run_sync(self.state.note_told, registration.id)
+        except ValueError as fault:
+            raise UnavailableError("revocation_not_told", str(fault)) from fault
+        self.state.note_told(registration.id)

@@ -1,14 +1,14 @@
 """All that the embedded server keeps, in one SQLite file; one function a transaction.
 
-__all__ = ["Outcome", "Registration", "State"]
-
 Who its users are, which of them a provider's subject is linked to, which agents are
 registered for them, which assertions and events have been seen, and the signing keys.
-The file holds private keys: it is made readable by its owner alone.
 
 A registration is ``live``, ``revoked``, and ``told`` once all resource servers have
 heard that it was revoked. It never comes back to life: an agent that is connected again
 gets a new one, so nothing that was issued for the old one is ever good again.
+
+A link that was withdrawn stays, with no user in it: what is seeded at each start must
+not undo it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ import json
 import os
 import secrets
 import sqlite3
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from agentauth_middleware.authorization_server.database import Database
 from agentauth_middleware.authorization_server.id_jag import IdentityAssertion
-from agentauth_middleware.errors import ConfigurationError, UnavailableError
+
+__all__ = ["Effect", "Outcome", "Registration", "State"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS users (
@@ -33,14 +31,14 @@ CREATE TABLE IF NOT EXISTS users (
 );
 CREATE INDEX IF NOT EXISTS users_by_email ON users (email);
 CREATE TABLE IF NOT EXISTS links (
-    provider TEXT, subject TEXT, user_id TEXT NOT NULL,
+    provider TEXT, subject TEXT, user_id TEXT,
     PRIMARY KEY (provider, subject)
 );
 CREATE TABLE IF NOT EXISTS registrations (
     id TEXT PRIMARY KEY, provider TEXT, subject TEXT, user_id TEXT NOT NULL,
     client_id TEXT NOT NULL, auth_time REAL NOT NULL, amr TEXT NOT NULL,
-    agent_platform TEXT, agent_context_id TEXT, vouched_at REAL NOT NULL,
-    state TEXT NOT NULL
+    agent_platform TEXT, agent_context_id TEXT, first_vouched_at REAL NOT NULL,
+    last_vouched_at REAL NOT NULL, state TEXT NOT NULL
 );
 CREATE UNIQUE INDEX IF NOT EXISTS live_registrations
     ON registrations (provider, subject) WHERE state = 'live';
@@ -61,6 +59,9 @@ class Registration:
     """One agent, registered for one user."""
 
     id: str
+    provider: str
+    subject: str
+    """What the provider calls the user."""
     user_id: str
     client_id: str
     auth_time: float
@@ -70,26 +71,20 @@ class Registration:
 
 
 Outcome = Registration | Literal["replayed", "interaction_required", "no_account"]
+Effect = Literal["disconnected", "revoked", "nothing", "repeated"]
+"""Of a provider's event: ``revoked`` is what was registered, while the link stays."""
 
 
 class State:
-    """The file. Functions block; they may be called from any thread."""
+    """What is in the file. Functions block; they may be called from any thread."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises:
         ConfigurationError: *path* can never be such a file.
         """
-        # Absolute, since servers change their folder after they have loaded settings.
-        self._path = Path(path).absolute()
-        if os.fspath(path) == ":memory:" or self._path.is_dir():
-            raise ConfigurationError(f"database: {os.fspath(path)!r} is no file")
-        if not self._path.parent.is_dir():
-            raise ConfigurationError(
-                f"database: there is no folder {self._path.parent}; make it, writable "
-                "by the user that the server runs as"
-            )
-        self._preparing = threading.Lock()
-        self._is_prepared = False
+        self._database = Database(path, _SCHEMA)
+        self.path = self._database.path
+        self._transaction = self._database.transaction
 
     def signing_keys(self, new_pem: bytes) -> list[bytes]:
         """The signing keys, newest last; *new_pem* becomes the first if there is none.
@@ -105,7 +100,13 @@ class State:
             return [pem for (pem,) in rows]
 
     def add_user(self, user_id: str, *, email: str | None = None) -> None:
-        """Make a user known; one who is known already keeps what is known."""
+        """Make a user known; one who is known already keeps what is known.
+
+        Raises:
+            ValueError: the name is empty.
+        """
+        if not user_id.strip():
+            raise ValueError("add_user: a user needs a name; tokens carry it as sub")
         with self._transaction() as sql:
             sql.execute(
                 "INSERT OR IGNORE INTO users (id, email) VALUES (?, ?)",
@@ -113,20 +114,35 @@ class State:
             )
 
     def link(self, provider: str, subject: str, user_id: str) -> None:
-        """Say that *subject* of *provider* is *user_id* here.
+        """Say that *subject* of *provider* is *user_id* here, unless it was withdrawn.
 
         If it was somebody else, what was registered for them is revoked.
+
+        Raises:
+            ValueError: there is no such user, or a name is empty.
         """
         with self._transaction() as sql:
+            _check_link(sql, provider, subject, user_id)
+            sql.execute(
+                "INSERT INTO links VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET user_id = excluded.user_id WHERE links.user_id IS NOT NULL",
+                (provider, subject, user_id),
+            )
+            _revoke_for_others(sql, provider, subject, user_id)
+
+    def relink(self, provider: str, subject: str, user_id: str) -> None:
+        """``link``, also after a withdrawal: the user wants the agent back.
+
+        Raises:
+            ValueError: there is no such user, or a name is empty.
+        """
+        with self._transaction() as sql:
+            _check_link(sql, provider, subject, user_id)
             sql.execute(
                 "INSERT OR REPLACE INTO links VALUES (?, ?, ?)",
                 (provider, subject, user_id),
             )
-            sql.execute(
-                "UPDATE registrations SET state = 'revoked' WHERE provider = ?"
-                " AND subject = ? AND user_id <> ? AND state = 'live'",
-                (provider, subject, user_id),
-            )
+            _revoke_for_others(sql, provider, subject, user_id)
 
     def register(
         self, assertion: IdentityAssertion, *, now: float, seen_until: float
@@ -165,30 +181,62 @@ class State:
         event_id: str,
         now: float,
         seen_until: float,
-    ) -> None:
-        """Revoke the registration of *subject* and forget its link, once for an event.
+    ) -> Effect:
+        """Revoke the registration of *subject* and withdraw its link, once an event.
 
-        An agent for which the provider has vouched after *vouched_until*, by the
-        provider's clock, was connected again since: nothing happens to it.
+        What the provider has vouched for after *vouched_until*, by its own clock, was
+        connected again since: the link stays then, and so does a registration that did
+        not exist before.
         """
+        whose = (provider, subject)
         with self._transaction() as sql:
             if not _see(sql, ("event", provider, event_id), now, seen_until):
-                return
-            is_newer = sql.execute(
+                return "repeated"
+            revoked = sql.execute(
+                "UPDATE registrations SET state = 'revoked' WHERE provider = ?"
+                " AND subject = ? AND state = 'live' AND first_vouched_at <= ?",
+                (*whose, vouched_until),
+            ).rowcount
+            is_connected_since = sql.execute(
                 "SELECT 1 FROM registrations WHERE provider = ? AND subject = ?"
-                " AND state = 'live' AND vouched_at > ?",
-                (provider, subject, vouched_until),
+                " AND last_vouched_at > ?",
+                (*whose, vouched_until),
             ).fetchone()
-            if is_newer:
-                return
+            if is_connected_since:
+                return "revoked" if revoked else "nothing"
+            withdrawn = sql.execute(
+                "UPDATE links SET user_id = NULL WHERE provider = ? AND subject = ?"
+                " AND user_id IS NOT NULL",
+                whose,
+            ).rowcount
+            return "disconnected" if revoked or withdrawn else "nothing"
+
+    def disconnect_user(self, user_id: str, registration_id: str | None) -> None:
+        """Revoke all that is registered for *user_id*, and withdraw their links.
+
+        With *registration_id*, only of the subject for whom that was registered.
+
+        Raises:
+            ValueError: there is no such user, or they have no such registration.
+        """
+        names = {"user": user_id, "id": registration_id}
+        its_subject = (
+            "(:id IS NULL OR (provider, subject) IN (SELECT provider, subject"
+            " FROM registrations WHERE id = :id AND user_id = :user))"
+        )
+        with self._transaction() as sql:
+            _check_user(sql, user_id)
+            if registration_id is not None:
+                _check_registration(sql, registration_id, user_id)
             sql.execute(
-                "UPDATE registrations SET state = 'revoked'"
-                " WHERE provider = ? AND subject = ? AND state = 'live'",
-                (provider, subject),
+                "UPDATE links SET user_id = NULL"  # noqa: S608 - a constant
+                f" WHERE user_id = :user AND {its_subject}",
+                names,
             )
             sql.execute(
-                "DELETE FROM links WHERE provider = ? AND subject = ?",
-                (provider, subject),
+                "UPDATE registrations SET state = 'revoked'"  # noqa: S608 - as above
+                f" WHERE user_id = :user AND state = 'live' AND {its_subject}",
+                names,
             )
 
     def untold(self) -> list[Registration]:
@@ -209,58 +257,50 @@ class State:
                 (registration_id,),
             )
 
-    @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
-        """``BEGIN IMMEDIATE`` to ``COMMIT``; durable when it returns."""
-        try:
-            self._prepare()
-            with self._connection() as sql:
-                yield sql
-        except (sqlite3.Error, OSError) as fault:
-            raise UnavailableError("state_unreachable", str(fault)) from fault
 
-    def _prepare(self) -> None:
-        """Make what is missing of the file, once.
-
-        One thread at a time: to close a file that another has open through SQLite
-        would take that one's locks away (sqlite.org/howtocorrupt.html §2.2).
-        """
-        with self._preparing:
-            if self._is_prepared:
-                return
-            self._path.touch(0o600)
-            with self._connection() as sql:
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    sql.execute(statement)
-            self._is_prepared = True
-
-    @contextmanager
-    def _connection(self) -> Generator[sqlite3.Connection, None, None]:
-        # With a rollback journal, not WAL: processes that start at once would be in
-        # each other's way while the file changes its mode.
-        sql = sqlite3.connect(self._path, isolation_level=None, timeout=5.0)
-        try:
-            sql.execute("PRAGMA synchronous = EXTRA")
-            sql.execute("BEGIN IMMEDIATE")
-            yield sql
-            sql.execute("COMMIT")
-        finally:
-            sql.close()  # rolls back what was not committed
+_COLUMNS = (
+    "id, provider, subject, user_id, client_id, auth_time, amr, agent_platform,"
+    " agent_context_id"
+)
 
 
-_COLUMNS = "id, user_id, client_id, auth_time, amr, agent_platform, agent_context_id"
+def _registration(row: tuple[Any, ...]) -> Registration:
+    members: dict[str, Any] = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    members["amr"] = tuple(json.loads(members["amr"]))
+    return Registration(**members)
 
 
-def _registration(row: tuple[str, str, str, float, str, str, str]) -> Registration:
-    registration_id, user_id, client_id, auth_time, amr, platform, context = row
-    return Registration(
-        registration_id,
-        user_id,
-        client_id,
-        auth_time,
-        tuple(json.loads(amr)),
-        platform,
-        context,
+def _check_link(
+    sql: sqlite3.Connection, provider: str, subject: str, user_id: str
+) -> None:
+    if not provider or not subject:
+        raise ValueError("link: provider and subject must both be named")
+    _check_user(sql, user_id)
+
+
+def _check_user(sql: sqlite3.Connection, user_id: str) -> None:
+    if not sql.execute("SELECT 1 FROM users WHERE id = ?", (user_id,)).fetchone():
+        raise ValueError(f"there is no user {user_id!r}; call add_user first")
+
+
+def _check_registration(
+    sql: sqlite3.Connection, registration_id: str, user_id: str
+) -> None:
+    found = sql.execute(
+        "SELECT 1 FROM registrations WHERE id = ? AND user_id = ?",
+        (registration_id, user_id),
+    )
+    if not found.fetchone():
+        raise ValueError(f"{user_id!r} has no registration {registration_id!r}")
+
+
+def _revoke_for_others(
+    sql: sqlite3.Connection, provider: str, subject: str, user_id: str
+) -> None:
+    sql.execute(
+        "UPDATE registrations SET state = 'revoked' WHERE provider = ?"
+        " AND subject = ? AND user_id <> ? AND state = 'live'",
+        (provider, subject, user_id),
     )
 
 
@@ -294,13 +334,14 @@ def _upsert(
     """The live registration of this subject, brought up to date, or a new one."""
     sql.execute(
         """
-        INSERT INTO registrations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'live')
+        INSERT INTO registrations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'live')
         ON CONFLICT (provider, subject) WHERE state = 'live' DO UPDATE SET
             client_id = excluded.client_id,
             auth_time = excluded.auth_time, amr = excluded.amr,
             agent_platform = excluded.agent_platform,
             agent_context_id = excluded.agent_context_id,
-            vouched_at = max(vouched_at, excluded.vouched_at)
+            first_vouched_at = min(first_vouched_at, excluded.first_vouched_at),
+            last_vouched_at = max(last_vouched_at, excluded.last_vouched_at)
         """,
         (
             f"agent_{secrets.token_urlsafe(16)}",
@@ -312,6 +353,7 @@ def _upsert(
             json.dumps(assertion.amr),
             assertion.agent_platform,
             assertion.agent_context_id,
+            assertion.issued_at,
             assertion.issued_at,
         ),
     )

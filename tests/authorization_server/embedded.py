@@ -93,7 +93,7 @@ class Embedded:
 
     def relink(self) -> None:
         """Ana has confirmed the agent here, again."""
-        self.server.state.link(self.provider.issuer, ANA, "user-ana")
+        self.server.relink(self.provider.issuer, ANA, "user-ana")
 
     def call_api(self, token: str) -> Response:
         """Call an API behind a door that has just been started."""

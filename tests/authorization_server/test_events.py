@@ -188,6 +188,42 @@ def test_event_from_before_the_connection_has_no_effect(embedded: Embedded) -> N
     assert embedded.register().status_code == 200, "the link"
 
 
+def late_event(embedded: Embedded) -> str:
+    """Ana disconnected two minutes ago, and her agent registered before and since."""
+    now = int(time.time())
+    embedded.register(iat=now - 240, exp=now + 60)
+    embedded.register(iat=now)
+    return embedded.provider.revoked_event(ISSUER, iat=now - 120)
+
+
+def test_late_event_ends_what_was_there_before_it(embedded: Embedded) -> None:
+    """Tokens from before it live on otherwise: they are of the same registration."""
+    event = late_event(embedded)
+    assertion = embedded.identity_assertion()
+    token = embedded.exchange(assertion).json()["access_token"]
+    answer = embedded.push(event)
+
+    assert answer.status_code == 202
+    assert embedded.call_api(token).status_code == 401
+    assert embedded.exchange(assertion).json()["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize("events", [1, 2])
+def test_agent_connected_since_a_late_event_may_register_anew(
+    embedded: Embedded, events: int
+) -> None:
+    event = late_event(embedded)
+    before = claims_of(embedded.identity_assertion())["sub"]
+    embedded.push(event)
+    for _ in range(events - 1):
+        embedded.push(iat=int(time.time()) - 120)
+    assertion = embedded.identity_assertion()
+    token = embedded.exchange(assertion).json()["access_token"]
+
+    assert claims_of(assertion)["sub"] != before
+    assert embedded.call_api(token).status_code == 200
+
+
 def test_event_about_a_stranger_is_acknowledged(embedded: Embedded) -> None:
     assert embedded.push(subject="nobody").status_code == 202
 
@@ -427,7 +463,7 @@ def test_event_cut_off_half_way_is_finished_after_a_new_connection(
         event = embedded.provider.revoked_event(ISSUER)
         store.fails = True
         embedded.push(event)
-        embedded.relink()
+        embedded.server.state.relink(PROVIDER, ANA, "user-ana")
         assertion = embedded.provider.id_jag(ISSUER)
         too_early = embedded.register(assertion)
         store.fails = False

@@ -74,11 +74,11 @@ class World:
         # A store object of its own, as in a process of its own.
         self.door = AgentAuthMiddleware(API, resource, store=SQLiteStore(store))
         self.provider_app = provider_app(FakeProvider(provider.url))
-        self.authorization_server.state.add_user("user-ana", email="ana@example.com")
+        self.authorization_server.add_user("user-ana", email="ana@example.com")
         self.link()
 
     def link(self) -> None:
-        self.authorization_server.state.link(self.provider, "ana", "user-ana")
+        self.authorization_server.relink(self.provider, "ana", "user-ana")
 
     def call(self, token: str | None = None, method: str = "GET") -> httpx.Response:
         headers = {"authorization": f"Bearer {token}"} if token else {}

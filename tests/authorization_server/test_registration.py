@@ -159,7 +159,7 @@ def test_subject_linked_to_another_user_leaves_the_first(embedded: Embedded) -> 
     anas = embedded.identity_assertion()
     anas_token = embedded.exchange(anas).json()["access_token"]
     embedded.server.state.add_user("user-bob")
-    embedded.server.state.link(PROVIDER, ANA, "user-bob")
+    embedded.server.link(PROVIDER, ANA, "user-bob")
     bobs = embedded.identity_assertion()
     bobs_token = embedded.exchange(bobs).json()["access_token"]
 

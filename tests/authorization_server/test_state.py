@@ -51,6 +51,31 @@ def test_file_is_readable_by_its_owner_alone(file: Path) -> None:
     assert modes == {0o600}
 
 
+@needs_modes
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+def test_file_that_others_can_read_is_closed_to_them(
+    file: Path, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A backup that was put back, say. Whoever runs the server is told."""
+    file.touch()
+    file.chmod(mode)
+    State(file).signing_keys(new_key())
+
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert str(file) in caplog.text
+
+
+def test_file_that_vanishes_is_not_made_again(file: Path) -> None:
+    """It would be readable by all, and know nothing of what was revoked."""
+    state = State(file)
+    state.signing_keys(new_key())
+    file.unlink()
+    with pytest.raises(UnavailableError, match=str(file)):
+        state.signing_keys(new_key())
+
+    assert not file.exists()
+
+
 def test_keys_are_kept_across_restarts(tmp_path: Path) -> None:
     """And so is everything else: the token and the assertion go on being good."""
     provider = FakeProvider(PROVIDER)

@@ -40,8 +40,8 @@ def authorization_server(store: Store | None = None) -> AuthorizationServer:
     )
     for seed in os.environ["DEMO_USERS"].split():
         user_id, email, account = seed.split(",")
-        server.state.add_user(user_id, email=email)
-        server.state.link(provider, account, user_id)
+        server.add_user(user_id, email=email)
+        server.link(provider, account, user_id)
     return server
 
 
