@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from agentauth_middleware.cli import main
+from agentauth_middleware.cli._demo.status import Status
 
 ROOT = Path(__file__).parents[2]
 
@@ -171,7 +172,7 @@ def test_kept_servers_answer_the_curl_lines_until_interrupted(tmp_path: Path) ->
         process.communicate(timeout=60)
     statuses = re.findall(r"HTTP/1.1 (\d+)", typed.stdout)
 
-    assert statuses[:5] == ["401", "200", "200", "201", "200"], typed.stdout
+    assert statuses == ["401", "200", "200", "201", "200", "401"], typed.stdout
     assert '"status":202' in typed.stdout
     assert process.returncode == 0
     assert not any(map(is_running, server_processes(output)))
@@ -184,6 +185,14 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert ended.value.code == 0
     assert "agentauth demo --keep" in capsys.readouterr().out
+
+
+def test_help_lists_every_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["demo", "--help"])
+    listed = re.findall(r"^ +(\d+)  ", capsys.readouterr().out, re.MULTILINE)
+
+    assert [int(number) for number in listed] == [status.value for status in Status]
 
 
 def test_missing_package_is_named_with_the_remedy(

@@ -12,6 +12,7 @@ from agentauth_middleware.cli._demo.narrator import Narrator
 from agentauth_middleware.cli._demo.stage import Stage
 from agentauth_middleware.cli._demo.users import ALICE
 from agentauth_middleware.cli._demo.walk import (
+    PROMISED,
     READ,
     WRITE,
     Hops,
@@ -30,6 +31,7 @@ curl -i -H "Authorization: Bearer $TOKEN" $API/notes
 curl -i -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
   -d '{{"text": "Buy milk"}}' $API/notes
 curl -i -H "Content-Type: application/json" -d '{disconnection}' {provider}/disconnect
+sleep {promised:.0f}
 curl -i -H "Authorization: Bearer $TOKEN" $API/notes"""
 
 
@@ -41,14 +43,14 @@ def invite(narrator: Narrator, stage: Stage) -> None:
     """
     visit = stage.visits()[0]
     # Till there is a page on which Alice lets her agent in again.
-    State(stage.database).link(stage.provider, ALICE.account, ALICE.id)
+    State(stage.database).relink(stage.provider, ALICE.account, ALICE.id)
     with httpx.Client(trust_env=False, timeout=10) as http:
         place, token = _result(Walk(visit, http).hops_to_token(READ, WRITE))
     narrator.say(
         f"The servers stay up. Alice has let her agent in again, and this is a token "
         f"with which it may read and write at the {visit.api_name}. Paste the first "
-        "two lines into another terminal, and then any of the others; the last two "
-        "disconnect the agent and show that it is out."
+        "two lines into another terminal, and then any of the others; the last three "
+        "disconnect the agent, wait the promised second and show that it is out."
     )
     narrator.show(_lines_to_try(visit, place, token))
     narrator.say("Ctrl-C stops the servers.")
@@ -62,6 +64,7 @@ def _lines_to_try(visit: Visit, place: Place, token: str) -> str:
         token=token,
         disconnection=json.dumps(visit.disconnection(place)),
         provider=visit.provider,
+        promised=PROMISED,
     )
 
 
