@@ -24,11 +24,10 @@ def faulty_servers_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Killer(Narrator):
-    """Kills one of the servers as soon as a hop has been told."""
+    """Kills the agent provider as soon as a hop has been told, or all of them."""
 
-    def __init__(self, out: io.StringIO, server: str, after: int) -> None:
+    def __init__(self, out: io.StringIO, after: int | None = None) -> None:
         super().__init__(out)
-        self._victim = server
         self._after = after
         self._servers: dict[str, RunningServer] = {}
 
@@ -39,9 +38,16 @@ class Killer(Narrator):
     def tell(self, hop: Hop) -> None:
         super().tell(hop)
         if hop.number == self._after:
-            process = self._servers[self._victim].process
-            process.kill()
-            process.wait()
+            self._kill()
+
+    def succeed(self, text: str) -> None:
+        super().succeed(text)
+        self._kill()
+
+    def _kill(self) -> None:
+        process = self._servers["agent provider"].process
+        process.kill()
+        process.wait()
 
 
 def last_line(out: io.StringIO) -> str:
@@ -57,10 +63,23 @@ def last_line(out: io.StringIO) -> str:
 )
 def test_killed_provider_is_noticed(after: int, hop: str) -> None:
     out = io.StringIO()
-    status = play(Killer(out, "agent provider", after), EXAMPLES, Interrupts())
+    status = play(Killer(out, after), EXAMPLES, Interrupts())
 
     assert status == 1
     assert last_line(out).startswith(f"FastAPI example, {hop}: no answer to POST ")
+    assert "The agent provider is not running any more." in out.getvalue()
+
+
+def test_provider_killed_before_the_trial_is_noticed() -> None:
+    """The walk to the token for the curl lines is checked like those before it."""
+    out = io.StringIO()
+    status = play(Killer(out), EXAMPLES, Interrupts(), keep=True)
+
+    assert status == 1
+    assert "All 34 hops went as they should." in out.getvalue()
+    assert last_line(out).startswith(
+        "FastAPI example, hop 5 (ID-JAG): no answer to POST "
+    )
     assert "The agent provider is not running any more." in out.getvalue()
 
 
