@@ -172,9 +172,9 @@ class Walk:
         return resource, servers[0]
 
     def _read_server_metadata(self, issuer: str) -> Hops[Object]:
-        url = _server_metadata_url(issuer)
-        name = "authorization server metadata"
-        response = self._request(name, "GET", url, expect=200)
+        self._begin("authorization server metadata")
+        response = self._send("GET", self._server_metadata_url(issuer))
+        self._expect(response, 200)
         members = self._object(response)
         named = self._text(members, "issuer")
         if named != issuer:
@@ -232,8 +232,9 @@ class Walk:
             sent=_members(body, "audience", "subject"),
             received=_token("assertion", assertion, *shown),
             why=self._why(
-                "The agent's provider, where its user is signed in, states for this "
-                "one server: the agent acts for this user.",
+                "The agent's provider states for this one server: the agent acts for "
+                "this user. The provider of this demo signs whatever it is asked for; "
+                "a real one does so where the user is signed in, and for nobody else.",
                 again="A new one, since each is good once.",
             ),
         )
@@ -253,7 +254,10 @@ class Walk:
                 *_token("identity_assertion", identity, "iss", "sub", "aud"),
             ),
             why="The server trusts the provider and knows whom it means: the user was "
-            "linked before. The agent has a registration of its own now.",
+            "linked before. The agent has a registration of its own now, and an "
+            "assertion that stands for it. That is no token yet, and no API takes it: "
+            "the agent exchanges it again and again, for each API and scope that it "
+            "needs, without asking the provider.",
         )
         return identity
 
@@ -311,7 +315,7 @@ class Walk:
         members = self._object(response)
         if (user := self._text(members, "user")) != self.visit.name:
             raise self._differs(f"expected user {self.visit.name}, got {user}")
-        agent = self._text(_payload(token).get("act", {}), "sub")
+        agent = self._text(self._member(_payload(token), "act"), "sub")
         if (named := self._text(members, "agent")) != agent:
             raise self._differs(f"expected agent {agent}, got {named}")
         if (scopes := members.get("scopes")) != [READ]:
@@ -418,14 +422,17 @@ class Walk:
         """Begin a hop with its request; *expect* is the status that must come."""
         self._begin(name)
         response = self._send(method, url, **arguments)
-        if response.status_code != expect:
-            raise self._differs(f"expected {expect}, got {_described(response)}")
+        self._expect(response, expect)
         return response
+
+    def _expect(self, response: httpx.Response, status: int) -> None:
+        if response.status_code != status:
+            raise self._differs(f"expected {status}, got {_described(response)}")
 
     def _send(self, method: str, url: str, **arguments: Any) -> httpx.Response:
         try:
             return self.http.request(method, url, **arguments)
-        except (httpx.HTTPError, httpx.InvalidURL) as fault:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as fault:
             cause = type(fault).__name__
             raise self._differs(f"no answer to {method} {url} ({cause})") from fault
 
@@ -455,6 +462,15 @@ class Walk:
     def _differs(self, text: str) -> HopDiffersError:
         hop = f"hop {self.number} ({self.name})"
         return HopDiffersError(f"{self.visit.api_name}, {hop}: {text}")
+
+    def _server_metadata_url(self, issuer: str) -> str:
+        """RFC 8414 §3.1: the suffix goes between host and path."""
+        try:
+            parts = urlsplit(issuer)
+        except ValueError as fault:
+            raise self._differs(f"{issuer} is not a URL") from fault
+        path = f"/.well-known/oauth-authorization-server{parts.path.rstrip('/')}"
+        return parts._replace(path=path).geturl()
 
     def _object(self, response: httpx.Response) -> Object:
         try:
@@ -491,13 +507,6 @@ class Walk:
             if challenge.scheme.lower() == scheme.lower():
                 return challenge
         raise self._differs(f"expected a challenge {scheme}, got none")
-
-
-def _server_metadata_url(issuer: str) -> str:
-    """RFC 8414 §3.1: the suffix goes between host and path."""
-    parts = urlsplit(issuer)
-    path = f"/.well-known/oauth-authorization-server{parts.path.rstrip('/')}"
-    return parts._replace(path=path).geturl()
 
 
 def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
