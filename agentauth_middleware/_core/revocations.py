@@ -132,8 +132,7 @@ class RevocationView:
 
     def refuses(self, access: Access) -> bool:
         """Whether the token behind *access* has been revoked."""
-        token_id = access.token_id
-        if token_id and (access.issuer, None, None, token_id) in self._cutoffs:
+        if access.token_id and self.has_token(access.issuer, access.token_id):
             return True
         agent = access.agent
         actor = (agent.issuer, agent.subject) if agent is not None else None
@@ -141,6 +140,10 @@ class RevocationView:
         if cutoff is None:
             return False
         return access.issued_at is None or access.issued_at <= cutoff
+
+    def has_token(self, issuer: str, token_id: str) -> bool:
+        """Whether this one token has been revoked by its identifier."""
+        return (issuer, None, None, token_id) in self._cutoffs
 
     def cutoff(
         self, issuer: str, subject: str | None, agent: tuple[str, str] | None

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import anyio
@@ -15,17 +15,25 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from agentauth_middleware._core.keys import IssuerKeys
 from agentauth_middleware._core.urls import check_url, path_of
 from agentauth_middleware._io.perform import AsyncPerformer
+from agentauth_middleware.authorization_server.audit import AuditRecord
 from agentauth_middleware.authorization_server.events import notify
 from agentauth_middleware.authorization_server.identity import register
-from agentauth_middleware.authorization_server.metadata import metadata
-from agentauth_middleware.authorization_server.refusals import NOT_STORED, unavailable
+from agentauth_middleware.authorization_server.metadata import (
+    publish_keys,
+    publish_metadata,
+)
+from agentauth_middleware.authorization_server.refusals import (
+    NOT_STORED,
+    Refused,
+    unavailable,
+)
 from agentauth_middleware.authorization_server.revocation import revoke_token
 from agentauth_middleware.authorization_server.service import Service
 from agentauth_middleware.authorization_server.settings import AgentProvider
@@ -40,9 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AuthorizationServer"]
 
-_PUBLIC = {"cache-control": "public, max-age=300"}
 _LONGEST = 365 * 86_400
-Endpoint = Callable[[Service, Request], Awaitable[Response]]
+Endpoint = Callable[[Service, Request, AuditRecord], Awaitable[Response]]
 
 
 class AuthorizationServer:
@@ -252,27 +259,57 @@ def _check_providers(
 
 def _routes(service: Service) -> list[Route]:
     path = unquote(path_of(service.issuer)).rstrip("/")
-    described = partial(_publish, metadata(service.issuer, service.resources))
+    # RFC 8414 §3.1 inserts the suffix; agents that append it are served as well, and
+    # those that read "the path" with a slash at its end.
+    suffix = "/.well-known/oauth-authorization-server"
+    described = {f"{suffix}{path}{slash}" for slash in ("", "/")} | {
+        f"{path}{suffix}{slash}" for slash in ("", "/")
+    }
     return [
-        # RFC 8414 §3.1 inserts the suffix; agents that append it are served as well.
-        *_documents(f"/.well-known/oauth-authorization-server{path}", described),
-        *_documents(f"{path}/.well-known/oauth-authorization-server", described),
-        *_documents(f"{path}/.well-known/jwks.json", partial(_publish_keys, service)),
-        _endpoint(service, f"{path}/agent/identity", register, is_open=True),
-        _endpoint(service, f"{path}/oauth2/token", grant, is_open=True),
-        _endpoint(service, f"{path}/oauth2/revoke", revoke_token, is_open=True),
-        _endpoint(service, f"{path}/agent/event/notify", notify, is_open=False),
+        *(
+            _document(service, "metadata", path_, publish_metadata)
+            for path_ in sorted(described)
+        ),
+        _document(service, "keys", f"{path}/.well-known/jwks.json", publish_keys),
+        _endpoint(service, "registration", f"{path}/agent/identity", register),
+        _endpoint(service, "token", f"{path}/oauth2/token", grant),
+        _endpoint(service, "revocation", f"{path}/oauth2/revoke", revoke_token),
+        # Not for pages, unlike those above.
+        Route(
+            f"{path}/agent/event/notify",
+            partial(_answer, service, "event", notify),
+            methods=["POST"],
+        ),
     ]
 
 
-def _documents(path: str, answer: Callable[..., Awaitable[Response]]) -> list[Route]:
-    return [_readable_by_all(Route(path, answer, methods=["GET"]))]
+def _document(service: Service, action: str, path: str, endpoint: Endpoint) -> Route:
+    answer = partial(_answer, service, action, endpoint)
+    return _readable_by_all(Route(path, answer, methods=["GET"]))
 
 
-def _endpoint(service: Service, path: str, answer: Endpoint, *, is_open: bool) -> Route:
-    """A POST endpoint; *is_open* lets agents in browsers call it (RFC 6749 §3.2)."""
-    route = Route(path, partial(answer, service), methods=["POST"])
-    return _readable_by_all(route) if is_open else route
+def _endpoint(service: Service, action: str, path: str, endpoint: Endpoint) -> Route:
+    """A POST endpoint that agents in browsers may call (RFC 6749 §3.2)."""
+    answer = partial(_answer, service, action, endpoint)
+    return _readable_by_all(Route(path, answer, methods=["POST"]))
+
+
+async def _answer(
+    service: Service, action: str, endpoint: Endpoint, request: Request
+) -> Response:
+    """What *endpoint* answers, or why it does not; with a record for the log."""
+    record = AuditRecord(action)
+    try:
+        response = await endpoint(service, request, record)
+    except Refused as refused:
+        record.write_refused(refused.code, refused.message)
+        return refused.response()
+    except UnavailableError as failure:
+        record.write_unavailable(failure.reason, str(failure))
+        return unavailable(failure)
+    if request.method == "POST":
+        record.write_granted()
+    return response
 
 
 def _readable_by_all(route: Route) -> Route:
@@ -296,15 +333,3 @@ async def _refuse_route(request: Request, refused: Exception) -> Response:
     assert isinstance(refused, HTTPException)  # noqa: S101 - what it is registered for
     headers = {**(refused.headers or {}), **NOT_STORED}
     return PlainTextResponse(refused.detail, refused.status_code, headers)
-
-
-async def _publish(document: dict[str, Any], request: Request) -> Response:
-    return JSONResponse(document, headers=_PUBLIC)
-
-
-async def _publish_keys(service: Service, request: Request) -> Response:
-    try:
-        signer = await anyio.to_thread.run_sync(lambda: service.signer)
-    except UnavailableError as failure:
-        return unavailable(failure)
-    return JSONResponse(signer.jwks, headers=_PUBLIC)

@@ -22,16 +22,18 @@ from agentauth_middleware._core.claims import (
     text,
     texts,
 )
-from agentauth_middleware._core.jose import CompactJWS, parse_compact, verify_signature
+from agentauth_middleware._core.jose import CompactJWS, parse_compact
 from agentauth_middleware._core.urls import same_identifier
+from agentauth_middleware.authorization_server.audit import AuditRecord
 from agentauth_middleware.authorization_server.metadata import (
     REVOKED_EVENT,
     REVOKED_EVENT_ALIAS,
 )
-from agentauth_middleware.authorization_server.refusals import EventRefused, unavailable
+from agentauth_middleware.authorization_server.refusals import EventRefused
 from agentauth_middleware.authorization_server.requests import BodyRefused, read_body
 from agentauth_middleware.authorization_server.service import LEEWAY, Service
-from agentauth_middleware.errors import InvalidTokenError, UnavailableError
+from agentauth_middleware.authorization_server.state import Effect
+from agentauth_middleware.errors import InvalidTokenError
 
 __all__ = ["SecurityEvent", "notify"]
 
@@ -49,20 +51,19 @@ class SecurityEvent(NamedTuple):
     subject: str | None
 
 
-async def notify(service: Service, request: Request) -> Response:
+async def notify(service: Service, request: Request, record: AuditRecord) -> Response:
     """Answer a pushed event: 202 when it is done, and again when it comes again."""
     try:
-        event = await _verify(service, await read_body(request, f"application/{_TYPE}"))
-        if event.events & {REVOKED_EVENT, REVOKED_EVENT_ALIAS}:
-            await _disconnect(service, event)
+        body = await read_body(request, f"application/{_TYPE}")
     except BodyRefused as refused:
-        return EventRefused(
+        raise EventRefused(
             "invalid_request", refused.message, status=refused.status
-        ).response()
-    except EventRefused as refused:
-        return refused.response()
-    except UnavailableError as failure:
-        return unavailable(failure)
+        ) from None
+    event = await _verify(service, body)
+    if event.subject is not None:
+        record.note_user(event.issuer, event.subject)
+    if event.events & {REVOKED_EVENT, REVOKED_EVENT_ALIAS}:
+        record.result = await _disconnect(service, event)
     return Response(status_code=202)
 
 
@@ -71,17 +72,15 @@ async def _verify(service: Service, body: bytes) -> SecurityEvent:
     provider = service.providers.get(issuer)
     if provider is None:
         raise EventRefused("invalid_issuer", "events of this issuer are not accepted")
-    if jws.header.algorithm not in provider.algorithms:
-        raise EventRefused("invalid_key", "alg is not accepted")
     try:
-        keys = await service.find_keys(issuer, jws.header)
-    except InvalidTokenError:
-        raise EventRefused("invalid_key", "the issuer has no such key") from None
-    try:
-        verify_signature(jws, keys)
-    except InvalidTokenError:
+        await service.check_signature(jws, provider)
+    except InvalidTokenError as fault:
+        if fault.reason == "bad_signature":
+            raise EventRefused(
+                "authentication_failed", "the issuer did not sign this event"
+            ) from None
         raise EventRefused(
-            "authentication_failed", "the issuer did not sign this event"
+            "invalid_key", "the issuer has no such key, or alg is not accepted"
         ) from None
     return _check(jws, issuer, service.issuer, service.clock())
 
@@ -129,7 +128,7 @@ def _subject(claims: Claims, issuer: str) -> str | None:
     return optional_text(claims, "sub")
 
 
-async def _disconnect(service: Service, event: SecurityEvent) -> None:
+async def _disconnect(service: Service, event: SecurityEvent) -> Effect:
     """Revoke the registration, withdraw the link, and tell all resource servers.
 
     The telling is done for an event seen before as well: it may be what failed then.
@@ -138,8 +137,8 @@ async def _disconnect(service: Service, event: SecurityEvent) -> None:
         raise EventRefused("invalid_request", "sub is missing")
     subject, now = event.subject, service.clock()
 
-    def disconnect() -> None:
-        service.state.disconnect(
+    def disconnect() -> Effect:
+        effect = service.state.disconnect(
             event.issuer,
             subject,
             # Both instants are the provider's, but its hosts' clocks may differ.
@@ -151,5 +150,6 @@ async def _disconnect(service: Service, event: SecurityEvent) -> None:
         service.tell_resource_servers(
             lambda untold: (untold.provider, untold.subject) == (event.issuer, subject)
         )
+        return effect
 
-    await anyio.to_thread.run_sync(disconnect)
+    return await anyio.to_thread.run_sync(disconnect)

@@ -1,15 +1,5 @@
 """ID-JAGs: a provider's signed statement that an agent acts for one of its users.
 
-__all__ = [
-    "MAX_BYTES",
-    "MAX_LIFETIME",
-    "TYPE",
-    "IdentityAssertion",
-    "UnverifiedAssertion",
-    "check_assertion",
-    "read_assertion",
-]
-
 The auth.md profile: the assertion stands alone, is good once, tells when the user last
 signed in, and carries a verified e-mail address or phone number. The order of checks
 is that of the draft's receiver: nothing is fetched for a stranger, and the identifier
@@ -20,7 +10,7 @@ Source: draft-ietf-oauth-identity-assertion-authz-grant-03 §3, auth.md v0.7
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,12 +23,7 @@ from agentauth_middleware._core.claims import (
     text,
     texts,
 )
-from agentauth_middleware._core.jose import (
-    CompactJWS,
-    SigningKey,
-    parse_compact,
-    verify_signature,
-)
+from agentauth_middleware._core.jose import CompactJWS, parse_compact
 from agentauth_middleware._core.urls import same_identifier
 from agentauth_middleware.authorization_server.refusals import (
     RegistrationRefused,
@@ -46,6 +31,16 @@ from agentauth_middleware.authorization_server.refusals import (
 )
 from agentauth_middleware.authorization_server.settings import AgentProvider
 from agentauth_middleware.errors import InvalidTokenError
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_LIFETIME",
+    "TYPE",
+    "IdentityAssertion",
+    "UnverifiedAssertion",
+    "check_assertion",
+    "read_assertion",
+]
 
 TYPE = "oauth-id-jag+jwt"
 MAX_BYTES = 8 * 1024
@@ -108,30 +103,26 @@ def read_assertion(assertion: str) -> UnverifiedAssertion:
 
 def check_assertion(
     assertion: UnverifiedAssertion,
-    keys: Sequence[SigningKey],
     provider: AgentProvider,
     *,
     audience: str,
+    resources: Iterable[str],
     max_auth_age: int,
     leeway: int,
     now: float,
 ) -> IdentityAssertion:
-    """What *assertion* says, if one of *keys* signed it and all of it is good.
+    """What *assertion* says, which *provider* has signed, if all of it is good.
 
-    Does not check whether it was presented before.
+    Does not check whether it was presented before. Does not read ``act``: which
+    program within the agent presents it is the provider's affair.
 
     Raises:
         RegistrationRefused: it is not good.
     """
-    try:
-        verify_signature(assertion.jws, keys)
-    except InvalidTokenError:
-        raise RegistrationRefused(
-            "invalid_signature", "the provider did not sign this assertion"
-        ) from None
     claims = assertion.claims
     try:
         _check_audience(claims, audience)
+        _check_resource(claims, resources)
         issued_at, expires_at = _check_times(claims, leeway, now)
         client_id = _check_client(claims, provider)
         _check_unbound(claims)
@@ -161,6 +152,17 @@ def _check_audience(claims: Claims, audience: str) -> None:
     if len(named) != 1 or not same_identifier(named[0], audience):
         raise RegistrationRefused(
             "invalid_audience", f"the assertion must be for {audience} alone"
+        )
+
+
+def _check_resource(claims: Claims, resources: Iterable[str]) -> None:
+    """What it is meant for, if that is said, is among what tokens can be had for."""
+    if "resource" not in claims:
+        return
+    named = texts(claims, "resource")
+    if not any(same_identifier(one, ours) for one in named for ours in resources):
+        raise RegistrationRefused(
+            "invalid_request", "the assertion is for a resource that is not served here"
         )
 
 

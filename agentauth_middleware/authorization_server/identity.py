@@ -10,12 +10,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from agentauth_middleware._core.claims import Claims, parse_object
+from agentauth_middleware.authorization_server.audit import AuditRecord
 from agentauth_middleware.authorization_server.id_jag import (
     IdentityAssertion,
     check_assertion,
     read_assertion,
 )
-from agentauth_middleware.authorization_server.metadata import ID_JAG
+from agentauth_middleware.authorization_server.metadata import ID_JAG, all_scopes
 from agentauth_middleware.authorization_server.minting import (
     ASSERTION_TYPE,
     service_assertion,
@@ -23,27 +24,24 @@ from agentauth_middleware.authorization_server.minting import (
 from agentauth_middleware.authorization_server.refusals import (
     NOT_STORED,
     RegistrationRefused,
-    unavailable,
 )
 from agentauth_middleware.authorization_server.requests import BodyRefused, read_body
 from agentauth_middleware.authorization_server.service import LEEWAY, Service
 from agentauth_middleware.authorization_server.state import Outcome, Registration
-from agentauth_middleware.errors import InvalidTokenError, UnavailableError
+from agentauth_middleware.errors import InvalidTokenError
 
 __all__ = ["register"]
 
 
-async def register(service: Service, request: Request) -> Response:
+async def register(service: Service, request: Request, record: AuditRecord) -> Response:
     """Answer a registration."""
-    try:
-        presented = await _read_request(request)
-        assertion = await _verify(service, presented)
-        registration = await _register(service, assertion)
-        answer = _registered(service, registration)
-    except RegistrationRefused as refused:
-        return refused.response()
-    except UnavailableError as failure:
-        return unavailable(failure)
+    presented = await _read_request(request)
+    assertion = await _verify(service, presented)
+    record.note_user(assertion.provider, assertion.subject)
+    registration = await _register(service, assertion)
+    record.note_registration(registration.id)
+    record.result = "registered"
+    answer = _registered(service, registration)
     return JSONResponse(answer, headers=dict(NOT_STORED))
 
 
@@ -55,16 +53,28 @@ async def _read_request(request: Request) -> str:
         raise RegistrationRefused("invalid_request", refused.message) from None
     except ValueError:
         raise RegistrationRefused("invalid_request", "send a JSON object") from None
-    if members.get("type") != "identity_assertion":
-        raise RegistrationRefused(
-            "invalid_request", "type must be identity_assertion: no other is offered"
-        )
-    if members.get("assertion_type") != ID_JAG:
-        raise RegistrationRefused("invalid_request", f"assertion_type must be {ID_JAG}")
+    _check_kind(members.get("type"), members.get("assertion_type"))
     assertion = members.get("assertion")
     if not isinstance(assertion, str) or not assertion:
         raise RegistrationRefused("invalid_request", "assertion must be a string")
     return assertion
+
+
+def _check_kind(identity_type: object, assertion_type: object) -> None:
+    if identity_type in ("anonymous", "service_auth"):
+        raise RegistrationRefused(
+            f"{identity_type}_not_enabled", "send an identity_assertion"
+        )
+    if identity_type != "identity_assertion":
+        raise RegistrationRefused(
+            "invalid_request", "type must be identity_assertion: no other is offered"
+        )
+    if assertion_type == "verified_email":
+        raise RegistrationRefused(
+            "verified_email_not_enabled", f"assertion_type must be {ID_JAG}"
+        )
+    if assertion_type != ID_JAG:
+        raise RegistrationRefused("invalid_request", f"assertion_type must be {ID_JAG}")
 
 
 async def _verify(service: Service, presented: str) -> IdentityAssertion:
@@ -74,20 +84,18 @@ async def _verify(service: Service, presented: str) -> IdentityAssertion:
         raise RegistrationRefused(
             "issuer_not_enabled", "assertions of this provider are not accepted here"
         )
-    header = unverified.jws.header
-    if header.algorithm not in provider.algorithms:
-        raise RegistrationRefused("invalid_signature", "alg is not accepted")
     try:
-        keys = await service.find_keys(provider.issuer, header)
+        await service.check_signature(unverified.jws, provider)
     except InvalidTokenError:
         raise RegistrationRefused(
-            "invalid_signature", "the provider has no such key"
+            "invalid_signature",
+            "no key and algorithm of the provider that are accepted signed this",
         ) from None
     return check_assertion(
         unverified,
-        keys,
         provider,
         audience=service.issuer,
+        resources=[server.resource for server in service.resources],
         max_auth_age=service.max_auth_age,
         leeway=LEEWAY,
         now=service.clock(),
@@ -140,11 +148,10 @@ def _registered(service: Service, registration: Registration) -> dict[str, Any]:
         now=now,
         lifetime=service.assertion_lifetime,
     )
-    scopes = {scope: None for server in service.resources for scope in server.scopes}
     return {
         "registration_id": registration.id,
         "registration_type": "identity_assertion",
         "identity_assertion": service.signer.sign(claims, ASSERTION_TYPE),
         "assertion_expires": datetime.fromtimestamp(claims["exp"], UTC).isoformat(),
-        "scopes": list(scopes),
+        "scopes": all_scopes(service.resources),
     }

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from agentauth_middleware.authorization_server.audit import AuditRecord
+from agentauth_middleware.authorization_server.service import Service
 from agentauth_middleware.resource_server import ResourceServer
 
-__all__ = ["ID_JAG", "JWT_BEARER", "REVOKED_EVENT", "REVOKED_EVENT_ALIAS", "metadata"]
+__all__ = [
+    "ID_JAG",
+    "JWT_BEARER",
+    "REVOKED_EVENT",
+    "REVOKED_EVENT_ALIAS",
+    "all_scopes",
+    "metadata",
+    "publish_keys",
+    "publish_metadata",
+]
+
+_PUBLIC = {"cache-control": "public, max-age=300"}
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ID_JAG = "urn:ietf:params:oauth:token-type:id-jag"
@@ -20,11 +37,14 @@ REVOKED_EVENT_ALIAS = (
 """What a short-lived draft called it; accepted and never sent."""
 
 
+def all_scopes(resources: Iterable[ResourceServer]) -> list[str]:
+    """The scopes of all *resources*, each once."""
+    return list(dict.fromkeys(scope for server in resources for scope in server.scopes))
+
+
 def metadata(issuer: str, resources: Sequence[ResourceServer]) -> dict[str, Any]:
     """Members of what works, and of nothing else."""
-    scopes = list(
-        dict.fromkeys(scope for server in resources for scope in server.scopes)
-    )
+    scopes = all_scopes(resources)
     base = issuer.rstrip("/")
     members: dict[str, Any] = {
         "issuer": issuer,
@@ -45,4 +65,18 @@ def metadata(issuer: str, resources: Sequence[ResourceServer]) -> dict[str, Any]
             "events_supported": [REVOKED_EVENT],
         },
     }
-    return members | ({"scopes_supported": list(scopes)} if scopes else {})
+    return members | ({"scopes_supported": scopes} if scopes else {})
+
+
+async def publish_metadata(
+    service: Service, request: Request, record: AuditRecord
+) -> Response:
+    document = metadata(service.issuer, service.resources)
+    return JSONResponse(document, headers=_PUBLIC)
+
+
+async def publish_keys(
+    service: Service, request: Request, record: AuditRecord
+) -> Response:
+    signer = await anyio.to_thread.run_sync(lambda: service.signer)
+    return JSONResponse(signer.jwks, headers=_PUBLIC)

@@ -1,15 +1,5 @@
 """What the embedded server signs: its own assertions, and access tokens.
 
-__all__ = [
-    "ACCESS_TOKEN_TYPE",
-    "ALGORITHM",
-    "ASSERTION_TYPE",
-    "Signer",
-    "access_token",
-    "new_key",
-    "service_assertion",
-]
-
 ES256, with a key made on first start and kept across restarts. ``kid`` is the key's
 thumbprint (RFC 7638), so that it names the key and nothing else.
 """
@@ -28,11 +18,30 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from agentauth_middleware._core.jose import KeySet, parse_key_set
+from agentauth_middleware._core.claims import Claims, parse_object
+from agentauth_middleware._core.jose import (
+    KeySet,
+    parse_compact,
+    parse_key_set,
+    verify_signature,
+)
 from agentauth_middleware.authorization_server.id_jag import TYPE as ID_JAG_TYPE
 from agentauth_middleware.authorization_server.state import Registration
+from agentauth_middleware.errors import InvalidTokenError
+
+__all__ = [
+    "ACCESS_TOKEN_TYPE",
+    "ALGORITHM",
+    "ASSERTION_TYPE",
+    "Signer",
+    "access_token",
+    "new_key",
+    "service_assertion",
+]
 
 ALGORITHM = "ES256"
+ASSERTION_TYPE = ID_JAG_TYPE
+ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the name of a type
 
 
 def new_key() -> bytes:
@@ -61,6 +70,23 @@ class Signer:
     def sign(self, claims: dict[str, Any], token_type: str) -> str:
         header = {"typ": token_type, "kid": self.jwks["keys"][-1]["kid"]}
         return jwt.encode(claims, self._keys[-1], ALGORITHM, headers=header)
+
+    def read(self, token: str, token_type: str) -> Claims:
+        """The claims of *token*, if one of these keys signed it as a *token_type*.
+
+        Does not check what they say.
+
+        Raises:
+            InvalidTokenError: none did.
+        """
+        try:
+            jws = parse_compact(token.encode())
+            if jws.header.type != token_type or jws.header.algorithm != ALGORITHM:
+                raise InvalidTokenError("not_ours")
+            verify_signature(jws, self.key_set.candidates(jws.header))
+            return parse_object(jws.payload)
+        except ValueError as fault:
+            raise InvalidTokenError("malformed", str(fault)) from None
 
 
 def _public(key: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
@@ -134,7 +160,3 @@ def access_token(
         "agent_context_id": registration.agent_context_id,
     }
     return claims | {name: value for name, value in optional.items() if value}
-
-
-ASSERTION_TYPE = ID_JAG_TYPE
-ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the name of a type

@@ -1,14 +1,5 @@
 """The error answers of the embedded server: three envelopes for three kinds of URL.
 
-__all__ = [
-    "NOT_STORED",
-    "EventRefused",
-    "GrantRefused",
-    "RegistrationRefused",
-    "login_required",
-    "unavailable",
-]
-
 Profile endpoints say ``error`` and ``message``, OAuth endpoints ``error`` and
 ``error_description`` (RFC 6749 §5.2), the events endpoint ``err`` and ``description``
 (RFC 8935 §2.3). The first kind says ``error_description`` as well.
@@ -16,18 +7,43 @@ Profile endpoints say ``error`` and ``message``, OAuth endpoints ``error`` and
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from agentauth_middleware._core.challenge import quoted
 from agentauth_middleware.errors import UnavailableError
 
+__all__ = [
+    "NOT_STORED",
+    "BodyTimedOut",
+    "EventRefused",
+    "GrantRefused",
+    "Refused",
+    "RegistrationRefused",
+    "login_required",
+    "unavailable",
+]
+
 NOT_STORED: Mapping[str, str] = {"cache-control": "no-store", "pragma": "no-cache"}
 
 
-class RegistrationRefused(Exception):
+class Refused(Exception, ABC):
+    """An endpoint says no."""
+
+    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+
+    @abstractmethod
+    def response(self) -> Response: ...
+
+
+class RegistrationRefused(Refused):
     """The registration endpoint says no."""
 
     def __init__(
@@ -38,10 +54,7 @@ class RegistrationRefused(Exception):
         status: int = 400,
         members: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.status = status
+        super().__init__(code, message, status=status)
         self.members = dict(members or {})
 
     def response(self) -> Response:
@@ -75,30 +88,33 @@ def login_required(max_age: int) -> RegistrationRefused:
     )
 
 
-class GrantRefused(Exception):
+class GrantRefused(Refused):
     """An OAuth endpoint says no (RFC 6749 §5.2)."""
 
-    def __init__(self, code: str, description: str) -> None:
-        super().__init__(description)
-        self.code = code
-        self.description = description
+    def response(self) -> Response:
+        body = {"error": self.code, "error_description": self.message}
+        return JSONResponse(body, self.status, dict(NOT_STORED))
+
+
+class BodyTimedOut(Refused):
+    """Any endpoint has waited long enough for what it is sent."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            "body_timed_out", f"send the body within {seconds:.0f} s", status=408
+        )
 
     def response(self) -> Response:
-        body = {"error": self.code, "error_description": self.description}
-        return JSONResponse(body, 400, dict(NOT_STORED))
+        # What is still to come must not be taken for the next request.
+        headers = {**NOT_STORED, "connection": "close"}
+        return PlainTextResponse(self.message, self.status, headers)
 
 
-class EventRefused(Exception):
+class EventRefused(Refused):
     """The events endpoint says no (RFC 8935 §2.3)."""
 
-    def __init__(self, code: str, description: str, *, status: int = 400) -> None:
-        super().__init__(description)
-        self.code = code
-        self.description = description
-        self.status = status
-
     def response(self) -> Response:
-        body = {"err": self.code, "description": self.description}
+        body = {"err": self.code, "description": self.message}
         return JSONResponse(body, self.status, {"content-language": "en"})
 
 

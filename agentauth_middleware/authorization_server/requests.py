@@ -1,16 +1,21 @@
-"""Reading what an endpoint is sent: one media type, of limited length."""
+"""Reading what an endpoint is sent: one media type, of limited length, in time."""
 
 from __future__ import annotations
 
 from urllib.parse import parse_qsl
 
+import anyio
 from starlette.requests import ClientDisconnect, Request
 
-from agentauth_middleware.authorization_server.refusals import GrantRefused
+from agentauth_middleware.authorization_server.refusals import (
+    BodyTimedOut,
+    GrantRefused,
+)
 
-__all__ = ["MAX_BYTES", "BodyRefused", "read_body", "read_form"]
+__all__ = ["MAX_BYTES", "MAX_SECONDS", "BodyRefused", "read_body", "read_form"]
 
 MAX_BYTES = 64 * 1024
+MAX_SECONDS = 10.0
 
 
 class BodyRefused(Exception):
@@ -28,18 +33,26 @@ async def read_body(request: Request, media_type: str) -> bytes:
 
     Raises:
         BodyRefused: it is not.
+        BodyTimedOut: it did not come.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0]
     if content_type.strip().lower() != media_type:
         raise BodyRefused(415, f"send {media_type}")
-    body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BYTES:
-                raise BodyRefused(413, f"send {MAX_BYTES} bytes at most")
+        with anyio.fail_after(MAX_SECONDS):
+            return await _read_all(request)
     except ClientDisconnect:
         raise BodyRefused(400, "the body broke off") from None
+    except TimeoutError:
+        raise BodyTimedOut(MAX_SECONDS) from None
+
+
+async def _read_all(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise BodyRefused(413, f"send {MAX_BYTES} bytes at most")
     return bytes(body)
 
 
@@ -48,6 +61,7 @@ async def read_form(request: Request) -> dict[str, str]:
 
     Raises:
         GrantRefused: it is no form, or a parameter is repeated (RFC 6749 §3.2).
+        BodyTimedOut: it did not come.
     """
     try:
         body = await read_body(request, "application/x-www-form-urlencoded")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from agentauth_middleware._core.decide import read_on
-from agentauth_middleware._core.jose import JOSEHeader, SigningKey
+from agentauth_middleware._core.jose import CompactJWS, verify_signature
 from agentauth_middleware._core.keys import IssuerKeys, find_keys
 from agentauth_middleware._core.revocations import RevocationView
 from agentauth_middleware._io.drive import drive_async
@@ -17,7 +17,7 @@ from agentauth_middleware._io.perform import AsyncPerformer
 from agentauth_middleware.authorization_server.minting import Signer, new_key
 from agentauth_middleware.authorization_server.settings import AgentProvider
 from agentauth_middleware.authorization_server.state import Registration, State
-from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.errors import InvalidTokenError, UnavailableError
 from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import Store
@@ -52,16 +52,32 @@ class Service:
         """The signing keys; the first use makes them, and blocks."""
         return Signer(self.state.signing_keys(new_key()))
 
-    async def find_keys(self, provider: str, header: JOSEHeader) -> list[SigningKey]:
-        """The keys of *provider* that may have signed under *header*.
+    async def check_signature(self, jws: CompactJWS, provider: AgentProvider) -> None:
+        """Check that *provider* has signed *jws*.
 
         Raises:
-            InvalidTokenError: it has no such key.
-            UnavailableError: they are out of reach.
+            InvalidTokenError: it has not; for the reason ``bad_signature`` if not with
+                the key that is named.
+            UnavailableError: its keys are out of reach.
         """
-        return await drive_async(
-            find_keys(self.keys[provider], header, self.clock), self.perform
+        if jws.header.algorithm not in provider.algorithms:
+            raise InvalidTokenError("algorithm_not_accepted")
+        keys = await drive_async(
+            find_keys(self.keys[provider.issuer], jws.header, self.clock), self.perform
         )
+        verify_signature(jws, keys)
+
+    async def read_log(self) -> RevocationView:
+        """What the log of the store says by now.
+
+        Raises:
+            UnavailableError: it cannot be read.
+        """
+        try:
+            await drive_async(read_on(self.revocations, self.clock()), self.perform)
+        except ValueError as fault:
+            raise UnavailableError("log_unreadable", str(fault)) from fault
+        return self.revocations
 
     async def find_cutoff(self, registration: Registration) -> float | None:
         """The latest revocation in the log that touches *registration*, epoch seconds.
@@ -69,11 +85,7 @@ class Service:
         Raises:
             UnavailableError: the log cannot be read.
         """
-        view, asked_at = self.revocations, self.clock()
-        try:
-            await drive_async(read_on(view, asked_at), self.perform)
-        except ValueError as fault:
-            raise UnavailableError("log_unreadable", str(fault)) from fault
+        view = await self.read_log()
         agent = (self.issuer, registration.id)
         return view.cutoff(self.issuer, registration.user_id, agent)
 

@@ -11,21 +11,16 @@ import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from agentauth_middleware._core.claims import instant, parse_object, text
-from agentauth_middleware._core.jose import parse_compact, verify_signature
+from agentauth_middleware._core.claims import instant, text
 from agentauth_middleware._core.urls import same_identifier
+from agentauth_middleware.authorization_server.audit import AuditRecord
 from agentauth_middleware.authorization_server.metadata import JWT_BEARER
 from agentauth_middleware.authorization_server.minting import (
     ACCESS_TOKEN_TYPE,
-    ALGORITHM,
     ASSERTION_TYPE,
     access_token,
 )
-from agentauth_middleware.authorization_server.refusals import (
-    NOT_STORED,
-    GrantRefused,
-    unavailable,
-)
+from agentauth_middleware.authorization_server.refusals import NOT_STORED, GrantRefused
 from agentauth_middleware.authorization_server.requests import read_form
 from agentauth_middleware.authorization_server.service import Service
 from agentauth_middleware.authorization_server.state import Registration
@@ -39,28 +34,25 @@ _LONGEST_HOLD = 1.0
 _NOT_OURS = "the assertion is not one that this server issued, or is no longer good"
 
 
-async def grant(service: Service, request: Request) -> Response:
+async def grant(service: Service, request: Request, record: AuditRecord) -> Response:
     """Answer a token request."""
-    try:
-        form = await read_form(request)
-        for name in ("grant_type", "assertion"):
-            if name not in form:
-                raise GrantRefused("invalid_request", f"{name} is missing")
-        if form["grant_type"] != JWT_BEARER:
-            raise GrantRefused("unsupported_grant_type", f"use {JWT_BEARER}")
-        registration_id = read_service_assertion(service, form["assertion"])
-        server = _find_resource(service, form.get("resource"))
-        scopes = _find_scopes(server, form.get("scope"))
-        registration = await _find_registration(service, registration_id)
-        issued_at = await _first_second_after_cutoffs(service, registration)
-        await _hold_until(service, issued_at)
-        # Once more, and after the wait: what is revoked later than this is cut off at
-        # an instant that the token's date is not behind.
-        await _find_registration(service, registration_id)
-    except GrantRefused as refused:
-        return refused.response()
-    except UnavailableError as failure:
-        return unavailable(failure)
+    form = await read_form(request)
+    for name in ("grant_type", "assertion"):
+        if name not in form:
+            raise GrantRefused("invalid_request", f"{name} is missing")
+    if form["grant_type"] != JWT_BEARER:
+        raise GrantRefused("unsupported_grant_type", f"use {JWT_BEARER}")
+    registration_id = read_service_assertion(service, form["assertion"])
+    record.note_registration(registration_id)
+    server = _find_resource(service, form.get("resource"))
+    scopes = _find_scopes(server, form.get("scope"))
+    registration = await _find_registration(service, registration_id)
+    record.note_user(registration.provider, registration.subject)
+    issued_at = await _first_second_after_cutoffs(service, registration)
+    await _hold_until(service, issued_at)
+    # Once more, and after the wait: what is revoked later than this is cut off at an
+    # instant that the token's date is not behind.
+    await _find_registration(service, registration_id)
     claims = access_token(
         registration,
         issuer=service.issuer,
@@ -69,6 +61,8 @@ async def grant(service: Service, request: Request) -> Response:
         issued_at=issued_at,
         lifetime=service.access_token_lifetime,
     )
+    record.note_scopes(scopes)
+    record.result = "token_issued"
     return JSONResponse(_granted(service, claims), headers=dict(NOT_STORED))
 
 
@@ -88,11 +82,7 @@ def read_service_assertion(service: Service, assertion: str) -> str:
         GrantRefused: it is not ours, or has expired.
     """
     try:
-        jws = parse_compact(assertion.encode())
-        if jws.header.type != ASSERTION_TYPE or jws.header.algorithm != ALGORITHM:
-            raise GrantRefused("invalid_grant", _NOT_OURS)
-        verify_signature(jws, service.signer.key_set.candidates(jws.header))
-        claims = parse_object(jws.payload)
+        claims = service.signer.read(assertion, ASSERTION_TYPE)
         names = (text(claims, "iss"), text(claims, "aud"))
         is_ours = names == (service.issuer, service.issuer)
         if not is_ours or service.clock() >= instant(claims, "exp"):

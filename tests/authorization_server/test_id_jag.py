@@ -20,6 +20,7 @@ from agentauth_middleware.testing import FakeProvider, ServedIssuer
 from tests.authorization_server.embedded import (
     ISSUER,
     PROVIDER,
+    RESOURCE,
     Embedded,
     embed,
     encoded,
@@ -46,6 +47,11 @@ def seconds(offset: int) -> int:
         pytest.param({}, {"aud": [ISSUER]}, id="one audience in an array"),
         pytest.param({}, {"aud": f"{ISSUER}/"}, id="origin with its slash"),
         pytest.param({}, {"agent_platform": "x", "color": 1}, id="other members"),
+        pytest.param({}, {"act": {"sub": "x"}}, id="an actor, which is not read"),
+        pytest.param({}, {"resource": RESOURCE}, id="for our resource"),
+        pytest.param(
+            {}, {"resource": ["https://b.example", f"{RESOURCE}/"]}, id="for it as well"
+        ),
         pytest.param({}, {"amr": ["pwd", "a b"]}, id="methods of authentication"),
         pytest.param(
             {},
@@ -157,6 +163,14 @@ def test_id_jag_is_accepted_within_the_leeway(
         ),
         pytest.param(
             lambda: {"cnf": {"jkt": "x"}}, "invalid_request", id="bound, unproven"
+        ),
+        *(
+            pytest.param(
+                lambda resource=resource: {"resource": resource},
+                "invalid_request",
+                id=f"resource {resource}",
+            )
+            for resource in ("https://b.example", ["https://b.example"], [], "", 7)
         ),
         pytest.param(
             lambda: {"email_verified": "true"},

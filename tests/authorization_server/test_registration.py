@@ -7,9 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from starlette.types import Message, Scope
 
+from agentauth_middleware.authorization_server import requests
 from agentauth_middleware.authorization_server.requests import MAX_BYTES
 from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.testing import FakeProvider
@@ -196,8 +198,7 @@ def test_assertion_of_our_own_registers_nobody(embedded: Embedded) -> None:
         pytest.param(b"null", id="null"),
         pytest.param(b"{}", id="no members"),
         pytest.param(b"[" * 20_000, id="deep"),
-        pytest.param(b'{"type":"anonymous"}', id="anonymous, not offered"),
-        pytest.param(b'{"type":"service_auth","login_hint":"a@b.c"}', id="e-mail"),
+        pytest.param(b'{"type":"claim"}', id="an unknown type"),
         pytest.param(b'{"type":["identity_assertion"]}', id="type is an array"),
         pytest.param(b'{"type":NaN}', id="NaN"),
         pytest.param(b'{"type":' + b"1" * 5000 + b"}", id="a long number"),
@@ -223,7 +224,7 @@ def test_registration_that_is_none_is_refused(embedded: Embedded, body: bytes) -
         pytest.param({"type": None}, id="no type"),
         pytest.param({"type": ""}, id="type is empty"),
         pytest.param({"assertion_type": None}, id="no assertion_type"),
-        pytest.param({"assertion_type": "verified_email"}, id="assertion_type"),
+        pytest.param({"assertion_type": "saml2"}, id="assertion_type"),
         pytest.param({"assertion_type": [ID_JAG]}, id="assertion_type is an array"),
         pytest.param({"assertion": None}, id="no assertion"),
         pytest.param({"assertion": ""}, id="assertion is empty"),
@@ -241,6 +242,36 @@ def test_registration_with_a_wrong_member_is_refused(
 
     assert answer.status_code == 400
     assert answer.json()["error"] == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("members", "error"),
+    [
+        pytest.param({"type": "anonymous"}, "anonymous_not_enabled", id="anonymous"),
+        pytest.param(
+            {"type": "service_auth", "login_hint": "ana@example.com"},
+            "service_auth_not_enabled",
+            id="service_auth",
+        ),
+        pytest.param(
+            {
+                "type": "identity_assertion",
+                "assertion_type": "verified_email",
+                "assertion": "ana@example.com",
+            },
+            "verified_email_not_enabled",
+            id="verified_email",
+        ),
+    ],
+)
+def test_kind_of_registration_that_is_not_offered_is_named(
+    embedded: Embedded, members: dict[str, str], error: str
+) -> None:
+    """An agent that knows the protocol goes on to the kinds that are."""
+    answer = embedded.post_registration(members)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"] == error
 
 
 def test_registration_with_a_member_twice_is_refused(embedded: Embedded) -> None:
@@ -310,6 +341,43 @@ async def test_registration_that_breaks_off_is_refused(embedded: Embedded) -> No
     await embedded.server(scope, receive, send)
 
     assert sent[0]["status"] == 400
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [
+        (PATH, "application/json"),
+        ("/oauth2/token", "application/x-www-form-urlencoded"),
+        ("/oauth2/revoke", "application/x-www-form-urlencoded"),
+        ("/agent/event/notify", "application/secevent+jwt"),
+    ],
+)
+async def test_body_that_does_not_come_is_not_waited_for(
+    embedded: Embedded, monkeypatch: pytest.MonkeyPatch, path: str, content_type: str
+) -> None:
+    """Or a few idle clients could keep all connections."""
+    monkeypatch.setattr(requests, "MAX_SECONDS", 0.01)
+    sent: list[Message] = []
+    scope: Scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "headers": [(b"content-type", content_type.encode())],
+    }
+
+    async def receive() -> Message:
+        await anyio.sleep_forever()
+        raise AssertionError("for ever is over")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with anyio.fail_after(5):
+        await embedded.server(scope, receive, send)
+
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
 
 
 def test_no_answer_about_a_registration_is_stored(embedded: Embedded) -> None:

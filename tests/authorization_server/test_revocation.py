@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -61,6 +62,24 @@ def test_revoking_twice_is_fine(embedded: Embedded) -> None:
     answers = [embedded.post_form(PATH, {"token": token}) for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [200, 200]
+    assert len(embedded.store.read_log(0).records) == 1, "the log keeps all it gets"
+
+
+def test_expired_token_leaves_nothing_in_the_log(tmp_path: Path) -> None:
+    """As long as a door might still take it, by its leeway, it is revoked."""
+    with embed(tmp_path, access_token_lifetime=10) as embedded:
+        service, now = embedded.server.service, time.time()
+        tokens = [embedded.access_token() for _ in range(2)]
+        service.clock = lambda: now + 10 + 65
+        expired = embedded.post_form(PATH, {"token": tokens[0]})
+        after_expired = embedded.store.read_log(0).records
+        service.clock = lambda: now + 10 + 55
+        embedded.post_form(PATH, {"token": tokens[1]})
+        after_expiring = embedded.store.read_log(0).records
+
+    assert expired.status_code == 200
+    assert len(after_expired) == 0
+    assert len(after_expiring) == 1
 
 
 @pytest.mark.parametrize(
