@@ -20,6 +20,8 @@ __all__ = ["Database"]
 
 _logger = logging.getLogger("agentauth_middleware")
 _NOT_THE_OWNER = 0o077
+_APPLICATION_ID = int.from_bytes(b"AgAS")
+"""In the file, so that it is told from those of others."""
 
 
 class Database:
@@ -70,9 +72,21 @@ class Database:
             self.path.touch(0o600)
             self._close_to_others()
             with self._connection() as sql:
+                self._claim(sql)
                 for statement in filter(str.strip, self._schema.split(";")):
                     sql.execute(statement)
             self._is_prepared = True
+
+    def _claim(self, sql: sqlite3.Connection) -> None:
+        """Mark the file as ours, unless it is somebody else's."""
+        (owner,) = sql.execute("PRAGMA application_id").fetchone()
+        (tables,) = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and owner != _APPLICATION_ID:
+            raise ConfigurationError(
+                f"database: {self.path} is used for something else, such as the store; "
+                "name a file of its own"
+            )
+        sql.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
 
     def _close_to_others(self) -> None:
         """Take from everybody but the owner what a wider mode has let them read."""

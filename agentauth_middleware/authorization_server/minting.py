@@ -26,12 +26,12 @@ from agentauth_middleware._core.jose import (
     verify_signature,
 )
 from agentauth_middleware.authorization_server.id_jag import TYPE as ID_JAG_TYPE
+from agentauth_middleware.authorization_server.settings import ALGORITHM
 from agentauth_middleware.authorization_server.state import Registration
 from agentauth_middleware.errors import InvalidTokenError
 
 __all__ = [
     "ACCESS_TOKEN_TYPE",
-    "ALGORITHM",
     "ASSERTION_TYPE",
     "Signer",
     "access_token",
@@ -39,7 +39,6 @@ __all__ = [
     "service_assertion",
 ]
 
-ALGORITHM = "ES256"
 ASSERTION_TYPE = ID_JAG_TYPE
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the name of a type
 

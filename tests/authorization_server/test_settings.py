@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agentauth_middleware import Issuer, ResourceServer
 from agentauth_middleware.authorization_server import AgentProvider, AuthorizationServer
 from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.stores import MemoryStore
@@ -15,6 +16,7 @@ from agentauth_middleware.testing import FakeProvider
 from tests.authorization_server.embedded import (
     ISSUER,
     PROVIDER,
+    RESOURCE,
     resource_server,
     trusted,
 )
@@ -31,6 +33,15 @@ def build(folder: Path, issuer: str = ISSUER, **settings: Any) -> AuthorizationS
         **settings,
     }
     return AuthorizationServer(issuer, **given)
+
+
+def trusting(**settings: Any) -> ResourceServer:
+    """A resource that knows us by *settings*."""
+    return ResourceServer(RESOURCE, issuers=[Issuer(ISSUER, **settings)])
+
+
+def test_audience_may_be_the_resource_among_others(tmp_path: Path) -> None:
+    build(tmp_path, resources=[trusting(audience=["notes", RESOURCE])])
 
 
 def test_server_with_good_settings_is_built_without_touching_the_disk(
@@ -103,7 +114,31 @@ def test_server_with_good_settings_is_built_without_touching_the_disk(
                 lambda name=name, value=value: {name: value}, name, id=f"{name} {value}"
             )
             for name in ("max_auth_age", "access_token_lifetime", "assertion_lifetime")
-            for value in (0, -1, 10**9)
+            for value in (0, -1, 10**9, "3600", True, None, 1.5)
+        ),
+        pytest.param(lambda: {"store": None}, "None is no store", id="no store"),
+        pytest.param(lambda: {"store": "s.db"}, "is no store", id="store is text"),
+        pytest.param(
+            lambda: {"resources": [resource_server(), resource_server()]},
+            "the same resource twice",
+            id="resource twice",
+        ),
+        pytest.param(
+            lambda: {"resources": resource_server()}, "write a list", id="no list"
+        ),
+        pytest.param(
+            lambda: {"providers": [PROVIDER]}, "AgentProvider", id="provider is text"
+        ),
+        pytest.param(lambda: {"providers": PROVIDER}, "a list", id="providers is text"),
+        pytest.param(
+            lambda: {"resources": [trusting(audience="notes")]},
+            "leave out Issuer.audience",
+            id="another audience",
+        ),
+        pytest.param(
+            lambda: {"resources": [trusting(algorithms=("RS256",))]},
+            "ES256",
+            id="another algorithm",
         ),
         pytest.param(
             lambda: {"database": "/no/such/folder/server.db"}, "no folder", id="folder"

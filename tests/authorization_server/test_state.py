@@ -14,6 +14,7 @@ import pytest
 from agentauth_middleware.authorization_server.minting import Signer, new_key
 from agentauth_middleware.authorization_server.state import State
 from agentauth_middleware.errors import ConfigurationError, UnavailableError
+from agentauth_middleware.stores import SQLiteStore
 from agentauth_middleware.testing import FakeProvider
 from tests.authorization_server.embedded import PROVIDER, embed
 
@@ -166,6 +167,14 @@ def test_file_that_is_no_database_is_out_of_reach(file: Path, content: bytes) ->
 
     with pytest.raises(UnavailableError):
         State(file).signing_keys(new_key())
+
+
+def test_file_of_the_store_is_not_taken(file: Path) -> None:
+    SQLiteStore(file).append_log(b"{}")
+
+    with pytest.raises(ConfigurationError, match="a file of its own"):
+        State(file).signing_keys(new_key())
+    SQLiteStore(file).append_log(b"{}")
 
 
 def test_failure_of_the_file_is_told_again_and_mended(file: Path) -> None:
