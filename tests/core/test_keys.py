@@ -172,6 +172,7 @@ ELSEWHERE = [
     pytest.param(
         Reply(404, {"content-type": "application/json"}, b"{}"), id="404, JSON"
     ),
+    pytest.param(json_reply(METADATA, 300), id="300, JSON"),
     pytest.param(HTML, id="HTML"),
     pytest.param(Reply(200, {}, b"{}"), id="no content type"),
     pytest.param(
