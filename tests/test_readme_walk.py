@@ -97,8 +97,8 @@ def test_readme_walk_goes_as_shown(
         database=tmp_path / "as.db",
         store=MemoryStore(),
     )
-    server.state.add_user("ana", email="ana@example.com")
-    server.state.link(provider.issuer, "provider-user-1", "ana")
+    server.add_user("ana", email="ana@example.com")
+    server.link(provider.issuer, "provider-user-1", "ana")
     trusting = f'Issuer("{AS}", jwks={server.service.signer.jwks!r})'
     page = tmp_path / "README.md"
     page.write_text(README.read_text().replace(f'Issuer("{AS}")', trusting))

@@ -73,8 +73,11 @@ class Service:
         Raises:
             UnavailableError: it cannot be read.
         """
+        asked_at = self.clock()
         try:
-            await drive_async(read_on(self.revocations, self.clock()), self.perform)
+            # A read that was under way already may lack what came just before.
+            while self.revocations.read_at < asked_at:
+                await drive_async(read_on(self.revocations, asked_at), self.perform)
         except ValueError as fault:
             raise UnavailableError("log_unreadable", str(fault)) from fault
         return self.revocations
