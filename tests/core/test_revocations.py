@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -93,14 +94,14 @@ def test_revocation_refuses_what_it_names(
     assert refuses(revocation, access()) is is_refused
 
 
-TARGETS = [
-    pytest.param(Revocation(ISSUER, NOW), id="issuer"),
-    pytest.param(Revocation(ISSUER, NOW, "user-1"), id="subject"),
-    pytest.param(Revocation(ISSUER, NOW, "user-1", (ISSUER, "agent-1")), id="agent"),
-]
+TARGETS = {
+    "issuer": Revocation(ISSUER, NOW),
+    "subject": Revocation(ISSUER, NOW, "user-1"),
+    "agent": Revocation(ISSUER, NOW, "user-1", (ISSUER, "agent-1")),
+}
 
 
-@pytest.mark.parametrize("revocation", TARGETS)
+@pytest.mark.parametrize("revocation", TARGETS.values(), ids=TARGETS)
 @pytest.mark.parametrize(
     ("issued_at", "is_refused"),
     [
@@ -115,6 +116,17 @@ def test_revocation_refuses_tokens_issued_up_to_its_instant(
     revocation: Revocation, issued_at: float | None, is_refused: bool
 ) -> None:
     assert refuses(revocation, access(issued_at=issued_at)) is is_refused
+
+
+@pytest.mark.parametrize("latest", TARGETS.values(), ids=TARGETS)
+def test_of_several_revocations_the_latest_counts(latest: Revocation) -> None:
+    """However wide or narrow it is, and those beside it."""
+    view = RevocationView()
+    for revocation in [*TARGETS.values(), replace(latest, at=NOW + 10)]:
+        view.apply(LogPage(1, (revocation.to_record(),)), NOW)
+
+    assert view.refuses(access(issued_at=NOW + 10))
+    assert not view.refuses(access(issued_at=NOW + 11))
 
 
 def test_token_issued_in_the_second_of_a_revocation_is_refused() -> None:
