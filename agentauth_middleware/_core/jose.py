@@ -277,6 +277,21 @@ def _only(algorithms: dict[str, Algorithm], wanted: object) -> dict[str, Algorit
 
 _EDDSA_NAMES = ("EdDSA", "Ed25519")
 """Two names for one algorithm (RFC 9864 §2.2)."""
+_FIELD = 2**255 - 19
+_OF_ORDER_EIGHT = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDERS = {0, 1, _FIELD - 1, _OF_ORDER_EIGHT, _FIELD - _OF_ORDER_EIGHT}
+"""The y coordinates of the eight points with which a signature can be made up."""
+
+
+def _is_of_small_order(point: bytes) -> bool:
+    """Whether an Ed25519 key is no key at all: with it anything may verify.
+
+    Source: RFC 8725 §3.4, RFC 8032 §5.1.3
+    """
+    y = int.from_bytes(point, "little") & (2**255 - 1)
+    return y % _FIELD in _SMALL_ORDERS
+
+
 _SECRET_MEMBERS = ("d", "k", "p", "q", "oth")
 
 
@@ -300,6 +315,9 @@ def _material(jwk: dict[str, Any]) -> tuple[Any, dict[str, Algorithm]] | None:
             name, algorithm = _EC_ALGORITHMS[curve]
             return ECAlgorithm.from_jwk(jwk), {name: algorithm}
         case "OKP", "Ed25519":
-            return OKPAlgorithm.from_jwk(jwk), dict.fromkeys(_EDDSA_NAMES, _EDDSA)
+            key = OKPAlgorithm.from_jwk(jwk)
+            if _is_of_small_order(key.public_bytes_raw()):
+                return None
+            return key, dict.fromkeys(_EDDSA_NAMES, _EDDSA)
         case _:
             return None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import string
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from agentauth_middleware._core import jose
 from agentauth_middleware._core.jose import (
     JOSEHeader,
     KeySet,
@@ -711,3 +714,36 @@ def test_key_that_was_replaced_under_its_name_is_another(
 
     assert len(before.identities) == len(after.identities) == 1
     assert before.identities.isdisjoint(after.identities)
+
+
+# Ed25519 keys that are none
+
+
+SMALL_ORDERS = sorted(jose._SMALL_ORDERS)  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize("y", [*SMALL_ORDERS, 2**255 - 19, 2**255 - 18])
+@pytest.mark.parametrize("sign", [0, 1])
+def test_point_of_small_order_is_no_key(y: int, sign: int) -> None:
+    """The last two spell 0 and 1 in another way (RFC 8725 §3.4)."""
+    point = (y | sign << 255).to_bytes(32, "little")
+    encoded = base64.urlsafe_b64encode(point).rstrip(b"=").decode()
+    jwk = {"kty": "OKP", "crv": "Ed25519", "x": encoded, "kid": "k"}
+
+    assert not parse_key_set({"keys": [jwk]}).identities
+
+
+@pytest.mark.parametrize("y", SMALL_ORDERS)
+def test_anything_verifies_with_a_point_of_small_order(y: int) -> None:
+    """Why they are refused: nobody has signed this."""
+    key = ed25519.Ed25519PublicKey.from_public_bytes(y.to_bytes(32, "little"))
+    made_up = (1).to_bytes(32, "little") + bytes(32)
+
+    def verifies(number: int) -> bool:
+        try:
+            key.verify(made_up, b"%d" % number)
+        except InvalidSignature:
+            return False
+        return True
+
+    assert any(verifies(number) for number in range(200))
