@@ -11,8 +11,8 @@ Pure ASGI: bodies, streams and disconnects pass through untouched.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Iterable
-from functools import lru_cache, partial
+from collections.abc import Awaitable
+from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 
 import anyio
@@ -192,24 +192,34 @@ def _application_root(app: object) -> str:
 _MAX_WRAPPERS = 32
 
 
+class _ScopeRequest(Request):
+    """The core's view of a scope."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: Scope) -> None:
+        self.method = scope.get("method", "GET")
+        self.path = scope["path"]
+        self.mount = scope.get("root_path", "")
+        self.query = scope.get("query_string", b"")
+        self.authorization = [
+            value for name, value in scope["headers"] if name == b"authorization"
+        ]
+        self._scope = scope
+
+    @property
+    def raw_path(self) -> bytes:
+        return self._scope.get("raw_path") or b""
+
+    def header(self, name: str) -> str | None:
+        wanted = name.encode("latin-1")
+        lines = [value for key, value in self._scope["headers"] if key == wanted]
+        return b", ".join(lines).decode("latin-1") if lines else None
+
+
 def read_request(scope: Scope) -> Request:
-    """The core's view of *scope*. A websocket handshake is a ``GET``."""
-    headers = scope["headers"]
-    return Request(
-        scope.get("method", "GET"),
-        scope["path"],
-        scope.get("root_path", ""),
-        scope.get("raw_path") or b"",
-        scope.get("query_string", b""),
-        [value for name, value in headers if name == b"authorization"],
-        partial(_find_header, headers),
-    )
-
-
-def _find_header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | None:
-    encoded = name.encode("latin-1")
-    values = [value.decode("latin-1") for key, value in headers if key == encoded]
-    return ", ".join(values) if values else None
+    """What a decision on *scope* may depend on."""
+    return _ScopeRequest(scope)
 
 
 def identify(scope: Scope, access: Access) -> None:

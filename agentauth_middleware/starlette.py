@@ -97,8 +97,12 @@ def answer_refusals(app: Starlette, resource_server: ResourceServer) -> None:
 
 def _read_as_door(scope: Scope) -> http.Request:
     """The request as it was before routing; a ``Mount`` moves the root in place."""
-    request = read_request(scope)
-    return request._replace(mount=scope.get("app_root_path", request.mount))
+    return read_request({**scope, "root_path": _root_path(scope)})
+
+
+def _root_path(scope: Scope) -> str:
+    root: str = scope.get("app_root_path", scope.get("root_path", ""))
+    return root
 
 
 def _is_accepted(connection: Request | WebSocket) -> bool:

@@ -202,23 +202,42 @@ def _is_file(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
     return isinstance(wrapper, type) and isinstance(body, wrapper)
 
 
+class _EnvironRequest(Request):
+    """The core's view of an environ, whose strings are bytes in disguise (PEP 3333)."""
+
+    __slots__ = ("_environ",)
+
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        path = _decoded(environ.get("PATH_INFO", ""))
+        if path and not path.startswith("/"):
+            path = f"/{path}"  # as frameworks read it; the mount must not swallow it
+        self.mount = _decoded(environ.get("SCRIPT_NAME", ""))
+        self.path = self.mount + path
+        self.method = environ["REQUEST_METHOD"]
+        self.query = environ.get("QUERY_STRING", "").encode("latin-1")
+        authorization = environ.get("HTTP_AUTHORIZATION")
+        self.authorization = (
+            () if authorization is None else (authorization.encode("latin-1"),)
+        )
+        self._environ = environ
+
+    @property
+    def raw_path(self) -> bytes:
+        environ = self._environ
+        raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+        return raw.encode("latin-1")
+
+    def header(self, name: str) -> str | None:
+        key = name.upper().replace("-", "_")
+        if key not in ("CONTENT_LENGTH", "CONTENT_TYPE"):
+            key = f"HTTP_{key}"
+        value: str | None = self._environ.get(key)
+        return value
+
+
 def read_request(environ: WSGIEnvironment) -> Request:
-    """The core's view of *environ*, whose strings are bytes in disguise (PEP 3333)."""
-    mount = _decoded(environ.get("SCRIPT_NAME", ""))
-    path = _decoded(environ.get("PATH_INFO", ""))
-    if path and not path.startswith("/"):
-        path = f"/{path}"  # as frameworks read it; the mount must not swallow it
-    authorization = environ.get("HTTP_AUTHORIZATION")
-    raw_path = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
-    return Request(
-        environ["REQUEST_METHOD"],
-        mount + path,
-        mount,
-        raw_path.encode("latin-1"),
-        environ.get("QUERY_STRING", "").encode("latin-1"),
-        () if authorization is None else (authorization.encode("latin-1"),),
-        partial(_find_header, environ),
-    )
+    """What a decision on *environ* may depend on."""
+    return _EnvironRequest(environ)
 
 
 def _decoded(text: str) -> str:
@@ -226,14 +245,6 @@ def _decoded(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("latin-1").decode("utf-8", "replace")
-
-
-def _find_header(environ: WSGIEnvironment, name: str) -> str | None:
-    key = name.upper().replace("-", "_")
-    if key not in ("CONTENT_LENGTH", "CONTENT_TYPE"):
-        key = f"HTTP_{key}"
-    value: str | None = environ.get(key)
-    return value
 
 
 def respond(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 
-class Request(NamedTuple):
-    """What a decision may depend on. Doors build one for each request."""
+class Request:
+    """What a decision may depend on.
+
+    Doors make one for each request, of a class of their own that looks up only when
+    asked what few decisions ask for. It is not changed once it is made.
+    """
+
+    __slots__ = ("authorization", "method", "mount", "path", "query")
 
     method: str
     """As received; a websocket handshake is a ``GET``."""
@@ -16,14 +21,19 @@ class Request(NamedTuple):
     """Percent-decoded once, with the mount in front where the server puts it there."""
     mount: str
     """``root_path`` or ``SCRIPT_NAME``; empty where the application is not mounted."""
-    raw_path: bytes
-    """As it came over the wire, perhaps with the query; empty if the server does not
-    tell."""
     query: bytes
     authorization: Sequence[bytes]
     """The value of each ``Authorization`` field line."""
-    header: Callable[[str], str | None]
-    """Any other header by its lower-case name, field lines joined by a comma."""
+
+    @property
+    def raw_path(self) -> bytes:
+        """As it came over the wire, perhaps with the query; empty if the server does
+        not tell."""
+        raise NotImplementedError
+
+    def header(self, name: str) -> str | None:
+        """Any other header by its lower-case name, field lines joined by a comma."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,36 @@ from tests.core.stepping import Clock, play
 from tests.core.tokens import server
 
 
+class PlainRequest(Request):
+    """A request of plain values."""
+
+    __slots__ = ("_named",)
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        *,
+        mount: str = "",
+        query: bytes = b"",
+        lines: Sequence[bytes] = (),
+        named: Mapping[str, str] | None = None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.mount = mount
+        self.query = query
+        self.authorization = lines
+        self._named = dict(named or {})
+
+    @property
+    def raw_path(self) -> bytes:
+        return self.path.encode()
+
+    def header(self, name: str) -> str | None:
+        return self._named.get(name)
+
+
 def request(
     token: bytes | None = None,
     *,
@@ -26,8 +56,7 @@ def request(
     """A request with *token* as its bearer token, or with these field lines."""
     if authorization is None:
         authorization = () if token is None else (b"Bearer " + token,)
-    named = dict(headers or {})
-    return Request(method, path, "", path.encode(), query, authorization, named.get)
+    return PlainRequest(method, path, query=query, lines=authorization, named=headers)
 
 
 def gate_for(

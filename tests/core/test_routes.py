@@ -12,6 +12,7 @@ from agentauth_middleware._core.routes import REFUSED, UNMATCHED, RouteTable
 from agentauth_middleware.errors import InvalidRequestError
 from agentauth_middleware.resource_server import ResourceServer, Route
 from agentauth_middleware.testing import FakeIssuer
+from tests.core.deciding import PlainRequest
 
 ISSUER = FakeIssuer().trust()
 
@@ -40,11 +41,7 @@ def table(
 
 
 def request(path: str, *, method: str = "GET", mount: str = "") -> Request:
-    return Request(method, path, mount, b"", b"", (), no_header)
-
-
-def no_header(name: str) -> str | None:
-    return None
+    return PlainRequest(method, path, mount=mount)
 
 
 def ambiguous(routes: RouteTable, asked: Request) -> bool:
