@@ -236,3 +236,16 @@ def test_install_gives_the_door_the_http_client() -> None:
 
     assert response.status_code == 404
     assert fetched == issuer.requests != []
+
+
+def test_scope_that_nobody_can_ask_for_is_the_developers_fault() -> None:
+    app = make_app()
+
+    @app.get("/misspelt")
+    def misspelt(
+        caller: Annotated[Access, Security(auth, scopes=["notes.raed"])],
+    ) -> str:
+        return "never"
+
+    with pytest.raises(ConfigurationError, match=r"notes\.raed"):
+        TestClient(app).get("/misspelt", headers=bearer("notes.read"))

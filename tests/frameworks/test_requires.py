@@ -222,3 +222,11 @@ def test_requires_refuses_what_is_no_scope(scope: str) -> None:
 
 def test_requires_is_the_same_for_all_frameworks() -> None:
     assert for_flask.requires is for_starlette.requires
+
+
+def test_requires_without_a_door_is_the_developers_fault() -> None:
+    """A forgotten ``install`` must not look like a caller without a token."""
+    client = TestClient(Starlette(routes=[Route("/", asynchronous)]))
+
+    with pytest.raises(ConfigurationError, match="install the door"):
+        client.get("/", headers=bearer(*BOTH))
