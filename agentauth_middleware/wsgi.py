@@ -123,18 +123,21 @@ class AgentAuthMiddleware:
         environ: WSGIEnvironment,
         start_response: StartResponse,
     ) -> Iterable[bytes]:
-        """Run the application, and answer the refusals that its handlers raise."""
+        """Run the application, and answer the refusals that its handlers raise.
+
+        In one context from the call to the end of the body: what a framework sets in
+        the first it resets in the second.
+        """
+        context = copy_context()
+        context.run(CURRENT.set, access)
         refuse = partial(self._answer_raised, access, request, start_response)
-        current = CURRENT.set(access)
         try:
-            body = self.app(environ, start_response)
-            if isinstance(body, list | tuple) or _is_file(body, environ):
-                return body
-            return _Body(body, copy_context(), refuse)
+            body = context.run(self.app, environ, start_response)
         except (RequestRefusedError, UnavailableError) as failure:
             return refuse(failure)
-        finally:
-            CURRENT.reset(current)
+        if isinstance(body, list | tuple) or _is_file(body, environ):
+            return body
+        return _Body(body, context, refuse)
 
     def _answer_raised(
         self,

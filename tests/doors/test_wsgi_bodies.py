@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import FileWrapper
 
@@ -245,6 +246,26 @@ def test_wsgi_body_without_close_can_be_closed() -> None:
     body.close()
 
     assert list(body) == [b"one"]
+
+
+def test_wsgi_body_ends_in_the_context_that_the_call_began() -> None:
+    """Frameworks reset in a stream what they set before it, with the token they got."""
+    variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+    def make_body() -> Iterator[bytes]:
+        token = variable.set("set in the call")
+
+        def stream() -> Iterator[bytes]:
+            yield variable.get().encode()
+            variable.reset(token)
+            yield variable.get().encode()
+
+        return stream()
+
+    body = answering(make_body)(authorized(), unheard)
+
+    assert list(body) == [b"set in the call", b"unset"]
+    assert variable.get() == "unset"
 
 
 def test_wsgi_error_half_way_reaches_the_server() -> None:
