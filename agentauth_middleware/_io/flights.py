@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import anyio
+from cachetools import FIFOCache
 
 from agentauth_middleware._io.lifetimes import PerLoop, PerProcess
 from agentauth_middleware.errors import UnavailableError
@@ -72,18 +72,17 @@ class _Board(Generic[Event]):
 
     def __init__(self, make_event: Callable[[], Event], kept: int) -> None:
         self._make_event = make_event
-        self._kept = kept
         self._lock = threading.Lock()
-        self._flights: dict[str, _Flight[Event]] = {}
-        self._landed: deque[str] = deque()
+        self._under_way: dict[str, _Flight[Event]] = {}
+        self._landed: FIFOCache[str, _Flight[Event]] = FIFOCache(kept)
 
     def join(self, name: str) -> tuple[_Flight[Event], bool]:
         """The flight of that name, and whether the caller is to lead it."""
         with self._lock:
-            flight = self._flights.get(name)
+            flight = self._under_way.get(name) or self._landed.get(name)
             if flight is not None:
                 return flight, False
-            flight = self._flights[name] = _Flight(name, self._make_event())
+            flight = self._under_way[name] = _Flight(name, self._make_event())
             return flight, True
 
     @contextmanager
@@ -98,12 +97,9 @@ class _Board(Generic[Event]):
 
     def _end(self, flight: _Flight[Event]) -> None:
         with self._lock:
-            if flight.outcome is None:
-                del self._flights[flight.name]
-            else:
-                self._landed.append(flight.name)
-            if len(self._landed) > self._kept:
-                del self._flights[self._landed.popleft()]
+            del self._under_way[flight.name]
+            if flight.outcome is not None and self._landed.maxsize:
+                self._landed[flight.name] = flight
         flight.ended.set()
 
 
