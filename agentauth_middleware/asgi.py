@@ -23,7 +23,7 @@ from agentauth_middleware._core.challenge import Refusal
 from agentauth_middleware._core.decide import Anonymous, decide
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
-from agentauth_middleware._io.arguments import check_arguments, check_http_client
+from agentauth_middleware._io.arguments import check_arguments
 from agentauth_middleware._io.audit import is_audited, write_audit
 from agentauth_middleware._io.drive import drive_async
 from agentauth_middleware._io.perform import AsyncPerformer
@@ -86,7 +86,6 @@ class AgentAuthMiddleware:
                 keys cannot verify anything.
         """
         check_arguments(app, resource_server, store)
-        check_http_client(http_client, "AsyncClient")
         self.app = app
         root = _application_root(app)
         self._gate = Gate(resource_server, application_root=root)

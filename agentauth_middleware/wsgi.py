@@ -25,7 +25,6 @@ from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
 from agentauth_middleware._io.arguments import (
     check_arguments,
-    check_http_client,
     check_remote_user,
 )
 from agentauth_middleware._io.audit import is_audited, write_audit
@@ -72,7 +71,6 @@ class AgentAuthMiddleware:
                 keys cannot verify anything.
         """
         check_arguments(app, resource_server, store)
-        check_http_client(http_client, "Client")
         check_remote_user(remote_user)
         self.app = app
         self._gate = Gate(resource_server)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.resource_server import ResourceServer
 
-__all__ = ["check_arguments", "check_http_client", "check_remote_user"]
+__all__ = ["check_arguments", "check_remote_user"]
 
 
 def check_arguments(app: object, resource_server: object, store: object) -> None:
@@ -34,23 +34,6 @@ def check_arguments(app: object, resource_server: object, store: object) -> None
 def _is_store(store: object) -> bool:
     """Whether *store* has what doors ask of it; a class of stores is none."""
     return hasattr(store, "read_log") and not isinstance(store, type)
-
-
-def check_http_client(http_client: object, kind: str) -> None:
-    """Refuse what is not ``None`` nor of httpx's class *kind*.
-
-    Raises:
-        ConfigurationError: names the argument, its fault and the mend.
-    """
-    if http_client is None:
-        return
-    import httpx
-
-    if not isinstance(http_client, getattr(httpx, kind)):
-        raise ConfigurationError(
-            f"http_client: {http_client!r} does not fit; this door needs an "
-            f"httpx.{kind}()"
-        )
 
 
 def check_remote_user(remote_user: object) -> None:

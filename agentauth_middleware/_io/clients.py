@@ -46,13 +46,9 @@ class BlockingHTTPClient:
     def __init__(self, http_client: httpx.Client | None = None) -> None:
         """*http_client*: use this one, for everything."""
         if http_client is not None:
-            _refuse_async(http_client)
+            _check_given(http_client, "Client")
         self._given = http_client
         self._clients = PerProcess(self._make)
-
-    def open(self) -> None:
-        """Make the client now: its TLS settings take some 20 ms to load."""
-        self._client()
 
     def close(self) -> None:
         """Close what was made here. A later ``get`` makes it anew."""
@@ -102,7 +98,7 @@ class AsyncHTTPClient:
     def __init__(self, http_client: httpx.AsyncClient | None = None) -> None:
         """*http_client*: use this one, for everything."""
         if http_client is not None:
-            _refuse_blocking(http_client)
+            _check_given(http_client, "AsyncClient")
         self._given = http_client
         self._clients = PerLoop(_make_async, _close_async)
 
@@ -136,23 +132,17 @@ class AsyncHTTPClient:
         return await self._clients.get() if self._given is None else self._given
 
 
-def _refuse_async(http_client: object) -> None:
+def _check_given(http_client: object, kind: str) -> None:
+    """Refuse what is not of httpx's class *kind*.
+
+    Raises:
+        ConfigurationError: names the argument, its fault and the mend.
+    """
     import httpx
 
-    if isinstance(http_client, httpx.AsyncClient):
+    if not isinstance(http_client, getattr(httpx, kind)):
         raise ConfigurationError(
-            "http_client: this door blocks and needs an httpx.Client, "
-            "not an httpx.AsyncClient"
-        )
-
-
-def _refuse_blocking(http_client: object) -> None:
-    import httpx
-
-    if isinstance(http_client, httpx.Client):
-        raise ConfigurationError(
-            "http_client: this door awaits and needs an httpx.AsyncClient, "
-            "not an httpx.Client"
+            f"http_client: {http_client!r} does not fit; this needs an httpx.{kind}()"
         )
 
 

@@ -57,7 +57,7 @@ FAULTS: dict[str, tuple[Callable[[str], object], str, str]] = {
     "client no client": (
         lambda protocol: build(protocol, http_client=object()),
         "http_client",
-        "this door needs an httpx.",
+        "does not fit; this needs an httpx.",
     ),
     "client a class": (
         lambda protocol: build(
@@ -65,7 +65,7 @@ FAULTS: dict[str, tuple[Callable[[str], object], str, str]] = {
             http_client=httpx.AsyncClient if protocol == "asgi" else httpx.Client,
         ),
         "http_client",
-        "this door needs an httpx.",
+        "does not fit; this needs an httpx.",
     ),
     "client of the other kind": (
         lambda protocol: build(
@@ -73,7 +73,7 @@ FAULTS: dict[str, tuple[Callable[[str], object], str, str]] = {
             http_client=httpx.Client() if protocol == "asgi" else httpx.AsyncClient(),
         ),
         "http_client",
-        "this door needs an httpx.",
+        "does not fit; this needs an httpx.",
     ),
 }
 

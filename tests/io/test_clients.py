@@ -397,7 +397,6 @@ def test_blocking_client_may_be_used_after_close(serve: Serve) -> None:
     server = serve(answer_all)
     client = BlockingHTTPClient()
     for _ in range(2):
-        client.open()
         client.get(fetch(server.url))
         client.close()
 
@@ -484,7 +483,6 @@ def answer(request: httpx.Request) -> httpx.Response:
 def test_given_blocking_client_is_used_and_not_closed() -> None:
     with httpx.Client(transport=httpx.MockTransport(answer)) as given:
         client = BlockingHTTPClient(given)
-        client.open()
         reply = client.get(fetch("https://as.example/keys"))
         client.close()
 
