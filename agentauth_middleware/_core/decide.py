@@ -30,7 +30,11 @@ from agentauth_middleware._core.access_token import (
 )
 from agentauth_middleware._core.challenge import Refusal, refusal_for
 from agentauth_middleware._core.claims import Claims, parse_object
-from agentauth_middleware._core.credential import check_form, find_token
+from agentauth_middleware._core.credential import (
+    MAX_CREDENTIAL_BYTES,
+    check_form,
+    find_token,
+)
 from agentauth_middleware._core.gate import Gate, Remembered
 from agentauth_middleware._core.http import Request, Response
 from agentauth_middleware._core.keys import find_keys, keep_usable
@@ -42,6 +46,7 @@ from agentauth_middleware.errors import (
     ActorRefusedError,
     AuthenticationRequiredError,
     InsufficientScopeError,
+    InvalidRequestError,
     InvalidTokenError,
     RequestRefusedError,
     StepUpRequiredError,
@@ -92,11 +97,7 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
         if remembered is None or remembered.needs_care(clock()):
             remembered = yield from recognise(gate, token, digest, clock)
         access = remembered.access
-        check_alive(remembered, now := clock())
-        # Whatever may wait is done: nothing is granted on a view that is old by now.
-        if not 0 <= now - gate.revocations.read_at < READ_LOG_AFTER:
-            yield from _refresh_view(gate, clock)
-        check_not_revoked(gate.revocations, remembered)
+        yield from check_standing(gate, remembered, clock)
         check_unbound(remembered)
         if route is REFUSED:
             raise ActorRefusedError("unmatched_path")
@@ -105,6 +106,26 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
     except (RequestRefusedError, UnavailableError) as failure:
         return refusal_for(failure, access)
     return access
+
+
+def verify_token(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
+    """What *token* gives, however it came here; found as ``decide`` finds it.
+
+    Does not check scopes or any other policy. Knows of no proof of possession, so a
+    bound token is refused.
+
+    Raises:
+        InvalidRequestError: it has not the form of a token.
+        InvalidTokenError: it is not good.
+        UnavailableError: nobody can tell at the moment.
+    """
+    if len(token) > MAX_CREDENTIAL_BYTES:
+        raise InvalidRequestError("credential_too_long")
+    digest = sha256(token).digest()
+    remembered = yield from recognise(gate, token, digest, clock)
+    yield from check_standing(gate, remembered, clock)
+    check_unbound(remembered)
+    return remembered.access
 
 
 def recognise(
@@ -126,6 +147,22 @@ def recognise(
     if remembered is None or remembered.generation != remembered.keys.generation:
         remembered = yield from _verify_anew(gate, token, digest, clock)
     return remembered
+
+
+def check_standing(gate: Gate, remembered: Remembered, clock: Clock) -> Procedure[None]:
+    """Refuse a token that has expired or been revoked since it was verified.
+
+    Called when whatever may wait is done: nothing is granted on a view of the log that
+    is old by now.
+
+    Raises:
+        InvalidTokenError: it is no longer good.
+        UnavailableError: the log of revocations cannot be read.
+    """
+    check_alive(remembered, now := clock())
+    if not 0 <= now - gate.revocations.read_at < READ_LOG_AFTER:
+        yield from _refresh_view(gate, clock)
+    check_not_revoked(gate.revocations, remembered)
 
 
 def check_alive(remembered: Remembered, now: float) -> None:
