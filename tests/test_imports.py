@@ -54,7 +54,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "drivers": ("_io.*", "stores.*"),
     "doors": ("asgi", "wsgi", "verifier", "revocation"),
-    "conveniences": ("starlette", "fastapi", "flask", "testing.*"),
+    "conveniences": ("starlette", "fastapi", "flask", "mcp", "testing.*"),
     "embedded": ("authorization_server.*",),
     "commands": ("cli.*",),
 }
@@ -196,7 +196,7 @@ RULES = {
         because="settings, `Access` and errors serve every door",
     ),
     "asgi-door": Rule(
-        modules=("asgi", "starlette", "fastapi"),
+        modules=("asgi", "starlette", "fastapi", "mcp"),
         may_not_import=(
             *("flask", "werkzeug"),
             *(f"{PACKAGE}.flask", f"{PACKAGE}.wsgi"),
@@ -213,7 +213,7 @@ RULES = {
     ),
     "extras": Rule(
         modules=("asgi", "starlette", "wsgi", "verifier"),
-        may_not_import=("fastapi", "flask"),
+        may_not_import=("fastapi", "flask", "mcp"),
         because="only the module named after it may need an extra",
     ),
 }
@@ -267,6 +267,7 @@ LIGHT = {
     "": ("httpx", "anyio", "asyncio", "sqlite3", *FRAMEWORKS),
     "asgi": ("httpx", "sqlite3", "werkzeug", "flask", "fastapi"),
     "wsgi": ("httpx", "sqlite3", "starlette", "flask", "fastapi"),
+    "verifier": ("httpx", "sqlite3", *FRAMEWORKS),
 }
 """What importing a module must not load, ever so indirectly."""
 

@@ -1,0 +1,173 @@
+"""Access tokens that come by other ways than HTTP: over gRPC, in a message of a queue.
+
+::
+
+    verifier = Verifier(server, store=SQLiteStore("tokens.db"))
+
+    access = await verifier.verify(token, scopes=["notes.write"])
+    access = verifier.verify_blocking(token, scopes=["notes.write"])
+
+A token is remembered, verified and refused as at a door of the same settings.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from agentauth_middleware._core.decide import verify_token
+from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.operations import Procedure
+from agentauth_middleware._core.scopes import check_scopes
+from agentauth_middleware._io.drive import drive, drive_async
+from agentauth_middleware._io.perform import AsyncPerformer, BlockingPerformer
+from agentauth_middleware.access import Access
+from agentauth_middleware.errors import ConfigurationError, InvalidRequestError
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.stores import MemoryStore, Store
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Verifier"]
+
+
+class Verifier:
+    """Tells what an access token for *resource_server* gives, or refuses it.
+
+    One object serves asyncio and trio, several event loops, threads, and the children
+    of a fork, all with the same memory. What it knows goes with it: make one for each
+    process and not one for each token.
+
+    Does not look at routes, which are about requests: name the scopes that the
+    operation needs, and let the guards of ``Access`` check the rest. Knows of no proof
+    of possession: a token that is bound to a key is refused. Writes no challenge and
+    no audit record, and does not set ``current_access()``: whoever calls it answers
+    its own caller.
+    """
+
+    def __init__(
+        self,
+        resource_server: ResourceServer,
+        *,
+        store: Store | None = None,
+        http_client: httpx.AsyncClient | httpx.Client | None = None,
+    ) -> None:
+        """*store* is what processes share, by default this process's memory: give it
+        the one of the doors, and a revocation is known here as well. *http_client*
+        makes all requests to issuers, and is never closed here; with one for event
+        loops there is only ``verify``, with one that blocks only ``verify_blocking``.
+
+        Raises:
+            ConfigurationError: an argument is of the wrong kind, or an issuer's given
+                keys cannot verify anything.
+        """
+        _check_arguments(resource_server, store)
+        self.resource_server = resource_server
+        self._gate = Gate(resource_server)
+        self._perform_async: AsyncPerformer | None = None
+        self._perform: BlockingPerformer | None = None
+        store = MemoryStore() if store is None else store
+        if http_client is None:
+            self._perform_async = AsyncPerformer(store)
+            self._perform = BlockingPerformer(store)
+            return
+        import httpx
+
+        if isinstance(http_client, httpx.Client):
+            self._perform = BlockingPerformer(store, http_client)
+        else:
+            self._perform_async = AsyncPerformer(store, http_client)
+
+    async def verify(self, token: str | bytes, *, scopes: Iterable[str] = ()) -> Access:
+        """What *token* gives, which must be good and carry all of *scopes*.
+
+        *token* is the bare token, without ``Bearer``.
+
+        Raises:
+            InvalidRequestError: it has not the form of a token.
+            InvalidTokenError: it is expired, revoked, bound to a key, for another
+                resource, or otherwise no good.
+            InsufficientScopeError: it lacks one of *scopes*.
+            UnavailableError: nobody can tell at the moment; says nothing about it.
+            ConfigurationError: one of *scopes* is not a scope, or *http_client* blocks.
+        """
+        if self._perform_async is None:
+            raise ConfigurationError(
+                "http_client: an httpx.Client blocks; call verify_blocking, or give "
+                "an httpx.AsyncClient"
+            )
+        needed = check_scopes(scopes, "scopes")
+        access = await drive_async(self._procedure(token), self._perform_async)
+        access.require_scopes(*needed)
+        return access
+
+    def verify_blocking(
+        self, token: str | bytes, *, scopes: Iterable[str] = ()
+    ) -> Access:
+        """``verify``, for code that runs in threads and not in an event loop.
+
+        Raises:
+            InvalidRequestError, InvalidTokenError, InsufficientScopeError,
+            UnavailableError: as ``verify`` does.
+            ConfigurationError: one of *scopes* is not a scope, or *http_client* has
+                to be awaited.
+        """
+        if self._perform is None:
+            raise ConfigurationError(
+                "http_client: an httpx.AsyncClient has to be awaited; call verify, or "
+                "give an httpx.Client"
+            )
+        needed = check_scopes(scopes, "scopes")
+        access = drive(self._procedure(token), self._perform)
+        access.require_scopes(*needed)
+        return access
+
+    async def aclose(self) -> None:
+        """Close the HTTP clients made here for this event loop and for the background.
+
+        The next ``verify`` that needs one makes another.
+        """
+        if self._perform_async is not None:
+            await self._perform_async.aclose()
+
+    def close(self) -> None:
+        """Close the HTTP client made here for ``verify_blocking``.
+
+        The next one that is needed is made anew.
+        """
+        if self._perform is not None:
+            self._perform.close()
+
+    def _procedure(self, token: str | bytes) -> Procedure[Access]:
+        return verify_token(self._gate, _as_bytes(token), time.time)
+
+
+def _as_bytes(token: str | bytes) -> bytes:
+    if isinstance(token, bytes):
+        return token
+    try:
+        return token.encode("ascii")
+    except UnicodeEncodeError:
+        raise InvalidRequestError("malformed_credential", "not ASCII") from None
+
+
+def _check_arguments(resource_server: object, store: object) -> None:
+    """Refuse what no token can be verified with.
+
+    Raises:
+        ConfigurationError: names the argument, its fault and the mend.
+    """
+    if not isinstance(resource_server, ResourceServer):
+        raise ConfigurationError(
+            f"resource_server: {resource_server!r} is no ResourceServer; write "
+            "Verifier(ResourceServer(...))"
+        )
+    if store is not None and (
+        isinstance(store, type) or not hasattr(store, "read_log")
+    ):
+        raise ConfigurationError(
+            f"store: {store!r} is no store; write MemoryStore() or "
+            'SQLiteStore("tokens.db")'
+        )
