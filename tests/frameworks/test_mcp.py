@@ -1,0 +1,535 @@
+"""Servers of the MCP SDK, behind the door and with the SDK's own auth settings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from starlette.testclient import TestClient
+
+from agentauth_middleware import (
+    ConfigurationError,
+    Issuer,
+    ResourceServer,
+    Route,
+    UnavailableError,
+    current_access,
+)
+from agentauth_middleware.errors import TooManyRequestsError
+from agentauth_middleware.revocation import revoke_blocking
+from agentauth_middleware.stores import MemoryStore
+from agentauth_middleware.testing import FakeIssuer
+from agentauth_middleware.verifier import Verifier
+from tests.doors.server_side import exchange, http_scope
+from tests.doors.server_side import request as exchanged
+
+pytest.importorskip("mcp", reason="see the extra mcp of pyproject.toml")
+
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+
+from agentauth_middleware.mcp import (
+    AgentAccessToken,
+    AgentAuthMiddleware,
+    AgentAuthTokenVerifier,
+    requires,
+)
+
+if TYPE_CHECKING:
+    from httpx2 import Response
+    from starlette.types import Receive, Scope, Send
+
+HOST = "http://127.0.0.1:8000"
+RESOURCE = f"{HOST}/mcp"
+METADATA_URL = f"{HOST}/.well-known/oauth-protected-resource/mcp"
+SCOPES = {"notes.read": "Read your notes", "notes.write": "Add to your notes"}
+ISSUER = FakeIssuer()
+SERVER = ResourceServer(
+    RESOURCE,
+    issuers=[ISSUER.trust()],
+    scopes=SCOPES,
+    routes=[Route("/mcp", scopes=["notes.read"])],
+    insecure_loopback=True,
+)
+OPEN = ResourceServer(
+    RESOURCE,
+    issuers=[ISSUER.trust()],
+    scopes=SCOPES,
+    routes=[Route("/mcp", optional=True)],
+    insecure_loopback=True,
+)
+
+
+def token(*scopes: str, **members: Any) -> str:
+    return ISSUER.token(RESOURCE, scopes=scopes or ["notes.read"], **members)
+
+
+# The tools of the server under test
+
+
+async def who_am_i() -> dict[str, Any]:
+    """What the SDK and what the door say of the caller."""
+    known, access = get_access_token(), current_access()
+    assert isinstance(known, AgentAccessToken)
+    return {
+        "token": known.token,
+        "client_id": known.client_id,
+        "subject": known.subject,
+        "scopes": known.scopes,
+        "same": known.access is access,
+    }
+
+
+@requires("notes.write")
+async def add_note(text: str) -> str:
+    return text
+
+
+@requires("notes.write")
+def add_note_in_a_thread(text: str) -> str:
+    return text
+
+
+@requires()
+async def ask_agent() -> str:
+    access = current_access()
+    assert access is not None
+    return access.require_agent().subject
+
+
+@requires()
+async def out_of_order() -> str:
+    raise UnavailableError("notes_unreachable", "the database's name", retry_after=7)
+
+
+def notes_server(**settings: Any) -> MCPServer[Any]:
+    server = MCPServer("Notes", **settings)
+    for tool in (who_am_i, add_note, add_note_in_a_thread, ask_agent, out_of_order):
+        server.tool()(tool)
+    return server
+
+
+# What clients send
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A client of one revision of the protocol; it has a session, or needs none."""
+
+    client: TestClient
+    session: Mapping[str, str] | None
+
+    def call(
+        self, tool: str, bearer: str | None = None, /, **arguments: Any
+    ) -> Response:
+        """The answer to a call of *tool*."""
+        params: dict[str, Any] = {"name": tool, "arguments": arguments}
+        fields = dict(self.session or {})
+        if self.session is None:
+            params["_meta"] = {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientCapabilities": {},
+            }
+            fields = {
+                "mcp-protocol-version": "2026-07-28",
+                "mcp-method": "tools/call",
+                "mcp-name": tool,
+            }
+        return post(self.client, "tools/call", params, bearer, fields)
+
+
+def post(
+    client: TestClient,
+    method: str,
+    params: Mapping[str, Any],
+    bearer: str | None,
+    fields: Mapping[str, str],
+) -> Response:
+    headers = {"accept": "application/json, text/event-stream", **fields}
+    if bearer is not None:
+        headers["authorization"] = f"Bearer {bearer}"
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    return client.post("/mcp", json=message, headers=headers)
+
+
+def initialize(client: TestClient, bearer: str | None) -> dict[str, str]:
+    """The header fields of a new session."""
+    params = {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    }
+    answer = post(client, "initialize", params, bearer, {})
+    assert answer.status_code == 200, answer.text
+    return {
+        "mcp-session-id": answer.headers["mcp-session-id"],
+        "mcp-protocol-version": "2025-11-25",
+    }
+
+
+def result(answer: Response) -> Any:
+    """The result in an answer, whether it is plain or a stream of events."""
+    assert answer.status_code == 200, answer.text
+    if answer.headers["content-type"] == "application/json":
+        return answer.json()["result"]
+    events = [
+        json.loads(line.removeprefix("data: "))
+        for line in answer.text.splitlines()
+        if line.startswith("data: {")
+    ]
+    return events[-1]["result"]
+
+
+def said(answer: Response) -> str:
+    """The text of a tool's result."""
+    text: str = result(answer)["content"][0]["text"]
+    return text
+
+
+@contextmanager
+def running(app: Any) -> Generator[TestClient, None, None]:
+    with TestClient(app, HOST, raise_server_exceptions=False) as client:
+        yield client
+
+
+def door(server: ResourceServer = SERVER, *, as_json: bool = False) -> Any:
+    app = notes_server().streamable_http_app(json_response=as_json)
+    return AgentAuthMiddleware(app, server)
+
+
+@pytest.fixture(
+    params=["2025 stream", "2025 json", "2026 stream", "2026 json"],
+)
+def wire(request: pytest.FixtureRequest) -> Generator[Wire, None, None]:
+    """Every way in which an MCP client and a server speak HTTP."""
+    revision, kind = request.param.split(" ")
+    with running(door(OPEN, as_json=kind == "json")) as client:
+        session = initialize(client, token()) if revision == "2025" else None
+        yield Wire(client, session)
+
+
+# The door
+
+
+def test_sdk_learns_from_the_door_who_is_calling(wire: Wire) -> None:
+    """But not the token, which no tool may pass on."""
+    told = result(wire.call("who_am_i", token("notes.write", "notes.read")))
+
+    assert told["structuredContent"] == {
+        "token": "",
+        "client_id": "client-1",
+        "subject": "user-1",
+        "scopes": ["notes.read", "notes.write"],
+        "same": True,
+    }
+
+
+@pytest.mark.parametrize("tool", ["add_note", "add_note_in_a_thread"])
+def test_tool_is_called_with_the_scopes_that_it_requires(wire: Wire, tool: str) -> None:
+    assert said(wire.call(tool, token("notes.write"), text="hello")) == "hello"
+
+
+@pytest.mark.parametrize("tool", ["add_note", "add_note_in_a_thread"])
+def test_missing_scope_of_a_tool_is_a_403_that_names_it(wire: Wire, tool: str) -> None:
+    answer = wire.call(tool, token(), text="hello")
+    challenge = answer.headers["www-authenticate"]
+
+    assert answer.status_code == 403
+    assert 'error="insufficient_scope"' in challenge
+    assert 'scope="notes.write"' in challenge
+    assert f'resource_metadata="{METADATA_URL}"' in challenge
+    assert answer.json()["scope"] == "notes.write"
+
+
+def test_session_goes_on_after_a_refusal(wire: Wire) -> None:
+    wire.call("add_note", token(), text="hello")
+
+    assert said(wire.call("add_note", token("notes.write"), text="now")) == "now"
+
+
+def test_what_a_tool_refuses_itself_is_answered_by_the_door(wire: Wire) -> None:
+    refused = wire.call("ask_agent", token())
+
+    assert refused.status_code == 403
+    assert refused.json()["error"] == "actor_unauthorized"
+    assert said(wire.call("ask_agent", token(agent="assistant-7"))) == "assistant-7"
+
+
+def test_trouble_of_a_tool_is_a_503(wire: Wire) -> None:
+    answer = wire.call("out_of_order", token())
+
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "7"
+    assert "database" not in answer.text
+
+
+@pytest.mark.anyio
+async def test_refusal_after_the_first_words_is_told_to_the_model() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"1 of 2", "more_body": True})
+        with pytest.raises(ToolError, match=r"needs: notes\.write") as refused:
+            await add_note("hello")
+        await send({"type": "http.response.body", "body": str(refused.value).encode()})
+
+    headers = [("authorization", f"Bearer {token()}")]
+    scope = http_scope("/mcp", headers, method="POST")
+    talk = await exchanged(AgentAuthMiddleware(app, SERVER), scope)
+
+    assert talk.status == 200
+    assert talk.body.startswith(b"1 of 2the access token lacks")
+
+
+def test_request_without_access_is_asked_for_credentials_by_a_tool() -> None:
+    with running(door(OPEN)) as client:
+        answer = Wire(client, None).call("add_note", text="hello")
+
+    assert answer.status_code == 401
+    assert "error=" not in answer.headers["www-authenticate"]
+    assert 'scope="notes.write"' in answer.headers["www-authenticate"]
+
+
+def test_session_is_not_found_by_others_than_who_opened_it() -> None:
+    with running(door()) as client:
+        wire = Wire(client, initialize(client, token(subject="ana")))
+        statuses = {
+            "ana": wire.call("who_am_i", token(subject="ana")).status_code,
+            "ben": wire.call("who_am_i", token(subject="ben")).status_code,
+            "another client": wire.call(
+                "who_am_i", token(subject="ana", client_id="client-2")
+            ).status_code,
+        }
+
+    assert statuses == {"ana": 200, "ben": 404, "another client": 404}
+
+
+def test_session_of_another_issuers_user_is_not_found() -> None:
+    other = FakeIssuer("https://other.example.com")
+    server = ResourceServer(
+        RESOURCE, issuers=[ISSUER.trust(), other.trust()], insecure_loopback=True
+    )
+    with running(door(server)) as client:
+        wire = Wire(client, initialize(client, token()))
+
+        assert wire.call("who_am_i", other.token(RESOURCE)).status_code == 404
+        assert wire.call("who_am_i", token()).status_code == 200
+
+
+def test_session_opened_without_access_is_not_somebodys() -> None:
+    with running(door(OPEN)) as client:
+        wire = Wire(client, initialize(client, None))
+
+        assert wire.call("who_am_i", token()).status_code == 404
+
+
+def test_door_may_be_added_to_the_application() -> None:
+    app = notes_server().streamable_http_app()
+    app.add_middleware(AgentAuthMiddleware, resource_server=SERVER)
+    with running(app) as client:
+        wire = Wire(client, None)
+
+        assert wire.call("add_note", token(), text="hello").status_code == 403
+        assert wire.call("add_note", text="hello").status_code == 401
+        assert client.get("/.well-known/oauth-protected-resource/mcp").is_success
+
+
+@pytest.mark.anyio
+async def test_streams_that_clients_open_begin_at_once() -> None:
+    """Only what a tool may refuse is held back; a GET waits for news."""
+    more = anyio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await more.wait()
+        await send({"type": "http.response.body", "body": b"news"})
+
+    headers = [("authorization", f"Bearer {token()}")]
+    async with exchange(
+        AgentAuthMiddleware(app, SERVER), http_scope("/mcp", headers)
+    ) as talk:
+        start = await talk.next_sent()
+        more.set()
+
+    assert start["type"] == "http.response.start"
+    assert talk.body == b"news"
+
+
+@pytest.mark.anyio
+async def test_tool_without_a_door_is_not_called() -> None:
+    with pytest.raises(UnexpectedToolError) as failed:
+        await notes_server().call_tool("add_note", {"text": "hello"})
+
+    assert isinstance(failed.value.__cause__, ConfigurationError)
+
+
+def test_arguments_are_checked_as_by_every_door() -> None:
+    app: Any = None
+
+    with pytest.raises(ConfigurationError, match=r"^app: None is no application"):
+        AgentAuthMiddleware(app, SERVER)
+    with pytest.raises(ConfigurationError, match="requires"):
+        requires("two words")
+
+
+# The SDK's own auth settings
+
+
+@pytest.mark.anyio
+async def test_verifier_tells_the_sdk_what_the_token_says() -> None:
+    presented = token(agent="assistant-7", roles=["a", "b"])
+    known = await AgentAuthTokenVerifier(SERVER).verify_token(presented)
+
+    assert known is not None
+    access = known.access
+    assert known.token == presented
+    assert known.client_id == "client-1"
+    assert known.scopes == ["notes.read"]
+    assert known.subject == "user-1"
+    assert known.resource == RESOURCE
+    assert known.expires_at == access.expires_at
+    assert known.claims == json.loads(access.payload)
+    assert access.require_agent().subject == "assistant-7"
+    assert "access" not in known.model_dump()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "presented",
+    [
+        pytest.param(token(expires_in=-61), id="expired"),
+        pytest.param(FakeIssuer().token(RESOURCE, expires_in=9999), id="forged"),
+        pytest.param(
+            ISSUER.token("https://x.example.com", expires_in=9999), id="for another"
+        ),
+        pytest.param(token(cnf={"jkt": "x"}, expires_in=9999), id="bound to a key"),
+        pytest.param(token(jti="revoked", expires_in=9999), id="revoked"),
+        pytest.param("two words", id="no token68"),
+        pytest.param("", id="empty"),
+    ],
+)
+async def test_bad_token_is_none(presented: str) -> None:
+    store = MemoryStore()
+    revoke_blocking(store, ISSUER.issuer, token_id="revoked")
+
+    assert (
+        await AgentAuthTokenVerifier(SERVER, store=store).verify_token(presented)
+        is None
+    )
+
+
+@pytest.mark.anyio
+async def test_keys_out_of_reach_are_not_none() -> None:
+    with FakeIssuer.serve() as issuer:
+        issuer.replies["/jwks.json"] = (500, {}, b"")
+        server = ResourceServer(
+            RESOURCE, issuers=[issuer.trust()], insecure_loopback=True
+        )
+
+        with pytest.raises(UnavailableError):
+            await AgentAuthTokenVerifier(server).verify_token(issuer.token(RESOURCE))
+
+
+class _Busy(Verifier):
+    async def verify(self, token: str | bytes, *, scopes: Any = ()) -> Any:
+        raise TooManyRequestsError("too_many_inactive", retry_after=3)
+
+
+@pytest.mark.anyio
+async def test_refusal_that_is_none_of_the_token_is_not_none() -> None:
+    with pytest.raises(TooManyRequestsError):
+        await AgentAuthTokenVerifier(_Busy(SERVER)).verify_token(token())
+
+
+@pytest.mark.anyio
+async def test_verifier_may_be_shared() -> None:
+    shared = Verifier(SERVER)
+    presented = token()
+    known = await AgentAuthTokenVerifier(shared).verify_token(presented)
+
+    assert known is not None
+    assert known.access is shared.verify_blocking(presented)
+    with pytest.raises(ConfigurationError, match="a store and an http_client of its"):
+        AgentAuthTokenVerifier(shared, store=MemoryStore())
+
+
+@contextmanager
+def protected_by_the_sdk(
+    server: ResourceServer = SERVER,
+) -> Generator[Wire, None, None]:
+    verifier = AgentAuthTokenVerifier(server)
+    settings = verifier.settings(required_scopes=["notes.read"])
+    mcp = notes_server(token_verifier=verifier, auth=settings)
+    with running(mcp.streamable_http_app()) as client:
+        yield Wire(client, None)
+
+
+def test_sdk_answers_in_its_own_way() -> None:
+    with protected_by_the_sdk() as wire:
+        without, bad = wire.call("ask_agent"), wire.call("ask_agent", "no-token")
+        lacking = wire.call("ask_agent", token("notes.write"))
+        metadata = wire.client.get("/.well-known/oauth-protected-resource/mcp").json()
+
+    assert [answer.status_code for answer in (without, bad, lacking)] == [401, 401, 403]
+    assert f'resource_metadata="{METADATA_URL}"' in without.headers["www-authenticate"]
+    assert 'error="insufficient_scope"' in lacking.headers["www-authenticate"]
+    assert metadata["resource"] == RESOURCE
+    assert metadata["authorization_servers"] == [ISSUER.issuer]
+    assert metadata["scopes_supported"] == ["notes.read"]
+
+
+def test_tool_finds_the_access_with_the_sdks_token() -> None:
+    def agent() -> str:
+        known = get_access_token()
+        assert isinstance(known, AgentAccessToken)
+        return known.access.require_agent().subject
+
+    verifier = AgentAuthTokenVerifier(SERVER)
+    mcp = MCPServer("Notes", token_verifier=verifier, auth=verifier.settings())
+    mcp.tool()(agent)
+    with running(mcp.streamable_http_app()) as client:
+        answer = Wire(client, None).call("agent", token(agent="assistant-7"))
+
+    assert said(answer) == "assistant-7"
+
+
+def test_other_audience_of_the_settings_is_good_for_the_sdk_too() -> None:
+    trusted = Issuer(ISSUER.issuer, jwks=ISSUER.jwks, audience="api://notes")
+    server = ResourceServer(RESOURCE, issuers=[trusted], insecure_loopback=True)
+    presented = ISSUER.token("api://notes", scopes=["notes.read"], agent="a")
+    with protected_by_the_sdk(server) as wire:
+        assert wire.call("who_am_i", presented).status_code == 200
+        assert wire.call("who_am_i", token()).status_code == 401
+
+
+def test_sdk_answers_500_and_no_verdict_to_our_trouble() -> None:
+    with FakeIssuer.serve() as issuer:
+        issuer.replies["/jwks.json"] = (500, {}, b"")
+        server = ResourceServer(
+            RESOURCE, issuers=[issuer.trust()], insecure_loopback=True
+        )
+        with protected_by_the_sdk(server) as wire:
+            answer = wire.call("who_am_i", issuer.token(RESOURCE))
+
+    assert answer.status_code == 500
+    assert "www-authenticate" not in answer.headers
+
+
+# The extra
+
+
+def test_missing_extra_is_named() -> None:
+    """In a process of its own: here parts of the SDK have been loaded."""
+    program = "import sys; sys.modules['mcp'] = None; import agentauth_middleware.mcp"
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert "pip install agentauth-middleware[mcp]" in run.stderr
