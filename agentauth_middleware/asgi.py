@@ -11,7 +11,7 @@ Pure ASGI: bodies, streams and disconnects pass through untouched.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 
@@ -19,7 +19,11 @@ import anyio
 from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agentauth_middleware._core.challenge import Refusal
+from agentauth_middleware._core.challenge import (
+    Refusal,
+    is_scope_named,
+    name_scopes,
+)
 from agentauth_middleware._core.decide import Anonymous, decide
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
@@ -77,9 +81,12 @@ class AgentAuthMiddleware:
         *,
         store: Store | None = None,
         http_client: httpx.AsyncClient | None = None,
+        scopes_for: Callable[[Scope], Iterable[str]] | None = None,
     ) -> None:
         """*store* is what processes share, by default this process's memory;
         *http_client* makes all requests to issuers, and is never closed here.
+        *scopes_for* gives the scopes that the handler of a request will demand, beside
+        those of its ``Route``. It is asked only when an answer has to name them.
 
         Raises:
             ConfigurationError: an argument is of the wrong kind, or an issuer's given
@@ -89,9 +96,9 @@ class AgentAuthMiddleware:
         self.app = app
         root = _application_root(app)
         self._gate = Gate(resource_server, application_root=root)
-        self._perform = AsyncPerformer(
-            MemoryStore() if store is None else store, http_client
-        )
+        self._store = MemoryStore() if store is None else store
+        self._perform = AsyncPerformer(self._store, http_client)
+        self._scopes_for = scopes_for
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -115,11 +122,17 @@ class AgentAuthMiddleware:
                 )
             case Refusal():
                 self._audit(decision, request, started)
-                await respond(self._gate.write_refusal(decision), scope, send)
+                refusal = self._name_scopes(decision, scope)
+                await respond(self._gate.write_refusal(refusal), scope, send)
             case Response():
                 await respond(decision, scope, send)
             case _:
                 assert_never(decision)
+
+    def _name_scopes(self, refusal: Refusal, scope: Scope) -> Refusal:
+        if self._scopes_for is None or not is_scope_named(refusal):
+            return refusal
+        return name_scopes(refusal, self._scopes_for(scope))
 
     async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """HTTP clients live as long as the application, where the server says so."""

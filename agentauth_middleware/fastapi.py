@@ -16,9 +16,11 @@ Needs the extra ``fastapi``.
 # Annotations stay objects here: FastAPI reads those of ``AgentAuth.__call__``, and for
 # the instance of a class it does not find the names that strings would refer to.
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 try:
+    import fastapi.routing
     from fastapi import FastAPI
     from fastapi.openapi.models import HTTPBearer
     from fastapi.security import SecurityScopes
@@ -28,13 +30,23 @@ except ModuleNotFoundError as missing:
         "agentauth_middleware.fastapi needs FastAPI: "
         "pip install agentauth-middleware[fastapi]"
     ) from missing
+from starlette.requests import HTTPConnection
+from starlette.routing import BaseRoute
+from starlette.types import Scope
 
-from agentauth_middleware._io.raised import require_access
+from agentauth_middleware._core.openapi import describe_door
+from agentauth_middleware._core.routes import RouteTable
+from agentauth_middleware._core.scopes import check_scopes
+from agentauth_middleware._io.raised import declared_by, require_access
 from agentauth_middleware.access import Access
 from agentauth_middleware.asgi import AgentAuthMiddleware
-from agentauth_middleware.errors import ConfigurationError
+from agentauth_middleware.errors import (
+    AuthenticationRequiredError,
+    ConfigurationError,
+    InsufficientScopeError,
+)
 from agentauth_middleware.resource_server import ResourceServer
-from agentauth_middleware.starlette import answer_refusals
+from agentauth_middleware.starlette import answer_refusals, find_route
 from agentauth_middleware.stores import Store
 
 if TYPE_CHECKING:
@@ -47,8 +59,9 @@ class AgentAuth(SecurityBase):
     """Gives a handler the ``Access`` of its request, and FastAPI its OpenAPI entry.
 
     Depend on it with ``Security(auth, scopes=[...])``. The scopes of dependencies that
-    lead to it add up; a token that lacks one is answered 403, naming all of them. A
-    request without ``Access``, where a ``Route`` lets one through, is answered 401.
+    lead to it add up. A token that lacks one is answered 403, and a request without
+    credentials 401, both naming all that the operation needs: what its dependencies
+    demand, each by itself, and what stands in ``requires``.
     """
 
     def __init__(
@@ -70,6 +83,8 @@ class AgentAuth(SecurityBase):
         self._resource_server = resource_server
         self._store = store
         self._http_client = http_client
+        self._checked: set[tuple[str, ...]] = set()
+        """Scopes of handlers that are known to be in order."""
 
     def install(self, app: FastAPI) -> None:
         """Put the door in front of *app*, and let it answer refusals of handlers.
@@ -89,10 +104,14 @@ class AgentAuth(SecurityBase):
             resource_server=self._resource_server,
             store=self._store,
             http_client=self._http_client,
+            scopes_for=self._declared_scopes,
         )
         answer_refusals(app, self._resource_server)
+        self._extend_openapi(app)
 
-    async def __call__(self, security_scopes: SecurityScopes) -> Access:
+    async def __call__(
+        self, connection: HTTPConnection, security_scopes: SecurityScopes
+    ) -> Access:
         """What FastAPI calls for a handler that depends on this.
 
         Raises:
@@ -100,12 +119,96 @@ class AgentAuth(SecurityBase):
             ConfigurationError: a scope is not among those of the resource server.
             InsufficientScopeError: its token lacks one of *security_scopes*.
         """
-        declared = self._resource_server.scopes
-        undeclared = set(security_scopes.scopes) - declared.keys()
-        if declared and undeclared:
-            raise ConfigurationError(
-                f"Security(auth, scopes=...): {', '.join(sorted(undeclared))} is not "
-                "among ResourceServer.scopes; declare it there, so that clients can "
-                "ask for it"
+        scopes = self._check_declared(security_scopes.scopes)
+        try:
+            return require_access(scopes)
+        except (AuthenticationRequiredError, InsufficientScopeError) as refused:
+            needed = dict.fromkeys([*self._declared_scopes(connection.scope), *scopes])
+            raise type(refused)(needed) from None
+
+    def _check_declared(self, scopes: Iterable[str]) -> tuple[str, ...]:
+        """*scopes*, if clients can ask for them."""
+        listed = tuple(scopes)
+        if listed not in self._checked:
+            check_scopes(listed, "Security(auth, scopes=...)")
+            declared = self._resource_server.scopes
+            undeclared = set(listed) - declared.keys()
+            if declared and undeclared:
+                raise ConfigurationError(
+                    f"Security(auth, scopes=...): {', '.join(sorted(undeclared))} is "
+                    "not among ResourceServer.scopes; declare it there, so that "
+                    "clients can ask for it"
+                )
+            self._checked.add(listed)
+        return listed
+
+    def _declared_scopes(self, scope: Scope) -> tuple[str, ...]:
+        """All that the operation demands which *scope* will reach.
+
+        Looked up where an answer has to name them and nowhere else, so that routes may
+        be added at any time.
+        """
+        route = find_route(scope, scope["app"].routes, spread=_spread)
+        dependant = getattr(route, "dependant", None)
+        if dependant is None:
+            return declared_by(
+                getattr(route, "endpoint", None), scope.get("method", "")
             )
-        return require_access(security_scopes.scopes)
+        return self._check_declared(dict.fromkeys(_demanded(dependant)))
+
+    def _extend_openapi(self, app: FastAPI) -> None:
+        """In the way FastAPI documents for extending it."""
+        generate = app.openapi
+        table = RouteTable(self._resource_server, application_root=app.root_path)
+        described: dict[str, Any] | None = None
+
+        def openapi() -> dict[str, Any]:
+            nonlocal described
+            document = generate()
+            if document is not described:  # generated anew
+                describe_door(
+                    document,
+                    table,
+                    scheme=self.scheme_name,
+                    definition=self.model.model_dump(
+                        mode="json", by_alias=True, exclude_none=True
+                    ),
+                    declared=self._declared_operations(app),
+                    mount=app.root_path,
+                )
+                described = document
+            return document
+
+        app.openapi = openapi  # type: ignore[method-assign]
+
+    def _declared_operations(self, app: FastAPI) -> dict[tuple[str, str], list[str]]:
+        """What each operation demands, by path and method."""
+        declared: dict[tuple[str, str], list[str]] = {}
+        for route in _spread(app.routes):
+            dependant = getattr(route, "dependant", None)
+            for method in getattr(route, "methods", None) or ():
+                if dependant is not None:
+                    scopes = list(dict.fromkeys(_demanded(dependant)))
+                    declared.setdefault((route.path_format, method), scopes)
+        return declared
+
+
+def _spread(routes: Sequence[BaseRoute]) -> Iterable[Any]:
+    """Newer versions keep an included router as one route that stands for many."""
+    contexts = getattr(fastapi.routing, "iter_route_contexts", iter)
+    return contexts(routes)
+
+
+def _demanded(dependant: Any) -> Iterator[str]:
+    """The scopes of all ``Security(auth, ...)`` among what *dependant* depends on.
+
+    FastAPI has no public name for them and has changed the private one.
+    """
+    if isinstance(dependant.call, AgentAuth):
+        yield from getattr(dependant, "security_scopes", None) or ()
+        yield from getattr(dependant, "parent_oauth_scopes", None) or ()
+        yield from getattr(dependant, "own_oauth_scopes", None) or ()
+    else:
+        yield from declared_by(dependant.call)
+    for below in dependant.dependencies:
+        yield from _demanded(below)

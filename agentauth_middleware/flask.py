@@ -14,8 +14,8 @@ Needs the extra ``flask``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 try:
     from flask import Flask, request
@@ -25,10 +25,17 @@ except ModuleNotFoundError as missing:
         "agentauth_middleware.flask needs Flask: "
         "pip install agentauth-middleware[flask]"
     ) from missing
+from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
 from agentauth_middleware._core.gate import Gate
-from agentauth_middleware._io.raised import answer_raised, requires
+from agentauth_middleware._core.http import Response as Answer
+from agentauth_middleware._io.raised import (
+    answer_raised,
+    declared_by,
+    refusal_raised,
+    requires,
+)
 from agentauth_middleware.access import Access, current_access
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
@@ -41,6 +48,8 @@ from agentauth_middleware.stores import Store
 from agentauth_middleware.wsgi import AgentAuthMiddleware, read_request
 
 if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
     import httpx
 
 __all__ = ["AgentAuth", "access", "requires"]
@@ -110,19 +119,95 @@ class AgentAuth:
             store=self._store,
             http_client=self._http_client,
             remote_user=self._remote_user,
+            scopes_for=lambda environ: _declared_scopes(app, environ),
         )
         app.wsgi_app = door  # type: ignore[method-assign]
         app.extensions["agentauth"] = self
         _answer_refusals(app, Gate(self._resource_server))
 
 
-def _answer_refusals(app: Flask, gate: Gate) -> None:
-    """Without this Flask answers 500 before anything can reach the door."""
+def _declared_scopes(app: Flask, environ: WSGIEnvironment) -> list[str]:
+    """What ``requires`` demands of the view that a request will reach.
 
-    def answer(failure: RequestRefusedError | UnavailableError) -> Response:
+    Looked up where an answer has to name it and nowhere else, so that views may be
+    added at any time. What runs before the view, as that of a blueprint, counts too.
+    """
+    asked = app.request_class(environ, populate_request=False)
+    try:
+        adapter = app.create_url_adapter(asked)
+        endpoint = adapter.match()[0] if adapter is not None else ""
+    except HTTPException:  # no view will be reached
+        return []
+    return [
+        scope
+        for guard in _guards(app, endpoint)
+        for scope in declared_by(guard, asked.method)
+    ]
+
+
+def _guards(app: Flask, endpoint: str) -> Iterator[Any]:
+    """Whatever runs for *endpoint*: what stands before it, and its view."""
+    folders = endpoint.split(".")[:-1]
+    blueprints = [".".join(folders[: depth + 1]) for depth in range(len(folders))]
+    for name in (None, *blueprints):
+        yield from app.before_request_funcs.get(name, ())
+    view = app.view_functions.get(endpoint)
+    yield view
+    yield getattr(view, "view_class", None)
+
+
+def _answer_refusals(app: Flask, gate: Gate) -> None:
+    """Without this Flask answers 500 before anything can reach the door.
+
+    Handlers of the application may give the answer another body. What the standards
+    ask of a refusal is put back afterwards, whoever wrote it.
+    """
+    handle = app.handle_user_exception
+
+    def answer(failure: RequestRefusedError | UnavailableError) -> Any:
+        """Where no handler of the application wants this very class.
+
+        One for its code, or for ``HTTPException``, is given what it knows.
+        """
         seen = read_request(request.environ)
-        answer = answer_raised(failure, current_access(), gate, seen)
-        return app.response_class(answer.body, answer.status, list(answer.headers))
+        refusal = refusal_raised(failure, current_access(), gate, seen)
+        written = gate.write_refusal(refusal)
+        headers = list(written.headers)
+        response = app.response_class(written.body, written.status, headers)
+        kind = default_exceptions.get(written.status, HTTPException)
+        refused = kind(refusal.description, response)
+        restyled = app.handle_http_exception(refused)
+        return response if restyled is refused else restyled
+
+    def handle_and_complete(e: Exception) -> Any:
+        answered = handle(e)
+        if not isinstance(e, RequestRefusedError | UnavailableError):
+            return answered
+        seen = read_request(request.environ)
+        written = answer_raised(e, current_access(), gate, seen)
+        return _complete(app.make_response(answered), written)
 
     app.register_error_handler(RequestRefusedError, answer)
     app.register_error_handler(UnavailableError, answer)
+    # As Flask's own subclasses do it. An error handler is not enough: a blueprint's
+    # handler of ``Exception`` comes before it.
+    app.handle_user_exception = handle_and_complete  # type: ignore[method-assign]
+
+
+def _complete(response: Response, written: Answer) -> Response:
+    """*response*, with the status and the headers of the refusal it is about.
+
+    Another status is what somebody wanted: a redirect to a page for people, a 404 that
+    hides what is there. Not so 500, from whoever takes a refusal for a crash.
+    """
+    if response.status_code >= 500:
+        response.status_code = written.status
+    if response.status_code != written.status:
+        return response
+    for name, value in written.headers:
+        if name == "www-authenticate":
+            others = [line for line in response.headers.getlist(name) if line != value]
+            response.headers.setlist("WWW-Authenticate", [value, *others])
+        elif name not in ("content-type", "content-length"):
+            response.headers.setdefault(name, value)
+    return response

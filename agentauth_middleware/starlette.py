@@ -7,14 +7,15 @@ refusals that handlers raise.
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.status import WS_1008_POLICY_VIOLATION
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
@@ -23,13 +24,13 @@ from agentauth_middleware._core import http
 from agentauth_middleware._core.endpoints import OwnUrls
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.urls import RESOURCE_METADATA
-from agentauth_middleware._io.raised import answer_raised, requires
+from agentauth_middleware._io.raised import answer_raised, declared_by, requires
 from agentauth_middleware.access import current_access
 from agentauth_middleware.asgi import read_request, respond
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 from agentauth_middleware.resource_server import ResourceServer
 
-__all__ = ["answer_refusals", "requires", "well_known_routes"]
+__all__ = ["answer_refusals", "declared_scopes", "requires", "well_known_routes"]
 
 
 def well_known_routes(resource_server: ResourceServer) -> list[Route]:
@@ -69,6 +70,42 @@ class _Documents:
         if answer is None:  # these routes are themselves inside a mount
             raise HTTPException(404)
         await respond(answer, scope, send)
+
+
+def declared_scopes(scope: Scope) -> tuple[str, ...]:
+    """What ``requires`` demands of the handler that a request will reach.
+
+    For the door, which then names it to clients that come without credentials::
+
+        app.add_middleware(
+            AgentAuthMiddleware, resource_server=server, scopes_for=declared_scopes
+        )
+
+    The door has to stand inside of the application, as ``add_middleware`` puts it.
+    """
+    route = find_route(scope, scope["app"].routes)
+    return declared_by(getattr(route, "endpoint", None), scope.get("method", "GET"))
+
+
+def find_route(
+    scope: Scope,
+    routes: Sequence[BaseRoute],
+    *,
+    spread: Callable[[Sequence[BaseRoute]], Iterable[Any]] = iter,
+) -> Any:
+    """The route that Starlette will choose for *scope*, inside of mounts as well.
+
+    *spread* gives the routes that those of a framework's own making stand for. ``None``
+    where no handler will be reached.
+    """
+    for route in spread(routes):
+        match, child_scope = route.matches(dict(scope))
+        if match is Match.FULL:
+            inner = getattr(route, "routes", None)
+            if inner is None:
+                return route
+            return find_route({**scope, **child_scope}, inner, spread=spread)
+    return None
 
 
 def answer_refusals(app: Starlette, resource_server: ResourceServer) -> None:

@@ -19,7 +19,11 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, assert_never
 
-from agentauth_middleware._core.challenge import Refusal, refusal_for
+from agentauth_middleware._core.challenge import (
+    Refusal,
+    is_scope_named,
+    name_scopes,
+)
 from agentauth_middleware._core.decide import Anonymous, decide
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
@@ -30,6 +34,7 @@ from agentauth_middleware._io.arguments import (
 from agentauth_middleware._io.audit import is_audited, write_audit
 from agentauth_middleware._io.drive import drive
 from agentauth_middleware._io.perform import BlockingPerformer
+from agentauth_middleware._io.raised import refusal_raised
 from agentauth_middleware.access import CURRENT, Access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 from agentauth_middleware.resource_server import ResourceServer
@@ -60,11 +65,14 @@ class AgentAuthMiddleware:
         store: Store | None = None,
         http_client: httpx.Client | None = None,
         remote_user: Callable[[Access], str | None] | None = None,
+        scopes_for: Callable[[WSGIEnvironment], Iterable[str]] | None = None,
     ) -> None:
         """*store* is what processes share, by default this process's memory;
         *http_client* makes all requests to issuers, and is never closed here.
         *remote_user* gives ``REMOTE_USER`` for a request with an ``Access``; without
         it such a request has none, and others keep what the front server said.
+        *scopes_for* gives the scopes that the handler of a request will demand, beside
+        those of its ``Route``. It is asked only when an answer has to name them.
 
         Raises:
             ConfigurationError: an argument is of the wrong kind, or an issuer's given
@@ -74,10 +82,10 @@ class AgentAuthMiddleware:
         check_remote_user(remote_user)
         self.app = app
         self._gate = Gate(resource_server)
-        self._perform = BlockingPerformer(
-            MemoryStore() if store is None else store, http_client
-        )
+        self._store = MemoryStore() if store is None else store
+        self._perform = BlockingPerformer(self._store, http_client)
         self._remote_user = remote_user
+        self._scopes_for = scopes_for
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse
@@ -98,12 +106,18 @@ class AgentAuthMiddleware:
                 return self._pass_on(None, request, environ, start_response)
             case Refusal():
                 self._audit(decision, request, started)
-                answer = self._gate.write_refusal(decision)
+                refusal = self._name_scopes(decision, environ)
+                answer = self._gate.write_refusal(refusal)
                 return respond(answer, request, start_response)
             case Response():
                 return respond(decision, request, start_response)
             case _:
                 assert_never(decision)
+
+    def _name_scopes(self, refusal: Refusal, environ: WSGIEnvironment) -> Refusal:
+        if self._scopes_for is None or not is_scope_named(refusal):
+            return refusal
+        return name_scopes(refusal, self._scopes_for(environ))
 
     def _identify(self, environ: WSGIEnvironment, access: Access) -> None:
         """Put *access* into *environ*; what the front server said of the user goes."""
@@ -144,7 +158,7 @@ class AgentAuthMiddleware:
         start_response: StartResponse,
         failure: RequestRefusedError | UnavailableError,
     ) -> list[bytes]:
-        refusal = refusal_for(failure, access)
+        refusal = refusal_raised(failure, access, self._gate, request)
         answer = self._gate.write_refusal(refusal)
         body = respond(answer, request, start_response, sys.exc_info())
         # Not before: where the answer has begun, start_response has raised again.

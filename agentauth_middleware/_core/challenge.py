@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from agentauth_middleware._core.http import Response
@@ -100,6 +101,18 @@ def refusal_for(
         access,
         str(failure),
     )
+
+
+def is_scope_named(refusal: Refusal) -> bool:
+    """Whether *refusal* tells the client which scopes to ask for."""
+    return refusal.error == InsufficientScopeError.error or (
+        refusal.status == AuthenticationRequiredError.status and refusal.error is None
+    )
+
+
+def name_scopes(refusal: Refusal, scopes: Iterable[str]) -> Refusal:
+    """*refusal*, naming *scopes* as well: the client shall ask once, and for enough."""
+    return replace(refusal, scopes=tuple(dict.fromkeys([*refusal.scopes, *scopes])))
 
 
 def quoted(value: str) -> str:

@@ -1,0 +1,66 @@
+"""For frameworks that have no module here: refusals raised in views, as answers.
+
+A framework turns what escapes from a view into its own page 500 before a door can see
+it. Whatever it has in the way of an error handler asks a ``RefusalAnswers``::
+
+    answers = RefusalAnswers(server)
+
+    def on_error(request, error):
+        if isinstance(error, RefusalAnswers.ANSWERED):
+            answer = answers.answer(error, method=request.method, path=request.path)
+            return Response(answer.body, answer.status, answer.headers)
+"""
+
+from __future__ import annotations
+
+from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.http import Request, Response
+from agentauth_middleware._io.raised import answer_raised
+from agentauth_middleware.access import current_access
+from agentauth_middleware.errors import RequestRefusedError, UnavailableError
+from agentauth_middleware.resource_server import ResourceServer
+
+__all__ = ["RefusalAnswers"]
+
+
+class RefusalAnswers:
+    """The answers of a door to what handlers raise, for an error handler to send."""
+
+    ANSWERED = (RequestRefusedError, UnavailableError)
+    """What there is an answer to. All else is an error like any other."""
+
+    def __init__(self, resource_server: ResourceServer) -> None:
+        """*resource_server* is that of the door.
+
+        Raises:
+            ConfigurationError: the issuers' keys are wrong.
+        """
+        self._gate = Gate(resource_server)
+
+    def answer(
+        self,
+        failure: RequestRefusedError | UnavailableError,
+        *,
+        method: str,
+        path: str,
+    ) -> Response:
+        """Status, headers and body of the answer; leaves a record for the audit.
+
+        To be called in the context of the request. *path* is the decoded one, with the
+        mount if the application has one.
+        """
+        request = _Told(method, path)
+        return answer_raised(failure, current_access(), self._gate, request)
+
+
+class _Told(Request):
+    """A request of which no more is known."""
+
+    __slots__ = ()
+
+    def __init__(self, method: str, path: str) -> None:
+        self.method = method
+        self.path = path
+        self.mount = ""
+        self.query = b""
+        self.authorization = ()
