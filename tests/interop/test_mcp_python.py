@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Literal, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
+import jwt
 import pytest
+from anyio import to_thread
 
+from agentauth_middleware.revocation import revoke_blocking
+from agentauth_middleware.stores import SQLiteStore
+from tests.deadlines import try_within
+from tests.examples.programs import free_port, running
 from tests.interop.authorization import AGENT, USER, Authorization
 from tests.interop.conftest import Notes
 
@@ -117,7 +125,7 @@ async def test_sdk_discovers_the_example(notes: Notes, reads_challenge: bool) ->
         _, server = await first(servers, server_metadata)
 
     assert named == url == notes.metadata_url
-    assert extract_scope_from_www_auth(refused) is None
+    assert extract_scope_from_www_auth(refused) == "notes.read"
     assert str(resource.resource) == notes.url
     assert str(server.issuer) == issuer == notes.issuer.issuer
 
@@ -175,3 +183,160 @@ async def test_sdk_calls_a_tool_of_an_mcp_server(
     assert cast(TextContent, added.content[0]).text == "from an agent"
     assert asked["resource"] == mcp_url
     assert asked["scope"] == "notes.read notes.write"
+
+
+# Further than one token goes
+
+
+@contextmanager
+def serving_mcp(
+    factory: str, authorization: Authorization, **environment: str
+) -> Generator[str, None, None]:
+    """Where the server of *factory* answers."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/mcp"
+    given = {
+        "AGENTAUTH_ISSUER": authorization.issuer.issuer,
+        "AGENTAUTH_RESOURCE": url,
+        **environment,
+    }
+    app = f"tests.interop.mcp_server:{factory}"
+    command = ["uvicorn", "--factory", app, "--port", str(port)]
+    with running(command, given) as program:
+        program.wait_for_line("Uvicorn running on")
+        yield url
+    assert not [line for line in program.lines if "Traceback" in line]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mcp") / "agentauth.db"
+
+
+@pytest.fixture(scope="module")
+def guarded_url(
+    authorization: Authorization, store: Path
+) -> Generator[str, None, None]:
+    """An MCP server one of whose tools needs more than the others."""
+    with serving_mcp(
+        "create_guarded_app", authorization, AGENTAUTH_STORE=str(store)
+    ) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def verified_url(authorization: Authorization) -> Generator[str, None, None]:
+    """An MCP server with the SDK's own auth settings."""
+    with serving_mcp("create_verified_app", authorization) as url:
+        yield url
+
+
+Mode = Literal["auto", "legacy"]
+"""The current revision of the protocol, and those before it, with sessions."""
+# On trio the SDK leaves the streams of a session to the garbage collector.
+in_both_modes = pytest.mark.parametrize(
+    ("anyio_backend", "mode"),
+    [("asyncio", "auto"), ("trio", "auto"), ("asyncio", "legacy")],
+)
+
+
+@asynccontextmanager
+async def connected(
+    url: str, storage: Storage, mode: Mode = "auto"
+) -> AsyncGenerator[Client, None]:
+    """The SDK's client, which gets its tokens by itself."""
+    auth = oauth_client(url, storage)
+    async with (
+        httpx2.AsyncClient(auth=auth, timeout=20) as http_client,
+        Client(
+            streamable_http_client(url, http_client=http_client), mode=mode
+        ) as client,
+    ):
+        yield client
+
+
+def words(request: Any) -> set[str]:
+    return set(request["scope"].split())
+
+
+@in_both_modes
+async def test_sdk_asks_for_more_when_a_tool_needs_it(
+    guarded_url: str, authorization: Authorization, mode: Mode
+) -> None:
+    """Discovery, 401, token, tool call; 403, a token for both, and the call again."""
+    storage = Storage()
+    before = len(authorization.authorization_requests)
+    async with connected(guarded_url, storage, mode) as client:
+        told = await client.call_tool("who_am_i", {})
+        (first,) = authorization.authorization_requests[before:]
+        added = await client.call_tool("add_note", {"text": "from an agent"})
+        again = await client.call_tool("add_note", {"text": "without asking"})
+    (_, second) = authorization.authorization_requests[before:]
+
+    assert told.structured_content == {"user": USER, "agent": AGENT}
+    assert words(first) == {"notes.read"}
+    assert words(second) == {"notes.read", "notes.write"}
+    assert cast(TextContent, added.content[0]).text == "from an agent"
+    assert not again.is_error
+
+
+@in_both_modes
+async def test_sdk_gets_a_new_token_when_its_own_is_revoked(
+    guarded_url: str, authorization: Authorization, store: Path, mode: Mode
+) -> None:
+    storage = Storage()
+    async with connected(guarded_url, storage, mode) as client:
+        await client.call_tool("who_am_i", {})
+        assert storage.tokens is not None
+        old = storage.tokens.access_token
+        await to_thread.run_sync(revoke_token, store, authorization, old)
+        await to_thread.run_sync(await_refusal, guarded_url, old)
+        told = await client.call_tool("who_am_i", {})
+
+    assert told.structured_content == {"user": USER, "agent": AGENT}
+    assert storage.tokens.access_token != old
+
+
+def revoke_token(store: Path, authorization: Authorization, token: str) -> None:
+    claims = jwt.decode(token, options={"verify_signature": False})
+    issuer = authorization.issuer.issuer
+    revoke_blocking(SQLiteStore(store), issuer, token_id=claims["jti"])
+
+
+def await_refusal(url: str, token: str) -> None:
+    """Return when *token* is refused, which is promised within a second."""
+
+    def status() -> int:
+        authorization = {"authorization": f"Bearer {token}"}
+        return httpx2.get(url, headers=authorization).status_code
+
+    assert try_within(1, status, until=lambda status: status == 401) == 401
+
+
+async def test_sdk_finds_a_server_with_the_sdks_own_settings(
+    verified_url: str, authorization: Authorization
+) -> None:
+    async with connected(verified_url, Storage()) as client:
+        told = await client.call_tool("who_am_i", {})
+    asked = authorization.authorization_requests[-1]
+
+    assert told.structured_content == {"user": USER, "agent": AGENT}
+    assert asked["resource"] == verified_url
+    assert words(asked) == {"notes.read"}
+
+
+async def test_sdk_asks_for_more_with_the_sdks_own_settings(
+    verified_url: str, authorization: Authorization
+) -> None:
+    """Its 403 names no scope, so the client asks for all that the metadata names."""
+    storage = Storage()
+    little = authorization.issuer.token(
+        verified_url, subject=USER, agent=AGENT, scopes=["notes.write"]
+    )
+    storage.tokens = OAuthToken(access_token=little, scope="notes.write")
+    async with connected(verified_url, storage) as client:
+        told = await client.call_tool("who_am_i", {})
+    asked = authorization.authorization_requests[-1]
+
+    assert told.structured_content == {"user": USER, "agent": AGENT}
+    assert words(asked) == {"notes.read", "notes.write"}
