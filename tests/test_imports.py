@@ -217,6 +217,17 @@ RULES = {
         may_not_import=("fastapi", "flask", "mcp"),
         because="only the module named after it may need an extra",
     ),
+    "production-knows-no-tests": Rule(
+        modules=("authorization_server", "fastapi", "flask", "mcp", "starlette"),
+        may_not_import=(f"{PACKAGE}.testing",),
+        because="what trusts a fake issuer is asked for by tests, and by the demo",
+    ),
+    "pytest-plugin": Rule(
+        modules=("testing",),
+        may_not_import=("pytest",),
+        because="a FakeIssuer serves programs that are no tests as well",
+        but={"testing.pytest_plugin": ("pytest",)},
+    ),
 }
 
 
@@ -268,6 +279,10 @@ LIGHT = {
     "": ("httpx", "anyio", "asyncio", "sqlite3", *FRAMEWORKS),
     "asgi": ("httpx", "sqlite3", "werkzeug", "flask", "fastapi"),
     "wsgi": ("httpx", "sqlite3", "starlette", "flask", "fastapi"),
+    "testing.pytest_plugin": (
+        *("anyio", "asyncio", "cryptography", "httpx", "jwt", "sqlite3"),
+        *FRAMEWORKS,
+    ),
     "verifier": ("httpx", "sqlite3", *FRAMEWORKS),
 }
 """What importing a module must not load, ever so indirectly."""

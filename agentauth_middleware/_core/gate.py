@@ -67,6 +67,7 @@ class Gate:
             ConfigurationError: keys given in the settings cannot verify anything.
         """
         self.server = server
+        self.application_root = application_root
         self.own_urls = OwnUrls(server)
         self.routes = RouteTable(server, application_root=application_root)
         self.issuers = {

@@ -55,6 +55,16 @@ class FakeIssuer:
         self._keys = [_Key(algorithm)]
 
     @property
+    def algorithm(self) -> str:
+        """What it signs with."""
+        return self._keys[-1].algorithm
+
+    @property
+    def key_id(self) -> str:
+        """The ``kid`` of the key it signs with."""
+        return self._keys[-1].key_id
+
+    @property
     def jwks(self) -> dict[str, Any]:
         """The public keys, as a JWK Set."""
         return {"keys": [key.public for key in self._keys]}

@@ -1,0 +1,112 @@
+"""Doors that trust a fake issuer, for as long as a test lasts.
+
+Settings stay as they are in production but for the keys: under the name of each
+issuer they trust now stands the fake one. Nothing is fetched, nothing is remembered
+beyond the test, and a token of the real issuer is refused meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+from agentauth_middleware._core.decide import READ_LOG_AFTER
+from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.operations import LogPage
+from agentauth_middleware._core.revocations import RevocationView
+from agentauth_middleware.resource_server import Issuer
+from agentauth_middleware.stores import Store
+from agentauth_middleware.testing._doors import (
+    Door,
+    exchanged,
+    find_doors,
+    gate_of,
+    store_of,
+)
+from agentauth_middleware.testing._issuer import FakeIssuer
+from agentauth_middleware.testing._run import check_runs_under_pytest
+from agentauth_middleware.testing._tokens import AgentTokens
+
+__all__ = ["trusting"]
+
+
+@contextmanager
+def trusting(
+    app: object, issuer: FakeIssuer | None = None
+) -> Generator[AgentTokens, None, None]:
+    """Let the doors of *app* trust *issuer* in place of every issuer in their settings.
+
+    ::
+
+        with trusting(app) as agent_token:
+            token = agent_token(user="ana", scopes=["notes.read"])
+
+    *app* is an application, a door or a test client. Where a door cannot be found from
+    there, give the door. What is revoked in a door's store counts from the next
+    request, and what was revoked before does not count.
+
+    Raises:
+        LookupError: no door was found.
+        RuntimeError: pytest does not run in this process.
+    """
+    check_runs_under_pytest()
+    issuer = FakeIssuer() if issuer is None else issuer
+    doors = find_doors(app)
+    with ExitStack() as changes:
+        for door in doors:
+            gate = _gate_for_tests(door, issuer)
+            changes.enter_context(exchanged(door, gate))
+        yield AgentTokens(
+            issuer, [(gate_of(door).server, store_of(door)) for door in doors]
+        )
+
+
+def _gate_for_tests(door: Door, issuer: FakeIssuer) -> Gate:
+    former = gate_of(door)
+    trusted = [_impersonated(real, issuer) for real in former.server.issuers]
+    server = replace(
+        former.server,
+        issuers=trusted,
+        max_log_age=former.server.max_log_age + READ_LOG_AFTER,  # see _EagerView
+    )
+    gate = Gate(server, application_root=former.application_root)
+    if isinstance(former.revocations, _EagerView):  # already in such a test
+        gate.revocations = former.revocations
+    else:
+        gate.revocations = _EagerView()
+        gate.revocations.position = _end_of_log(store_of(door))
+    return gate
+
+
+def _impersonated(real: Issuer, issuer: FakeIssuer) -> Issuer:
+    """*real* as it is trusted, but with the keys of *issuer*."""
+    return replace(
+        real, jwks=issuer.jwks, jwks_uri=None, algorithms=(issuer.algorithm,)
+    )
+
+
+def _end_of_log(store: Store) -> int:
+    """Where the revocations of this test will begin.
+
+    Those of earlier tests are left out: whoever was revoked in one, and is given a new
+    token within the same second, would be refused in the next.
+    """
+    page = store.read_log(0)
+    while not page.is_last:
+        page = store.read_log(page.position)
+    return page.position
+
+
+class _EagerView(RevocationView):
+    """Always just old enough to be read on: a test need not wait for what it revokes.
+
+    With that added to ``max_log_age``, a store that fails is noticed as usual.
+    """
+
+    __slots__ = ()
+
+    def apply(self, page: LogPage, asked_at: float) -> None:
+        super().apply(page, asked_at)
+        if page.is_last:
+            self.read_at -= READ_LOG_AFTER
