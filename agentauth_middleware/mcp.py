@@ -29,7 +29,7 @@ try:
     from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
     from mcp.server.auth.provider import AccessToken
     from mcp.server.auth.settings import AuthSettings
-    from mcp.server.mcpserver.exceptions import ToolError
+    from mcp.server.mcpserver.exceptions import ResourceError
 except ModuleNotFoundError as missing:
     raise ImportError(
         "agentauth_middleware.mcp needs the MCP SDK: "
@@ -260,7 +260,9 @@ def _refusals_answered() -> Generator[None, None, None]:
         answer = _ANSWER.get(None)
         if answer is not None:
             answer.refuse(failure)
-        raise ToolError(_told(failure)) from failure
+        # Of the SDK's errors the one that tools and resources may both raise; any other
+        # it takes for a crash.
+        raise ResourceError(_told(failure)) from failure
 
 
 def _told(failure: RequestRefusedError | UnavailableError) -> str:
@@ -324,7 +326,8 @@ class AgentAuthTokenVerifier:
                 "issuer_url": metadata(server)["authorization_servers"][0],
                 "resource_server_url": server.resource,
                 "required_scopes": list(required_scopes) or None,
-                "validate_token_resource": True,
+                # The verifier checks the audience itself.
+                "validate_token_resource": False,
             }
         )
 

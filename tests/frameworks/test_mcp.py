@@ -15,6 +15,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from agentauth_middleware import (
+    Access,
     ConfigurationError,
     Issuer,
     ResourceServer,
@@ -34,7 +35,7 @@ pytest.importorskip("mcp", reason="see the extra mcp of pyproject.toml")
 
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.mcpserver import MCPServer
-from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.exceptions import ResourceError, UnexpectedToolError
 
 from agentauth_middleware.mcp import (
     AgentAccessToken,
@@ -105,6 +106,11 @@ async def ask_agent() -> str:
     return access.require_agent().subject
 
 
+@requires("notes.write")
+def drafts() -> str:
+    return "a draft"
+
+
 @requires()
 async def out_of_order() -> str:
     raise UnavailableError("notes_unreachable", "the database's name", retry_after=7)
@@ -114,6 +120,8 @@ def notes_server(**settings: Any) -> MCPServer[Any]:
     server = MCPServer("Notes", **settings)
     for tool in (who_am_i, add_note, add_note_in_a_thread, ask_agent, out_of_order):
         server.tool()(tool)
+    server.resource("notes://drafts")(drafts)
+    server.prompt()(drafts)
     return server
 
 
@@ -131,19 +139,25 @@ class Wire:
         self, tool: str, bearer: str | None = None, /, **arguments: Any
     ) -> Response:
         """The answer to a call of *tool*."""
-        params: dict[str, Any] = {"name": tool, "arguments": arguments}
-        fields = dict(self.session or {})
-        if self.session is None:
-            params["_meta"] = {
-                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-                "io.modelcontextprotocol/clientCapabilities": {},
-            }
-            fields = {
-                "mcp-protocol-version": "2026-07-28",
-                "mcp-method": "tools/call",
-                "mcp-name": tool,
-            }
-        return post(self.client, "tools/call", params, bearer, fields)
+        params = {"name": tool, "arguments": arguments}
+        return self.ask("tools/call", tool, params, bearer)
+
+    def ask(
+        self, method: str, name: str, params: Mapping[str, Any], bearer: str | None
+    ) -> Response:
+        """The answer to a request that *name* is the object of."""
+        if self.session is not None:
+            return post(self.client, method, params, bearer, self.session)
+        meta: dict[str, Any] = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        fields = {
+            "mcp-protocol-version": "2026-07-28",
+            "mcp-method": method,
+            "mcp-name": name,
+        }
+        return post(self.client, method, {**params, "_meta": meta}, bearer, fields)
 
 
 def post(
@@ -249,6 +263,33 @@ def test_missing_scope_of_a_tool_is_a_403_that_names_it(wire: Wire, tool: str) -
     assert answer.json()["scope"] == "notes.write"
 
 
+@pytest.mark.parametrize(
+    ("method", "member", "name"),
+    [
+        ("resources/read", "uri", "notes://drafts"),
+        ("prompts/get", "name", "drafts"),
+    ],
+)
+def test_resources_and_prompts_require_scopes_like_tools(
+    wire: Wire, method: str, member: str, name: str
+) -> None:
+    refused = wire.ask(method, name, {member: name}, token())
+    told = wire.ask(method, name, {member: name}, token("notes.write"))
+
+    assert refused.status_code == 403
+    assert refused.json()["scope"] == "notes.write"
+    assert "a draft" in json.dumps(result(told))
+
+
+def test_refusal_is_no_crash_in_the_log(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire.call("add_note", token(), text="hello")
+    wire.ask("resources/read", "notes://drafts", {"uri": "notes://drafts"}, token())
+
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_session_goes_on_after_a_refusal(wire: Wire) -> None:
     wire.call("add_note", token(), text="hello")
 
@@ -276,7 +317,7 @@ async def test_refusal_after_the_first_words_is_told_to_the_model() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"1 of 2", "more_body": True})
-        with pytest.raises(ToolError, match=r"needs: notes\.write") as refused:
+        with pytest.raises(ResourceError, match=r"needs: notes\.write") as refused:
             await add_note("hello")
         await send({"type": "http.response.body", "body": str(refused.value).encode()})
 
@@ -336,7 +377,10 @@ def test_door_may_be_added_to_the_application() -> None:
     with running(app) as client:
         wire = Wire(client, None)
 
-        assert wire.call("add_note", token(), text="hello").status_code == 403
+        refused = wire.call("add_note", token(), text="hello")
+
+        assert refused.status_code == 403
+        assert refused.json()["scope"] == "notes.read notes.write"
         assert wire.call("add_note", text="hello").status_code == 401
         assert client.get("/.well-known/oauth-protected-resource/mcp").is_success
 
@@ -398,6 +442,16 @@ async def test_verifier_tells_the_sdk_what_the_token_says() -> None:
     assert known.claims == json.loads(access.payload)
     assert access.require_agent().subject == "assistant-7"
     assert "access" not in known.model_dump()
+
+
+def test_what_a_token_does_not_say_is_made_up_for_nobody() -> None:
+    """But the issuer is known, and tells two users of the same name apart."""
+    access = Access("https://as.example.com", "user-1", payload=b'{"sub": "user-1"}')
+    known = AgentAccessToken.from_access(access, resource=RESOURCE, token="")
+
+    assert known.client_id == ""
+    assert known.expires_at is None
+    assert known.claims == {"sub": "user-1", "iss": "https://as.example.com"}
 
 
 @pytest.mark.anyio
