@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentauth_middleware.access import Access, Principal, current_access
+from agentauth_middleware.access import Access, Identity, Principal, current_access
 from agentauth_middleware.errors import (
     ActorRefusedError,
     AgentAuthError,
@@ -24,6 +24,7 @@ __all__ = [
     "AgentAuthError",
     "AuthenticationRequiredError",
     "ConfigurationError",
+    "Identity",
     "InsufficientScopeError",
     "InvalidRequestError",
     "InvalidTokenError",

@@ -9,32 +9,115 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 from agentauth_middleware._core.claims import frozen_claims, is_array, is_object
 from agentauth_middleware.errors import ActorRefusedError, InsufficientScopeError
 
-__all__ = ["Access", "Mode", "Principal", "current_access"]
+__all__ = [
+    "Access",
+    "Identity",
+    "IdentityDialect",
+    "Mode",
+    "Principal",
+    "current_access",
+]
 
-Mode: TypeAlias = Literal["user", "delegated", "agent", "service", "unknown"]
-"""Who stands behind a request. ``"unknown"``: the token does not prove it."""
+Mode: TypeAlias = Literal[
+    "user",
+    "delegated",
+    "agent",
+    "agent_unclaimed",
+    "agent_user_account",
+    "service",
+    "unknown",
+]
+"""Who stands behind a request.
+
+``"delegated"`` is an agent for a user; ``"agent"`` one of its own accord;
+``"agent_unclaimed"`` one that no user has claimed yet; ``"agent_user_account"`` an
+account made for an agent, that looks like a user's and is none. ``"unknown"``: the
+token does not prove it.
+"""
+_AGENT_MODES = frozenset({"agent", "agent_unclaimed", "agent_user_account"})
+
+IdentityDialect: TypeAlias = Literal[
+    "rfc8693",
+    "actor_profile",
+    "auth0",
+    "entra",
+    "okta",
+    "workos_blueprint",
+    "authkit_registration",
+    "authmd",
+    "keycloak",
+    "client_only",
+]
+"""How an issuer writes down who its tokens are for and who acts."""
+
+
+def _refuse(*_: Any, **__: Any) -> NoReturn:
+    raise TypeError("a Principal cannot be changed")
+
+
+class _Extra(dict[str, str]):
+    """A dictionary that stays as it was made.
+
+    No mapping proxy, because ``json``, ``copy`` and ``dataclasses.asdict`` have to
+    take it.
+    """
+
+    __slots__ = ()
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[_Extra], tuple[dict[str, str]]]:
+        return _Extra, (dict(self),)
+
+
+_NO_EXTRA = _Extra()
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Somebody or something that can act: a person, an agent, a service.
 
-    The key is the pair (*issuer*, *subject*), and only the two are compared: two
-    issuers with the same subject name two different people. All else is for display.
+    The key is (*issuer*, *subject*, *tenant*), and only they are compared: two issuers
+    with the same subject name two different people. All else is for display.
     """
 
     issuer: str
     subject: str
     profile: str | None = field(default=None, compare=False)
-    """``sub_profile`` as the token has it, such as ``"user"`` or ``"ai_agent"``."""
+    """``sub_profile`` as the token has it, such as ``"user"`` or ``"ai_agent"``, or
+    that word for what the token says in another way."""
     email: str | None = field(default=None, compare=False)
     email_verified: bool | None = field(default=None, compare=False)
     name: str | None = field(default=None, compare=False)
+    tenant: str | None = None
+    """Where the subject alone is no name: the directory at Entra, ``tid``."""
+    extra: Mapping[str, str] = field(default_factory=lambda: _NO_EXTRA, compare=False)
+    """What the issuer tells beyond that, such as an agent's blueprint or session. For
+    audit: parts of it are the caller's own words."""
+
+    def __post_init__(self) -> None:
+        if type(self.extra) is not _Extra:
+            object.__setattr__(self, "extra", _Extra(self.extra))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The part of an ``Access`` that says who; what an identity function returns."""
+
+    mode: Mode
+    user: Principal | None = None
+    """The person whose authority is used. Only in the modes ``"user"`` and
+    ``"delegated"``."""
+    agent: Principal | None = None
+    """The immediate actor."""
+    chain: tuple[Principal, ...] = ()
+    """Earlier actors, most recent first. For audit: they decide nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +234,10 @@ class Access:
         """Refuse the request if an agent makes it.
 
         Raises:
-            ActorRefusedError: the token names an agent; answered 403.
+            ActorRefusedError: the token names an agent, now or earlier, or is one's
+                own; answered 403.
         """
-        if self.agent is not None:
+        if self.agent is not None or self.chain or self.mode in _AGENT_MODES:
             raise ActorRefusedError("agent_forbidden", f"mode is {self.mode}")
 
 

@@ -46,6 +46,8 @@ def demand(access: Access) -> tuple[str, str]:
     assert_type(access.require_user(), Principal)
     assert_type(access.require_agent(), Principal)
     user, agent = access.require_delegation()
+    assert_type(agent.extra, Mapping[str, str])
+    assert_type(user.tenant, str | None)
     return f"{user.issuer} {user.subject}", agent.subject
 
 
@@ -54,7 +56,7 @@ def tell(access: Access) -> str:
     match access.mode:
         case "user" | "delegated":
             return "for a user"
-        case "agent":
+        case "agent" | "agent_unclaimed" | "agent_user_account":
             return "an agent of its own accord"
         case "service":
             return "a service"
@@ -87,5 +89,6 @@ def err(access: Access, principal: Principal) -> None:
     access.claims["sub"] = "admin"  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
     access.require_scopes(["notes.read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     print(access.mode == "human")  # type: ignore[comparison-overlap]  # pyright: ignore[reportUnnecessaryComparison]
+    principal.extra["session"] = "s"  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
     principal.email.lower()  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
     TooManyRequestsError("slow_down")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

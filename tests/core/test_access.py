@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
+import pickle
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
-from agentauth_middleware.access import Access, Principal, current_access
+from agentauth_middleware.access import Access, Identity, Principal, current_access
 from agentauth_middleware.errors import ActorRefusedError, InsufficientScopeError
 from tests.core.tokens import ISSUER
 
@@ -152,6 +155,17 @@ def test_missing_scope_is_refused_with_all_that_are_needed() -> None:
         ("require_delegation", {"agent": AGENT}, "user_required"),
         ("forbid_agents", {"user": USER, "agent": AGENT}, "agent_forbidden"),
         ("forbid_agents", {"agent": AGENT, "mode": "agent"}, "agent_forbidden"),
+        # An agent was there, and who acts now is not said.
+        ("forbid_agents", {"user": USER, "chain": (AGENT,)}, "agent_forbidden"),
+        ("forbid_agents", {"mode": "agent"}, "agent_forbidden"),
+        ("forbid_agents", {"mode": "agent_unclaimed"}, "agent_forbidden"),
+        ("forbid_agents", {"mode": "agent_user_account"}, "agent_forbidden"),
+        ("require_user", {"mode": "agent_unclaimed"}, "user_required"),
+        (
+            "require_user",
+            {"agent": AGENT, "mode": "agent_user_account"},
+            "user_required",
+        ),
     ],
 )
 def test_guard_refuses(guard: str, members: dict[str, Any], reason: str) -> None:
@@ -211,8 +225,90 @@ def test_principal_becomes_a_dictionary() -> None:
         "email": "alice@example.com",
         "email_verified": True,
         "name": "Alice",
+        "tenant": None,
+        "extra": {},
     }
     assert dataclasses.asdict(access(user=alice))["user"]["subject"] == "1"
+
+
+def test_tenant_is_part_of_the_key() -> None:
+    """In two directories the same number is two people."""
+    mine = Principal(ISSUER, "1", tenant="t-1")
+
+    assert mine == Principal(ISSUER, "1", "user", tenant="t-1")
+    assert hash(mine) == hash(Principal(ISSUER, "1", "user", tenant="t-1"))
+    assert mine != Principal(ISSUER, "1", tenant="t-2")
+    assert mine != Principal(ISSUER, "1")
+
+
+# What an issuer tells beyond that
+
+
+EXTRA = Principal(ISSUER, "1", extra={"blueprint": "bp-1"})
+
+
+CHANGES: Mapping[str, Callable[[Any], object]] = {
+    "update": lambda extra: extra.update(blueprint="bp-2"),
+    "set": lambda extra: extra.__setitem__("blueprint", "bp-2"),
+    "delete": lambda extra: extra.__delitem__("blueprint"),
+    "or": lambda extra: extra.__ior__({"blueprint": "bp-2"}),
+    "clear": lambda extra: extra.clear(),
+    "pop": lambda extra: extra.pop("blueprint"),
+    "popitem": lambda extra: extra.popitem(),
+    "setdefault": lambda extra: extra.setdefault("session", "s-1"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_extra_cannot_be_changed(change: Callable[[Any], object]) -> None:
+    with pytest.raises(TypeError, match="cannot be changed"):
+        change(EXTRA.extra)
+
+    assert EXTRA.extra == {"blueprint": "bp-1"}
+
+
+def test_extra_does_not_follow_what_it_was_made_of() -> None:
+    told = {"session": "s-1"}
+    agent = Principal(ISSUER, "1", extra=told)
+    told["session"] = "s-2"
+
+    assert agent.extra == {"session": "s-1"}
+
+
+def test_extra_is_no_part_of_the_key() -> None:
+    assert Principal(ISSUER, "1") == EXTRA
+    assert EXTRA in {Principal(ISSUER, "1")}
+
+
+COPIES: Mapping[str, Callable[[Any], Any]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda principal: pickle.loads(pickle.dumps(principal)),  # noqa: S301
+}
+
+
+@pytest.mark.parametrize("again", COPIES.values(), ids=COPIES)
+def test_principal_can_be_copied_and_sent(again: Callable[[Any], Any]) -> None:
+    """To a queue of background jobs, say."""
+    sent = again(EXTRA)
+
+    assert (sent, sent.extra) == (EXTRA, EXTRA.extra)
+    with pytest.raises(TypeError):
+        sent.extra["blueprint"] = "bp-2"
+
+
+def test_extra_becomes_json() -> None:
+    assert json.loads(json.dumps(dataclasses.asdict(EXTRA)))["extra"] == {
+        "blueprint": "bp-1"
+    }
+
+
+@pytest.mark.parametrize("member", [f.name for f in dataclasses.fields(Identity)])
+def test_identity_cannot_be_changed(member: str) -> None:
+    found: Any = Identity("user", USER)
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(found, member, None)
 
 
 def test_access_can_be_compared_and_copied() -> None:
