@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
+from inspect import iscoroutinefunction
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from agentauth_middleware._core.claims import freeze, is_array, is_object
 from agentauth_middleware._core.scopes import check_scopes, check_words
 from agentauth_middleware._core.urls import check_url, well_known_url
+from agentauth_middleware.access import Identity, IdentityDialect
 from agentauth_middleware.errors import ConfigurationError
 
 __all__ = ["Issuer", "ResourceServer", "Route"]
@@ -76,6 +78,11 @@ class Issuer:
     subjects: Literal["unknown", "users"] = "unknown"
     """``"users"`` says that a subject other than the client is a person. Without it,
     a token that names no actor gives ``access.subject`` and no ``access.user``."""
+    identity: IdentityDialect | Callable[[Mapping[str, Any]], Identity] = "rfc8693"
+    """How its tokens say who is the user and who the agent; or a function of your own
+    from claims to an ``Identity``. A ``ValueError`` there refuses the token."""
+    actor_issuers: Sequence[str] = ()
+    """Whose agents, besides its own, its tokens may name (``iss`` inside ``act``)."""
     timeout: float = 5.0
     """Seconds for one exchange with this server."""
 
@@ -88,10 +95,12 @@ class Issuer:
             raise ConfigurationError(
                 f'Issuer.subjects: {self.subjects!r} is neither "unknown" nor "users"'
             )
+        _check_identity(self.identity)
         _check_range(self.timeout, "Issuer.timeout", 0.001, 60)
         _set(self, "algorithms", _checked_algorithms(self.algorithms))
         _set(self, "audience", _checked_audience(self.audience))
         _set(self, "jwks", _checked_jwks(self.jwks))
+        _set(self, "actor_issuers", _checked_actor_issuers(self.actor_issuers))
 
 
 @dataclass(frozen=True)
@@ -381,6 +390,29 @@ def _checked_audience(audience: str | Sequence[str] | None) -> tuple[str, ...] |
     if not values or not all(values):
         raise ConfigurationError("Issuer.audience: write one or several strings")
     return values
+
+
+def _check_identity(identity: object) -> None:
+    dialects: tuple[str, ...] = get_args(IdentityDialect)
+    if iscoroutinefunction(identity):
+        raise ConfigurationError(
+            f"Issuer.identity: {identity!r} has to be awaited; write a plain function"
+        )
+    if identity in dialects or callable(identity):
+        return
+    raise ConfigurationError(
+        f"Issuer.identity: {identity!r} is not one of {', '.join(dialects)}; choose "
+        "one of them, or write a function from claims to Identity"
+    )
+
+
+def _checked_actor_issuers(issuers: Sequence[str]) -> tuple[str, ...]:
+    checked = _checked_items(issuers, str, "Issuer.actor_issuers")
+    if not all(checked):
+        raise ConfigurationError(
+            "Issuer.actor_issuers: one of them is empty; write what stands in act.iss"
+        )
+    return checked
 
 
 def _checked_jwks(jwks: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
