@@ -131,19 +131,21 @@ def check_claims(
         expires_at, issued_at = _check_times(claims, leeway, now)
         audience = texts(claims, "aud")
         client_id = text(claims, "client_id")
-        user, agent, chain, mode = read_identity(
+        who = read_identity(
             claims,
             issuer.issuer,
             client_id,
+            issuer.identity,
             subjects_are_users=issuer.subjects == "users",
+            actor_issuers=issuer.actor_issuers,
         )
         access = Access(
             issuer.issuer,
             text(claims, "sub"),
-            user,
-            agent,
-            chain,
-            mode,
+            who.user,
+            who.agent,
+            who.chain,
+            who.mode,
             _read_scopes(claims),
             client_id,
             audience,

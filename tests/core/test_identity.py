@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
-from agentauth_middleware._core.identity import Identity, read_identity
-from agentauth_middleware.access import Mode, Principal
+from agentauth_middleware._core.claims import freeze, parse_object
+from agentauth_middleware._core.identity import read_identity
+from agentauth_middleware.access import Identity, Mode, Principal
 from agentauth_middleware.errors import InvalidTokenError
+from tests.core import identities
+from tests.core.identities import AGENTS, who
 from tests.core.tokens import ISSUER
-
-AGENTS = "https://agents.example.org"
 
 
 def identity(
-    claims: dict[str, Any], *, client_id: str = "client-1", users: bool = False
+    claims: dict[str, Any],
+    *,
+    client_id: str | None = "client-1",
+    users: bool = False,
+    actor_issuers: Collection[str] = (),
 ) -> Identity:
-    return read_identity(
-        {"sub": "user-1", **claims}, ISSUER, client_id, subjects_are_users=users
+    return identities.identity(
+        {"sub": "user-1", **claims},
+        client_id=client_id,
+        users=users,
+        actor_issuers=actor_issuers,
     )
-
-
-def who(principal: Principal | None) -> tuple[str, str] | None:
-    return None if principal is None else (principal.issuer, principal.subject)
 
 
 def shown(principal: Principal | None) -> tuple[object, ...]:
@@ -210,6 +215,14 @@ ACT = {"sub": "agent-1"}
             "agent",
             id="an agent that is the client",
         ),
+        pytest.param(
+            {"sub_profile": "user ai_agent"},
+            True,
+            None,
+            USER,
+            "agent",
+            id="a person and an agent is no person",
+        ),
         # Acting for oneself.
         pytest.param(
             {"act": {"sub": "user-1"}}, False, None, None, "unknown", id="for itself"
@@ -320,15 +333,13 @@ def test_actor_has_a_profile_of_the_issuer_of_its_name_alone(
     assert found.chain[0].profile == profile
 
 
-def test_actor_of_another_namespace_contradicts_nothing() -> None:
-    found = identity(
-        {
-            "sub_profile": "ai_agent",
-            "act": {"sub": "u", "iss": AGENTS, "sub_profile": "user"},
-        }
-    )
+def test_issuer_is_believed_about_the_namespaces_that_the_operator_lists() -> None:
+    actor = {"sub": "agent", "sub_profile": "ai_agent", "iss": AGENTS}
+    found = identity({"act": {**actor, "act": actor}}, actor_issuers=[AGENTS])
 
-    assert (who(found.agent), found.mode) == ((AGENTS, "u"), "agent")
+    assert found.agent is not None
+    assert found.agent.profile == "ai_agent"
+    assert found.chain[0].profile == "ai_agent"
 
 
 def test_chain_may_have_five_actors() -> None:
@@ -387,15 +398,35 @@ def test_malformed_profile_is_refused(profile: object) -> None:
         identity({"sub_profile": profile})
 
 
-@pytest.mark.parametrize("mine", ["ai_agent", "service ai_agent"])
-@pytest.mark.parametrize("acts", ["user", "user admin"])
-def test_roles_that_are_swapped_are_refused(mine: str, acts: str) -> None:
+@pytest.mark.parametrize(
+    "mine",
+    [
+        *("ai_agent", "service ai_agent", "service", "browser_app", "native_app"),
+        *("user ai_agent", "superuser", None),
+    ],
+)
+@pytest.mark.parametrize("acts", ["user", "user admin", "ai_agent user"])
+@pytest.mark.parametrize("namespace", [{}, {"iss": ISSUER}, {"iss": AGENTS}], ids=repr)
+@pytest.mark.parametrize("users", [False, True], ids=["", "subjects are users"])
+def test_roles_that_are_swapped_are_refused(
+    mine: str | None, acts: str, namespace: dict[str, str], users: bool
+) -> None:
     """Some issuers put the agent in ``sub`` and the user in ``act``. Read as RFC 8693
     says, the agent would have the user's rights."""
+    profile = {} if mine is None else {"sub_profile": mine}
+    act = {"sub": "u", "sub_profile": acts, **namespace}
     with pytest.raises(InvalidTokenError) as refused:
-        identity({"sub_profile": mine, "act": {"sub": "u", "sub_profile": acts}})
+        identity({**profile, "act": act}, users=users)
 
     assert refused.value.reason == "contradictory_profiles"
+
+
+def test_earlier_actor_may_be_a_person() -> None:
+    """They decide nothing, and so contradict nothing."""
+    act = {"sub": "agent-1", "act": {"sub": "ana", "sub_profile": "user"}}
+    found = identity({"sub_profile": "user", "act": act})
+
+    assert (who(found.user), who(found.agent)) == (USER, AGENT)
 
 
 def test_user_carries_what_is_for_display() -> None:
@@ -445,6 +476,63 @@ def test_namesakes_of_two_issuers_are_two_people() -> None:
     assert one.agent == other.agent is not None
 
 
-def test_subject_must_be_there() -> None:
-    with pytest.raises(ValueError, match="sub"):
-        read_identity({}, ISSUER, "client-1", subjects_are_users=True)
+# What an answer about an opaque token may leave out
+
+
+@pytest.mark.parametrize(
+    ("claims", "agent", "mode"),
+    [
+        pytest.param({}, None, "unknown", id="nothing"),
+        pytest.param({"sub_profile": "user"}, None, "unknown", id="a user"),
+        pytest.param({"sub_profile": "ai_agent"}, None, "unknown", id="an agent"),
+        pytest.param({"sub_profile": "service"}, None, "service", id="a service"),
+        pytest.param({"act": ACT}, AGENT, "unknown", id="an actor"),
+    ],
+)
+@pytest.mark.parametrize("client_id", [None, "client-1"])
+def test_token_without_a_subject_has_no_user(
+    claims: dict[str, Any],
+    agent: tuple[str, str] | None,
+    mode: Mode,
+    client_id: str | None,
+) -> None:
+    found = identities.identity(claims, client_id=client_id, users=True)
+
+    assert (found.user, who(found.agent), found.mode) == (None, agent, mode)
+
+
+def test_subject_may_be_the_client_where_that_is_not_named() -> None:
+    """So that the setting, which speaks of other subjects, does not apply."""
+    found = identity({}, client_id=None, users=True)
+
+    assert (found.user, found.mode) == (None, "unknown")
+
+
+@pytest.mark.parametrize(
+    ("claims", "mode"),
+    [({"sub_profile": "user"}, "user"), ({"act": ACT}, "delegated")],
+    ids=["profile", "actor"],
+)
+def test_what_proves_a_user_needs_no_client(claims: dict[str, Any], mode: Mode) -> None:
+    found = identity(claims, client_id=None)
+
+    assert (who(found.user), found.mode) == (USER, mode)
+
+
+def test_same_claims_give_the_same_identity_however_they_came() -> None:
+    """In a token or, frozen, in an answer about one."""
+    claims = {"sub_profile": "user", "email": "a@example.com", "act": nested("1", "2")}
+
+    assert identity(claims) == identity(freeze(claims))
+
+
+def test_nesting_without_end_is_no_json_for_us() -> None:
+    with pytest.raises(ValueError, match="nested"):
+        parse_object(b'{"sub":"s","act":' * 10_000 + b"{}" + b"}" * 10_000)
+
+
+def test_actors_of_many_tokens_are_shared() -> None:
+    """There are few of them, and many tokens are remembered."""
+    one, other = identity({"act": nested("a", "b")}), identity({"act": nested("a")})
+
+    assert one.agent is other.agent

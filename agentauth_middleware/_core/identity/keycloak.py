@@ -1,0 +1,36 @@
+"""``keycloak``: subjects are rows of one table, people and service accounts alike.
+
+What tells them apart is the name of a service account: ``service-account-`` and the
+client. A standard token exchange leaves no trace but another ``azp``, which names a
+client and no agent; ``act`` is read as RFC 8693 says where there is one.
+"""
+
+from __future__ import annotations
+
+from agentauth_middleware._core.claims import optional_text
+from agentauth_middleware._core.identity.rfc8693 import (
+    identity_of,
+    read_delegation,
+    subject_mode,
+)
+from agentauth_middleware._core.identity.statement import Statement, is_software
+from agentauth_middleware.access import Identity
+
+_SERVICE_ACCOUNT = "service-account-"
+
+
+def read_keycloak(said: Statement) -> Identity:
+    """A subject whose ``preferred_username`` is no service account's is a person.
+
+    Without that claim the dialect proves nothing, and ``subjects_are_users`` counts:
+    service accounts would pass for people, if their tokens come without it.
+    """
+    actors = read_delegation(said)
+    mode = subject_mode(said, acted_for=bool(actors))
+    username = optional_text(said.claims, "preferred_username")
+    if username is not None and mode in ("user", "unknown"):
+        if username.startswith(_SERVICE_ACCOUNT):
+            mode = "service"
+        elif said.subject is not None and not is_software(said.profile):
+            mode = "user"
+    return identity_of(said, actors, mode)

@@ -1,0 +1,93 @@
+"""``rfc8693``: ``sub`` is acted for, and ``act`` acts (RFC 8693 §4.1).
+
+Other dialects that keep these places share the rule. They differ in what proves the
+subject to be a person or not, and in what they demand of actors.
+"""
+
+from __future__ import annotations
+
+from agentauth_middleware._core.identity.actors import (
+    Actor,
+    is_the_subject,
+    principal,
+    read_actors,
+)
+from agentauth_middleware._core.identity.statement import (
+    Statement,
+    contradiction,
+    is_software,
+    named,
+    says,
+    user_of,
+)
+from agentauth_middleware.access import Identity, Mode, Principal
+
+
+def read_rfc8693(said: Statement) -> Identity:
+    """A subject is a person if its profile says so or somebody acts for it; and, with
+    ``subjects_are_users``, if nothing says that it is not."""
+    actors = read_delegation(said)
+    return identity_of(said, actors, subject_mode(said, acted_for=bool(actors)))
+
+
+def read_delegation(said: Statement) -> tuple[Actor, ...]:
+    """The actors, unless there is no delegation: nobody acts for themselves.
+
+    Raises:
+        InvalidTokenError: they seem to be acted for, and the subject to act.
+    """
+    actors = read_actors(said.claims)
+    check_roles(said, actors)
+    if actors and is_the_subject(actors[0], said):
+        return ()
+    return actors
+
+
+def check_roles(said: Statement, actors: tuple[Actor, ...]) -> None:
+    """Refuse a person who acts, except for one who is said to be a person too.
+
+    Some issuers put the agent in ``sub`` and the user in ``act``: read as RFC 8693
+    says, the agent would have the user's rights. Doubt takes no trust, so it does not
+    matter here whether the issuer may speak for the actor.
+    """
+    if not actors or not says(actors[0].profile, "user"):
+        return
+    if is_software(said.profile) or not says(said.profile, "user"):
+        raise contradiction(f"act names a user, and sub_profile is {said.profile!r}")
+
+
+def subject_mode(said: Statement, *, acted_for: bool) -> Mode:
+    """What the subject is by its profile, else by what the operator says of subjects.
+
+    ``"user"``, ``"agent"``, ``"service"`` or ``"unknown"``.
+    """
+    if says(said.profile, "ai_agent") and said.subject is not None:
+        return "agent"
+    if says(said.profile, "service") or said.is_of_the_client:
+        return "service"
+    if said.subject is None or is_software(said.profile):
+        return "unknown"
+    if acted_for or says(said.profile, "user"):
+        return "user"
+    if said.subjects_are_users and said.is_of_another_than_the_client:
+        return "user"
+    return "unknown"
+
+
+def identity_of(said: Statement, actors: tuple[Actor, ...], mode: Mode) -> Identity:
+    """Who acts for a subject of *mode*: its agent, or an agent itself."""
+    user = _user(said) if mode == "user" else None
+    if not actors:
+        return Identity(mode, user, _subject(said) if mode == "agent" else None)
+    agent, *earlier = (principal(actor, said) for actor in actors)
+    return Identity("delegated" if user else mode, user, agent, tuple(earlier))
+
+
+def _user(said: Statement) -> Principal | None:
+    subject = said.subject
+    return None if subject is None else user_of(said, subject, profile=said.profile)
+
+
+def _subject(said: Statement) -> Principal | None:
+    subject = said.subject
+    return None if subject is None else named(said.issuer, subject, said.profile)
