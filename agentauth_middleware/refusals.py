@@ -1,7 +1,8 @@
-"""For frameworks that have no module here: refusals raised in views, as answers.
+"""For frameworks without a module of their own here: guards, and refusals as answers.
 
-A framework turns what escapes from a view into its own page 500 before a door can see
-it. Whatever it has in the way of an error handler asks a ``RefusalAnswers``::
+A framework turns what escapes from a handler into a page 500 of its own before any door
+can see it. So whatever it has in the way of an error handler asks a
+``RefusalAnswers``::
 
     answers = RefusalAnswers(server)
 
@@ -15,16 +16,16 @@ from __future__ import annotations
 
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
-from agentauth_middleware._io.raised import answer_raised
+from agentauth_middleware._io.raised import answer_raised, requires
 from agentauth_middleware.access import current_access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 from agentauth_middleware.resource_server import ResourceServer
 
-__all__ = ["RefusalAnswers"]
+__all__ = ["RefusalAnswers", "requires"]
 
 
 class RefusalAnswers:
-    """The answers of a door to what handlers raise, for an error handler to send."""
+    """The door's answers to what handlers raise, for an error handler to send."""
 
     ANSWERED = (RequestRefusedError, UnavailableError)
     """What there is an answer to. All else is an error like any other."""
@@ -46,11 +47,10 @@ class RefusalAnswers:
     ) -> Response:
         """Status, headers and body of the answer; leaves a record for the audit.
 
-        To be called in the context of the request. *path* is the decoded one, with the
-        mount if the application has one.
+        To be called in the context of the request. *path* is the decoded one.
         """
-        request = _Told(method, path)
-        return answer_raised(failure, current_access(), self._gate, request)
+        told = _Told(method, path)
+        return answer_raised(failure, current_access(), self._gate, told)
 
 
 class _Told(Request):

@@ -18,6 +18,7 @@ from agentauth_middleware.asgi import AgentAuthMiddleware
 from agentauth_middleware.asgi import Caller as Caller
 from agentauth_middleware.starlette import (
     answer_refusals,
+    declared_scopes,
     requires,
     well_known_routes,
 )
@@ -53,6 +54,14 @@ wsgi = WSGIMiddleware(
     remote_user=lambda access: access.subject,
 )
 
+
+def scopes_for(environ: WSGIEnvironment) -> list[str]:
+    return ["notes.write"] if environ["REQUEST_METHOD"] == "POST" else ["notes.read"]
+
+
+asgi = AgentAuthMiddleware(asgi, PLAIN, scopes_for=lambda scope: [scope["path"]])
+wsgi = WSGIMiddleware(wsgi, PLAIN, scopes_for=scopes_for)
+
 # Starlette.
 
 
@@ -70,7 +79,12 @@ starlette = Starlette(
         Mount("/inner", AgentAuthMiddleware(asgi_app, PLAIN)),
     ]
 )
-starlette.add_middleware(AgentAuthMiddleware, resource_server=PLAIN, store=STORE)
+starlette.add_middleware(
+    AgentAuthMiddleware,
+    resource_server=PLAIN,
+    store=STORE,
+    scopes_for=declared_scopes,
+)
 answer_refusals(starlette, PLAIN)
 
 # What must not pass.
@@ -86,5 +100,9 @@ WSGIMiddleware(asgi_app, PLAIN)  # type: ignore[arg-type]  # pyright: ignore[rep
 AgentAuthMiddleware(asgi_app, PLAIN, store="agentauth.db")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 AgentAuthMiddleware(asgi_app, PLAIN, STORE)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+AgentAuthMiddleware(asgi_app, PLAIN, scopes_for=["notes.read"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+WSGIMiddleware(wsgi_app, PLAIN, scopes_for=lambda environ: None)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
 
 starlette.add_middleware(AgentAuthMiddleware, server=PLAIN)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -1,15 +1,17 @@
-"""The conveniences for FastAPI and for Flask."""
+"""The conveniences for FastAPI, for Flask, and for frameworks without any."""
 
 from __future__ import annotations
 
 from asyncio import run
 from typing import Annotated, assert_type
 
-from fastapi import Depends, FastAPI, Security
-from flask import Flask
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Security, WebSocket
+from flask import Blueprint, Flask, Response
+from werkzeug.exceptions import HTTPException
 
-from agentauth_middleware import Access, Principal, flask
+from agentauth_middleware import Access, ActorRefusedError, Principal, flask
 from agentauth_middleware.fastapi import AgentAuth
+from agentauth_middleware.refusals import RefusalAnswers, requires
 from agentauth_middleware.stores import MemoryStore
 from typing_tests.settings import PLAIN
 
@@ -29,6 +31,42 @@ def create_note(caller: Writer, user: Annotated[Principal, Depends(acting_for)])
     assert_type(caller, Access)
     return user.subject
 
+
+def writer(
+    caller: Annotated[Access, Security(acting_for, scopes=["notes.read"])],
+) -> Access:
+    caller.require_scopes("notes.write")
+    return caller
+
+
+router = APIRouter(dependencies=[Security(auth, scopes=["notes.read"])])
+
+
+@router.post("/later")
+async def later(
+    tasks: BackgroundTasks, caller: Annotated[Access, Depends(writer)]
+) -> None:
+    tasks.add_task(caller.require_agent)
+
+
+@router.websocket("/live")
+async def live(websocket: WebSocket, caller: Writer) -> None:
+    await websocket.accept()
+    await websocket.send_text(caller.require_agent().subject)
+
+
+@router.get("/guarded")
+@requires("notes.read")
+async def guarded() -> str:
+    return "guarded"
+
+
+def stand_in() -> Access:
+    return Access("https://as.example.com", "ana", scopes=frozenset({"notes.write"}))
+
+
+api.include_router(router)
+api.dependency_overrides[auth] = stand_in
 
 # Flask.
 
@@ -60,7 +98,37 @@ class View:
 
 assert_type(View().show(7), str)
 
+pages = Blueprint("pages", __name__)
+
+
+@pages.before_request
+@flask.requires("notes.read")
+def guard() -> None: ...
+
+
+@app.errorhandler(403)
+def forbidden(error: HTTPException) -> tuple[str, int]:
+    return f"Sorry: {error.description}", 403
+
+
+# Any other framework.
+
+answers = RefusalAnswers(PLAIN)
+
+
+def on_error(error: Exception, method: str, path: str) -> Response | None:
+    if not isinstance(error, RefusalAnswers.ANSWERED):
+        return None
+    answer = answers.answer(error, method=method, path=path)
+    assert_type(answer.status, int)
+    return Response(answer.body, answer.status, list(answer.headers))
+
+
 # What must not pass.
+
+answers.answer(ValueError(), method="GET", path="/")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+answers.answer(ActorRefusedError("not_today"))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 auth.install(app)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

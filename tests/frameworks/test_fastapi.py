@@ -106,15 +106,13 @@ def test_user_may_be_returned_as_it_is(path: str) -> None:
     headers = bearer(subject="alice", email="alice@example.com", name="Alice")
     response = client.get(path, headers=headers)
 
+    told: dict[str, Any] = response.json()
+
     assert response.status_code == 200
-    assert response.json() == {
-        "issuer": ISSUER.issuer,
-        "subject": "alice",
-        "profile": None,
-        "email": "alice@example.com",
-        "email_verified": None,
-        "name": "Alice",
-    }
+    assert told.keys() == {field.name for field in dataclasses.fields(Principal)}
+    assert (told["issuer"], told["subject"]) == (ISSUER.issuer, "alice")
+    assert (told["email"], told["name"]) == ("alice@example.com", "Alice")
+    assert told["profile"] is None
 
 
 @pytest.mark.parametrize(

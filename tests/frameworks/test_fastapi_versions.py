@@ -1,0 +1,64 @@
+"""The tests for FastAPI, on releases that are built otherwise than the current one.
+
+What a handler depends on has no public name in FastAPI. Its private name has changed,
+and so has the place where an included router keeps its routes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).parents[2]
+VERSIONS = ["0.115.12", "0.128.8"]
+"""The oldest that is supported, and one with the next names."""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_fastapi_of_older_versions_passes_the_same_tests(
+    version: str, tmp_path: Path
+) -> None:
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run(
+        [*uv, "venv", "--python", sys.executable, str(python.parents[1])], check=True
+    )
+    subprocess.run(
+        [
+            *(*uv, "pip", "install", "--python", str(python)),
+            *("--requirements", "pyproject.toml", "--group", "test"),
+            *("--extra", "fastapi", "--extra", "flask"),
+            f"fastapi=={version}",
+        ],
+        cwd=ROOT,
+        check=True,
+    )
+    installed = subprocess.run(
+        [python, "-c", "import fastapi; print(fastapi.__version__)"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    # What Python or Starlette has deprecated since is no news.
+    tests = [
+        *("-W", "ignore::DeprecationWarning", "-p", "no:cacheprovider"),
+        *sorted(map(str, Path(__file__).parent.glob("test_fastapi*.py"))),
+        str(Path(__file__).with_name("test_context.py")),
+    ]
+    run = subprocess.run(
+        [python, "-m", "pytest", *tests],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    assert installed.stdout.strip() == version
+    assert run.returncode == 0, run.stdout
