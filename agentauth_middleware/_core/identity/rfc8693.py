@@ -61,13 +61,14 @@ def subject_mode(said: Statement, *, acted_for: bool) -> Mode:
 
     ``"user"``, ``"agent"``, ``"service"`` or ``"unknown"``.
     """
-    if says(said.profile, "ai_agent") and said.subject is not None:
+    profile, subject = said.profile, said.subject
+    if says(profile, "ai_agent") and subject is not None:
         return "agent"
-    if says(said.profile, "service") or said.is_of_the_client:
+    if says(profile, "service") or said.is_of_the_client:
         return "service"
-    if said.subject is None or is_software(said.profile):
+    if subject is None or is_software(profile):
         return "unknown"
-    if acted_for or says(said.profile, "user"):
+    if acted_for or says(profile, "user"):
         return "user"
     if said.subjects_are_users and said.is_of_another_than_the_client:
         return "user"

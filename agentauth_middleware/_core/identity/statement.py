@@ -10,6 +10,8 @@ from agentauth_middleware._core.claims import optional_text
 from agentauth_middleware.access import Principal
 from agentauth_middleware.errors import InvalidTokenError
 
+_SOFTWARE = frozenset({"ai_agent", "service", "browser_app", "native_app"})
+
 
 class Statement(NamedTuple):
     """What an issuer says of a token, and what the operator says of that issuer."""
@@ -48,10 +50,7 @@ def says(profile: str | None, word: str) -> bool:
 
 def is_software(profile: str | None) -> bool:
     """Whether *profile* says that somebody is no person, whatever else it says."""
-    return any(
-        says(profile, word)
-        for word in ("ai_agent", "service", "browser_app", "native_app")
-    )
+    return profile is not None and not _SOFTWARE.isdisjoint(profile.split(" "))
 
 
 def contradiction(found: str) -> InvalidTokenError:
