@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "_core.cache",
         "_core.challenge",
         "_core.claims",
+        "_core.client_authentication",
         "_core.http",
         "_core.operations",
         "_core.scopes",
