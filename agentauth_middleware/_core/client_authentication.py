@@ -58,7 +58,7 @@ def load_private_key(pem: str | bytes) -> tuple[PrivateKey, str]:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    encoded = pem.encode() if isinstance(pem, str) else pem
+    encoded = pem.encode(errors="replace") if isinstance(pem, str) else pem
     try:
         key = load_pem_private_key(encoded, password=None)
     except TypeError:
