@@ -92,6 +92,8 @@ class AgentAuthMiddleware:
         self._perform = AsyncPerformer(
             MemoryStore() if store is None else store, http_client
         )
+        if self._gate.fetches:
+            self._perform.prepare()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -209,6 +211,11 @@ class _ScopeRequest(Request):
     @property
     def raw_path(self) -> bytes:
         return self._scope.get("raw_path") or b""
+
+    @property
+    def client(self) -> str | None:
+        client = self._scope.get("client")
+        return client[0] if client else None
 
     def header(self, name: str) -> str | None:
         wanted = name.encode("latin-1")

@@ -77,6 +77,8 @@ class AgentAuthMiddleware:
         self._perform = BlockingPerformer(
             MemoryStore() if store is None else store, http_client
         )
+        if self._gate.fetches:
+            self._perform.prepare()
         self._remote_user = remote_user
 
     def __call__(
@@ -227,6 +229,11 @@ class _EnvironRequest(Request):
         environ = self._environ
         raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
         return raw.encode("latin-1")
+
+    @property
+    def client(self) -> str | None:
+        address: str | None = self._environ.get("REMOTE_ADDR")
+        return address or None
 
     def header(self, name: str) -> str | None:
         key = name.upper().replace("-", "_")

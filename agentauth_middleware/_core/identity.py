@@ -30,7 +30,11 @@ class Identity(NamedTuple):
 
 
 def read_identity(
-    claims: Mapping[str, Any], issuer: str, client_id: str, *, subjects_are_users: bool
+    claims: Mapping[str, Any],
+    issuer: str,
+    client_id: str | None,
+    *,
+    subjects_are_users: bool,
 ) -> Identity:
     """Who stands behind a token with plain RFC 8693 claims.
 
@@ -43,7 +47,7 @@ def read_identity(
 
     Source: RFC 8693 §4.1
     """
-    subject = text(claims, "sub")
+    subject = optional_text(claims, "sub")
     actors = _actors(claims, issuer)
     if actors and (actors[0].issuer, actors[0].subject) == (issuer, subject):
         actors = ()  # somebody acting for themselves is no delegation
@@ -52,16 +56,26 @@ def read_identity(
         raise InvalidTokenError("contradictory_profiles", "act names a user")
     if kind == "unknown" and (actors or subjects_are_users) and _may_be_human(claims):
         kind = "user"
+    if subject is None:
+        return Identity(None, *_split(actors), "unknown")
     user = _user(claims, issuer, subject) if kind == "user" else None
     if not actors:
         agent = _named(issuer, subject, "ai_agent") if kind == "agent" else None
         return Identity(user, agent, (), kind)
-    return Identity(
-        user, actors[0], actors[1:], "delegated" if user is not None else kind
-    )
+    mode = "delegated" if user is not None else kind
+    return Identity(user, *_split(actors), mode)
 
 
-def _kind(claims: Mapping[str, Any], subject: str, client_id: str) -> Mode:
+def _split(
+    actors: tuple[Principal, ...],
+) -> tuple[Principal | None, tuple[Principal, ...]]:
+    """The immediate actor, and the earlier ones."""
+    return (actors[0], actors[1:]) if actors else (None, ())
+
+
+def _kind(
+    claims: Mapping[str, Any], subject: str | None, client_id: str | None
+) -> Mode:
     """What the subject is: by its profile, or because it is the client itself."""
     profile = optional_text(claims, "sub_profile")
     if _is(profile, "ai_agent"):

@@ -40,6 +40,16 @@ class Reply:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def media_type(self) -> str:
+        """What the body calls itself, in lower case and without parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it calls itself JSON: ``application/json``, ``.../jwk-set+json``."""
+        return self.media_type.endswith("json")
+
 
 @dataclass(frozen=True, slots=True)
 class Fetch(Operation[Reply]):

@@ -79,13 +79,12 @@ def check_resources(issuer: str, resources: Sequence[ResourceServer]) -> None:
 
 def _check_trust(issuer: str, server: ResourceServer, key: str) -> None:
     """Whether the doors of *server* take what *issuer* mints for them."""
-    found = [trusted for trusted in server.issuers if trusted.issuer == issuer]
-    if not found:
+    trusted = server.find_issuer(issuer)
+    if trusted is None:
         raise ConfigurationError(
             f"{key}: {server.resource} does not trust {issuer}; add "
             f"Issuer({issuer!r}) to its issuers, to the letter"
         )
-    (trusted,) = found
     if trusted.audience is not None and server.resource not in trusted.audience:
         raise ConfigurationError(
             f"{key}: {server.resource} wants tokens of {issuer} for another audience, "
