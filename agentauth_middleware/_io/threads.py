@@ -45,12 +45,11 @@ class _Ledger:
             UnavailableError: too many hang.
         """
         with self.lock:
-            hanging, in_all = self.hanging[at], self.hanging.total()
-        if hanging >= _HANGING or in_all >= _HANGING_IN_ALL:
-            raise UnavailableError(
-                "upstream_timeout",
-                f"{at}: {hanging} earlier requests hang, {in_all} in all",
+            is_full = (
+                self.hanging[at] >= _HANGING or self.hanging.total() >= _HANGING_IN_ALL
             )
+        if is_full:
+            raise UnavailableError("upstream_timeout", f"{at}: earlier requests hang")
         return _Call(self, at)
 
 
