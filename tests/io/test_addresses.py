@@ -240,12 +240,17 @@ def test_connection_goes_to_the_address_that_was_checked(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "addresses",
+    [["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"]],
+    ids=["last", "first"],
+)
 def test_other_addresses_are_tried_while_nobody_listens(
-    serve: Serve, kind: str
+    serve: Serve, kind: str, addresses: list[str]
 ) -> None:
     server = serve(answer_all)
     url = server.url.replace("127.0.0.1", "as.invalid")
-    with client_of(kind, find_addresses=unchecked("127.0.0.2", "127.0.0.1")) as get:
+    with client_of(kind, find_addresses=unchecked(*addresses)) as get:
         assert get(fetch(url, public_only=True)).status == 200
 
 

@@ -74,11 +74,19 @@ def test_what_is_no_file_is_not_read(
     assert str(failure).startswith(f"GET {path.as_uri()}: ")
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["file:", "file://", "file://as.example/keys", "file:///%00", "file://[::1/keys"],
-)
+@pytest.mark.parametrize("url", ["file:", "file://", "file:///%00", "file://[::1/keys"])
 def test_url_of_no_file_here_is_not_read(get: Get, url: str) -> None:
+    assert failure_of(get, fetch(url)).reason == "upstream_unreachable"
+
+
+@pytest.mark.parametrize("host", ["as.example", "10.0.0.1"])
+def test_file_of_another_machine_is_not_read_here(
+    get: Get, tmp_path: Path, host: str
+) -> None:
+    path = tmp_path / "keys.json"
+    path.write_bytes(KEYS)
+    url = path.as_uri().replace("file://", f"file://{host}")
+
     assert failure_of(get, fetch(url)).reason == "upstream_unreachable"
 
 
