@@ -16,7 +16,8 @@ from agentauth_middleware.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
-from agentauth_middleware.resource_server import Issuer, ResourceServer, Route
+from agentauth_middleware.issuer import Introspection, Issuer
+from agentauth_middleware.resource_server import ResourceServer, Route
 
 __all__ = [
     "Access",
@@ -26,6 +27,7 @@ __all__ = [
     "ConfigurationError",
     "Identity",
     "InsufficientScopeError",
+    "Introspection",
     "InvalidRequestError",
     "InvalidTokenError",
     "Issuer",

@@ -98,6 +98,8 @@ class AgentAuthMiddleware:
         self._gate = Gate(resource_server, application_root=root)
         self._store = MemoryStore() if store is None else store
         self._perform = AsyncPerformer(self._store, http_client)
+        if self._gate.fetches:
+            self._perform.prepare()
         self._scopes_for = scopes_for
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -222,6 +224,11 @@ class _ScopeRequest(Request):
     @property
     def raw_path(self) -> bytes:
         return self._scope.get("raw_path") or b""
+
+    @property
+    def client(self) -> str | None:
+        client = self._scope.get("client")
+        return client[0] if client else None
 
     def header(self, name: str) -> str | None:
         wanted = name.encode("latin-1")

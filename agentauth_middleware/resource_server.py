@@ -9,25 +9,27 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
-from inspect import iscoroutinefunction
+from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal
 
-from agentauth_middleware._core.claims import freeze, is_array, is_object
+from agentauth_middleware._core.claims import freeze, is_object
 from agentauth_middleware._core.scopes import check_scopes, check_words
+from agentauth_middleware._core.settings import (
+    check_flag,
+    check_range,
+    checked_items,
+    is_text,
+    replace_setting,
+)
 from agentauth_middleware._core.urls import check_url, well_known_url
-from agentauth_middleware.access import Identity, IdentityDialect
 from agentauth_middleware.errors import ConfigurationError
+from agentauth_middleware.issuer import ALGORITHMS, Issuer, check_issuer
 
-__all__ = ["Issuer", "ResourceServer", "Route"]
-
-ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")
-"""What an ``Issuer`` may sign with unless told otherwise. ``Ed25519`` is RFC 9864's
-name for ``EdDSA`` with that curve."""
-_OTHER_ALGORITHMS = ("RS384", "RS512", "PS384", "PS512", "ES384", "ES512")
+__all__ = ["ALGORITHMS", "Issuer", "ResourceServer", "Route"]
 
 # Without what other frameworks write placeholders with, and what is in no decoded path
 # by intention: taken literally, such a route would never match.
@@ -58,52 +60,6 @@ _PROMISES_NOT_KEPT = frozenset(
 
 
 @dataclass(frozen=True)
-class Issuer:
-    """An authorization server whose access tokens are accepted.
-
-    By default everything else is discovered from its identifier.
-    """
-
-    issuer: str
-    """Its identifier, byte for byte as in its metadata and in the ``iss`` of tokens."""
-    _: KW_ONLY
-    jwks_uri: str | None = None
-    """Where its keys are, instead of asking its metadata."""
-    jwks: Mapping[str, Any] | None = None
-    """Its keys themselves (a JWK Set, RFC 7517 §5): nothing is fetched at all."""
-    audience: str | Sequence[str] | None = None
-    """What its tokens carry in ``aud`` for this resource; by default the resource
-    identifier. With several, one of them suffices."""
-    algorithms: Sequence[str] = ALGORITHMS
-    subjects: Literal["unknown", "users"] = "unknown"
-    """``"users"`` says that a subject other than the client is a person. Without it,
-    a token that names no actor gives ``access.subject`` and no ``access.user``."""
-    identity: IdentityDialect | Callable[[Mapping[str, Any]], Identity] = "rfc8693"
-    """How its tokens say who is the user and who the agent; or a function of your own
-    from claims to an ``Identity``. A ``ValueError`` there refuses the token."""
-    actor_issuers: Sequence[str] = ()
-    """Whose agents, besides its own, its tokens may name (``iss`` inside ``act``)."""
-    timeout: float = 5.0
-    """Seconds for one exchange with this server."""
-
-    def __post_init__(self) -> None:
-        if self.jwks is not None and self.jwks_uri is not None:
-            raise ConfigurationError(
-                "Issuer: jwks and jwks_uri exclude each other; keep one"
-            )
-        if self.subjects not in ("unknown", "users"):
-            raise ConfigurationError(
-                f'Issuer.subjects: {self.subjects!r} is neither "unknown" nor "users"'
-            )
-        _check_identity(self.identity)
-        _check_range(self.timeout, "Issuer.timeout", 0.001, 60)
-        _set(self, "algorithms", _checked_algorithms(self.algorithms))
-        _set(self, "audience", _checked_audience(self.audience))
-        _set(self, "jwks", _checked_jwks(self.jwks))
-        _set(self, "actor_issuers", _checked_actor_issuers(self.actor_issuers))
-
-
-@dataclass(frozen=True)
 class Route:
     """What the paths that match *pattern* demand.
 
@@ -128,6 +84,8 @@ class Route:
     """Seconds since the user authenticated, at most (RFC 9470)."""
     acr_values: Sequence[str] = ()
     """One of these must be the token's ``acr``; in order of preference (RFC 9470)."""
+    introspect: bool = False
+    """Ask the token's issuer each time whether it is still good (RFC 7662)."""
 
     def __post_init__(self) -> None:
         key = f"Route({self.pattern!r})"
@@ -137,11 +95,15 @@ class Route:
                 "/admin/{id}, with {name} (not <name>) for one whole segment and * "
                 "only as the last one"
             )
-        for flag in ("public", "optional"):
-            _check_flag(getattr(self, flag), f"{key}.{flag}")
-        _set(self, "scopes", check_scopes(self.scopes, f"{key}.scopes"))
-        _set(self, "acr_values", check_words(self.acr_values, f"{key}.acr_values"))
-        _set(self, "methods", _checked_methods(self.methods, f"{key}.methods"))
+        for flag in ("public", "optional", "introspect"):
+            check_flag(getattr(self, flag), f"{key}.{flag}")
+        replace_setting(self, "scopes", check_scopes(self.scopes, f"{key}.scopes"))
+        replace_setting(
+            self, "acr_values", check_words(self.acr_values, f"{key}.acr_values")
+        )
+        replace_setting(
+            self, "methods", _checked_methods(self.methods, f"{key}.methods")
+        )
         if self.user not in (None, "required"):
             raise ConfigurationError(f'{key}.user: {self.user!r} is not "required"')
         if self.agent not in (None, "required", "forbidden"):
@@ -149,8 +111,8 @@ class Route:
                 f'{key}.agent: {self.agent!r} is neither "required" nor "forbidden"'
             )
         if self.max_age is not None:
-            _check_range(self.max_age, f"{key}.max_age", 0, 2**31 - 1, whole=True)
-        if self.public and (self.optional or self.demands_something):
+            check_range(self.max_age, f"{key}.max_age", 0, 2**31 - 1, whole=True)
+        if self.public and (self.optional or self.introspect or self.demands_something):
             raise ConfigurationError(
                 f"{key}: public checks nothing, so it excludes every other demand; "
                 "use optional for a route that works with and without a token"
@@ -177,8 +139,13 @@ class ResourceServer:
     """Its identifier: an https URL without trailing slash (RFC 9728 §1.2). Clients ask
     for tokens for exactly this string, and tokens carry it in ``aud``."""
     _: KW_ONLY
-    issuers: Sequence[Issuer]
-    """Whose tokens are accepted. The first is the one that most clients use."""
+    issuers: Sequence[Issuer] | Callable[[str], Issuer | None]
+    """Whose tokens are accepted. The first is the one that most clients use. Or a
+    function from the ``iss`` of a token to its ``Issuer``, for servers with tenants: it
+    does no I/O, its answers are remembered, and ``None`` refuses the token."""
+    authorization_servers: Sequence[str] | None = None
+    """Which issuers the metadata names; by default all. With a function for *issuers*
+    nobody but you can list them."""
     name: str | None = None
     """For people, when an agent asks them for permission."""
     scopes: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -213,22 +180,23 @@ class ResourceServer:
 
     def __post_init__(self) -> None:
         for flag in ("metadata_at_root", "ignore_query_token", "insecure_loopback"):
-            _check_flag(getattr(self, flag), f"ResourceServer.{flag}")
+            check_flag(getattr(self, flag), f"ResourceServer.{flag}")
         self._check_url(self.resource, "ResourceServer.resource")
         self._check_issuers()
-        routes = _checked_items(self.routes, Route, "ResourceServer.routes")
-        _set(self, "routes", routes)
+        routes = checked_items(self.routes, Route, "ResourceServer.routes")
+        replace_setting(self, "routes", routes)
         self._check_scopes()
+        self._check_introspection()
         self._check_limits()
         for key in ("documentation_uri", "policy_uri", "tos_uri", "logo_uri"):
             if (url := getattr(self, key)) is not None:
                 self._check_url(url, f"ResourceServer.{key}")
-        if self.name is not None and not _is_text(self.name):
+        if self.name is not None and not is_text(self.name):
             raise ConfigurationError(
                 f"ResourceServer.name: {self.name!r} is no text or empty; write a name "
                 "or None"
             )
-        _set(self, "extra_metadata", _checked_metadata(self.extra_metadata))
+        replace_setting(self, "extra_metadata", _checked_metadata(self.extra_metadata))
         if self.unmatched not in ("authenticated", "refuse"):
             raise ConfigurationError(
                 f"ResourceServer.unmatched: {self.unmatched!r} is neither "
@@ -249,40 +217,62 @@ class ResourceServer:
         check_url(url, key, insecure_loopback=self.insecure_loopback)
 
     def _check_issuers(self) -> None:
-        issuers = _checked_items(self.issuers, Issuer, "ResourceServer.issuers")
+        if not callable(self.issuers):
+            replace_setting(self, "issuers", self._checked_issuers(self.issuers))
+        elif self.authorization_servers is None:
+            raise ConfigurationError(
+                "ResourceServer.authorization_servers: missing; a function as issuers "
+                "cannot be listed, so name the issuers that clients may start from"
+            )
+        servers = self.authorization_servers
+        if servers is None:
+            servers = [issuer.issuer for issuer in self.listed_issuers]
+        key = "ResourceServer.authorization_servers"
+        servers = checked_items(servers, str, key)
+        for server in servers:
+            self._check_url(server, key)
+            if self.find_issuer(server) is None:
+                raise ConfigurationError(
+                    f"{key}: {server!r} is not among ResourceServer.issuers; its "
+                    "tokens would be refused"
+                )
+        replace_setting(self, "authorization_servers", servers)
+
+    def _checked_issuers(self, given: Sequence[Issuer]) -> tuple[Issuer, ...]:
+        key = "ResourceServer.issuers"
+        issuers = checked_items(given, Issuer, key)
         if not issuers:
             raise ConfigurationError(
-                "ResourceServer.issuers: empty; name at least one Issuer, or no token "
-                "can ever be accepted"
+                f"{key}: empty; name at least one Issuer, or no token can ever be "
+                "accepted"
             )
         for issuer in issuers:
-            self._check_url(issuer.issuer, "Issuer.issuer")
-            if "?" in issuer.issuer:
-                raise ConfigurationError(
-                    f"Issuer.issuer: {issuer.issuer!r} has a query; an issuer has none "
-                    "(RFC 8414 §2)"
-                )
-            if "/.well-known/" in issuer.issuer:
-                raise ConfigurationError(
-                    f"Issuer.issuer: {issuer.issuer!r} is where its metadata stands; "
-                    'write the "issuer" that is named there'
-                )
-            if issuer.jwks_uri is not None:
-                self._check_url(issuer.jwks_uri, "Issuer.jwks_uri")
+            check_issuer(issuer, insecure_loopback=self.insecure_loopback)
         if len({issuer.issuer for issuer in issuers}) != len(issuers):
-            raise ConfigurationError(
-                "ResourceServer.issuers: the same issuer twice; keep one of them"
-            )
-        _set(self, "issuers", issuers)
+            raise ConfigurationError(f"{key}: the same issuer twice; keep one of them")
+        _check_prefixes(issuers)
+        return issuers
+
+    @property
+    def listed_issuers(self) -> tuple[Issuer, ...]:
+        """*issuers*; none where it is a function, which cannot be listed."""
+        return () if callable(self.issuers) else tuple(self.issuers)
+
+    def find_issuer(self, name: str) -> Issuer | None:
+        """The issuer called *name*, if its tokens are accepted."""
+        if callable(self.issuers):
+            return self.issuers(name)
+        found = (issuer for issuer in self.issuers if issuer.issuer == name)
+        return next(found, None)
 
     def _check_scopes(self) -> None:
-        if not is_object(self.scopes) or not all(map(_is_text, self.scopes.values())):
+        if not is_object(self.scopes) or not all(map(is_text, self.scopes.values())):
             raise ConfigurationError(
                 "ResourceServer.scopes: not each with a sentence for people; write "
                 '{"notes.read": "Read your notes"}'
             )
         check_scopes(self.scopes, "ResourceServer.scopes")
-        _set(self, "scopes", MappingProxyType(dict(self.scopes)))
+        replace_setting(self, "scopes", MappingProxyType(dict(self.scopes)))
         if not self.scopes:
             return
         for route in self.routes:
@@ -294,11 +284,20 @@ class ResourceServer:
                         "ask for it"
                     )
 
+    def _check_introspection(self) -> None:
+        for route in self.routes:
+            for issuer in self.listed_issuers:
+                if route.introspect and issuer.introspection is None:
+                    raise ConfigurationError(
+                        f"Route({route.pattern!r}).introspect: {issuer.issuer} cannot "
+                        "be asked about its tokens; add Issuer.introspection"
+                    )
+
     def _check_limits(self) -> None:
-        _check_range(self.leeway, "ResourceServer.leeway", 0, 300)
+        check_range(self.leeway, "ResourceServer.leeway", 0, 300)
         # An ordinary read of the log may take the 0.75 seconds.
-        _check_range(self.max_log_age, "ResourceServer.max_log_age", 0.75, math.inf)
-        _check_range(
+        check_range(self.max_log_age, "ResourceServer.max_log_age", 0.75, math.inf)
+        check_range(
             self.max_remembered_tokens,
             "ResourceServer.max_remembered_tokens",
             2,
@@ -308,59 +307,26 @@ class ResourceServer:
         )
 
 
-def _set(settings: object, name: str, value: object) -> None:
-    """Replace what was given by what was checked, in an instance still being built."""
-    object.__setattr__(settings, name, value)
+def _check_prefixes(issuers: Sequence[Issuer]) -> None:
+    """Whether each opaque token can be from one issuer at most.
 
-
-_Item = TypeVar("_Item")
-
-
-def _checked_items(
-    items: Iterable[object], kind: type[_Item], key: str
-) -> tuple[_Item, ...]:
-    """*items* as a tuple, if it is a list, or the like, of nothing but *kind*."""
-    mend = f"write a list of {kind.__name__}"
-    if isinstance(items, str) or not hasattr(items, "__iter__"):
-        raise ConfigurationError(f"{key}: {items!r} is no list; {mend}")
-    checked: list[_Item] = []
-    for item in items:
-        if not isinstance(item, kind):
-            raise ConfigurationError(f"{key}: {item!r} is no {kind.__name__}; {mend}")
-        checked.append(item)
-    return tuple(checked)
-
-
-def _check_range(
-    number: object,
-    key: str,
-    least: float,
-    most: float,
-    *,
-    whole: bool = False,
-    unit: str = "seconds",
-) -> None:
-    """Refuse what is no number from *least* to *most*, as ``True`` is not."""
-    if (
-        isinstance(number, int if whole else int | float)
-        and not isinstance(number, bool)
-        and least <= number <= most
-    ):
-        return
-    kind = "a whole number" if whole else "a number"
-    raise ConfigurationError(
-        f"{key}: {number!r} is not {kind} of {unit} from {least} to {most}"
+    A token shown to a server that it is not from is a token given away.
+    """
+    asked = [issuer for issuer in issuers if issuer.introspection is not None]
+    prefixes = sorted(
+        (prefix, issuer.issuer) for issuer in asked for prefix in issuer.opaque_prefixes
     )
-
-
-def _check_flag(flag: object, key: str) -> None:
-    """Refuse what is not a flag: ``"no"`` would count as true."""
-    if not isinstance(flag, bool):
-        raise ConfigurationError(f"{key}: {flag!r} is no flag; write True or False")
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    if len(asked) > 1 and not all(issuer.opaque_prefixes for issuer in asked):
+        raise ConfigurationError(
+            "Issuer.opaque_prefixes: missing where several issuers are asked about "
+            "tokens; write how the opaque tokens of each begin"
+        )
+    for (short, one), (long, other) in pairwise(prefixes):
+        if long.startswith(short):
+            raise ConfigurationError(
+                f"Issuer.opaque_prefixes: {long!r} of {other} begins with {short!r} of "
+                f"{one}; a token must have one issuer"
+            )
 
 
 def _is_pattern(pattern: object) -> bool:
@@ -369,69 +335,10 @@ def _is_pattern(pattern: object) -> bool:
     return _PATTERN.fullmatch(pattern) is not None
 
 
-def _checked_algorithms(algorithms: Sequence[str]) -> tuple[str, ...]:
-    checked = _checked_items(algorithms, str, "Issuer.algorithms")
-    if not checked:
-        raise ConfigurationError("Issuer.algorithms: empty; write at least one")
-    known = ALGORITHMS + _OTHER_ALGORITHMS
-    for algorithm in checked:
-        if algorithm not in known:
-            raise ConfigurationError(
-                f"Issuer.algorithms: {algorithm!r} is not one of {', '.join(known)}"
-            )
-    return checked
-
-
-def _checked_audience(audience: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    if audience is None:
-        return None
-    values = (audience,) if isinstance(audience, str) else audience
-    values = _checked_items(values, str, "Issuer.audience")
-    if not values or not all(values):
-        raise ConfigurationError("Issuer.audience: write one or several strings")
-    return values
-
-
-def _check_identity(identity: object) -> None:
-    dialects: tuple[str, ...] = get_args(IdentityDialect)
-    if iscoroutinefunction(identity):
-        raise ConfigurationError(
-            f"Issuer.identity: {identity!r} has to be awaited; write a plain function"
-        )
-    if identity in dialects or callable(identity):
-        return
-    raise ConfigurationError(
-        f"Issuer.identity: {identity!r} is not one of {', '.join(dialects)}; choose "
-        "one of them, or write a function from claims to Identity"
-    )
-
-
-def _checked_actor_issuers(issuers: Sequence[str]) -> tuple[str, ...]:
-    checked = _checked_items(issuers, str, "Issuer.actor_issuers")
-    if not all(checked):
-        raise ConfigurationError(
-            "Issuer.actor_issuers: one of them is empty; write what stands in act.iss"
-        )
-    return checked
-
-
-def _checked_jwks(jwks: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    if jwks is None:
-        return None
-    keys = jwks.get("keys") if is_object(jwks) else None
-    if not is_array(keys) or not keys:
-        raise ConfigurationError(
-            'Issuer.jwks: not a JWK Set; write {"keys": [...]} with at least one key; '
-            "where to fetch them is jwks_uri"
-        )
-    frozen: Mapping[str, Any] = freeze(jwks)
-    return frozen
-
-
 def _checked_methods(methods: Sequence[str] | None, key: str) -> frozenset[str] | None:
     if methods is None:
         return None
-    checked = frozenset(_checked_items(methods, str, key))
+    checked = frozenset(checked_items(methods, str, key))
     if not checked:
         raise ConfigurationError(f'{key}: empty; write ["GET"], or None for all')
     for method in checked:

@@ -84,6 +84,8 @@ class AgentAuthMiddleware:
         self._gate = Gate(resource_server)
         self._store = MemoryStore() if store is None else store
         self._perform = BlockingPerformer(self._store, http_client)
+        if self._gate.fetches:
+            self._perform.prepare()
         self._remote_user = remote_user
         self._scopes_for = scopes_for
 
@@ -241,6 +243,11 @@ class _EnvironRequest(Request):
         environ = self._environ
         raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
         return raw.encode("latin-1")
+
+    @property
+    def client(self) -> str | None:
+        address: str | None = self._environ.get("REMOTE_ADDR")
+        return address or None
 
     def header(self, name: str) -> str | None:
         key = name.upper().replace("-", "_")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from agentauth_middleware._core.access_token import (
-    check_algorithm,
+    check_header,
     check_token,
     read_token,
 )
@@ -55,7 +55,7 @@ def _verification(scene: Scene, algorithm: str, new: NewTokens) -> Batch:
 
     def verify(token: bytes) -> Access:
         unverified = read_token(token)
-        check_algorithm(unverified, settings)
+        check_header(unverified, settings)
         return check_token(
             unverified,
             keys.candidates(unverified.jws.header),

@@ -2,6 +2,10 @@
 
 Split in two because a key may have to be fetched in between: ``read_token`` is all
 that can be said without a key, ``check_token`` all that is said with one.
+
+An issuer whose tokens are not of type ``at+jwt`` is trusted to sign many kinds of
+JWT. Those are told apart by what they carry: first by the marks of the other kinds,
+then by one of the marks that an access token must have (RFC 8725 §3.12).
 """
 
 from __future__ import annotations
@@ -12,25 +16,24 @@ from typing import NamedTuple
 from agentauth_middleware._core.claims import (
     Claims,
     count_containers,
-    instant,
-    optional_instant,
-    optional_text,
     parse_object,
     text,
-    texts,
 )
-from agentauth_middleware._core.identity import read_identity
 from agentauth_middleware._core.jose import (
     CompactJWS,
     SigningKey,
     parse_compact,
     verify_signature,
 )
-from agentauth_middleware._core.scopes import parse_scopes
-from agentauth_middleware._core.urls import same_identifier
+from agentauth_middleware._core.token_claims import (
+    check_common_claims,
+    check_use,
+    read_access,
+    read_audience,
+)
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import InvalidTokenError
-from agentauth_middleware.resource_server import Issuer
+from agentauth_middleware.issuer import TYPES_OF_OTHER_TOKENS, Issuer
 
 _TYPE = "at+jwt"
 _MAX_CONTAINERS = 512
@@ -38,6 +41,8 @@ _MAX_CONTAINERS = 512
 more to read than their length, before anybody knows who wrote them."""
 _MARKS_OF_OTHER_KINDS = ("events", "token_introspection", "htm", "htu")
 """Security events and logout tokens, introspection answers, DPoP proofs."""
+_MARKS_OF_ID_TOKENS = ("nonce", "at_hash", "c_hash")
+_MARKS_OF_ACCESS_TOKENS = ("scope", "scp", "permissions", "roles")
 
 
 class UnverifiedToken(NamedTuple):
@@ -52,12 +57,13 @@ def read_token(token: bytes) -> UnverifiedToken:
     """Take *token* apart as far as its issuer's name.
 
     Raises:
-        InvalidTokenError: it is no JWT access token, whoever signed it.
+        InvalidTokenError: it is no JWT of which that could be said, or one of a kind
+            that is never an access token.
 
-    Source: RFC 9068 §4, RFC 8725 §3.11
+    Source: RFC 7519 §7.2, RFC 8725 §3.11
     """
     jws = parse_compact(token)
-    if jws.header.type != _TYPE:
+    if jws.header.type in TYPES_OF_OTHER_TOKENS:
         raise InvalidTokenError("wrong_token_type", f"typ is {jws.header.type!r}")
     if count_containers(jws.payload) > _MAX_CONTAINERS:
         raise InvalidTokenError("malformed", "too many objects and arrays")
@@ -69,15 +75,18 @@ def read_token(token: bytes) -> UnverifiedToken:
     return UnverifiedToken(jws, claims, issuer)
 
 
-def check_algorithm(token: UnverifiedToken, issuer: Issuer) -> None:
-    """Refuse an algorithm that *issuer* does not use, before any key is looked for.
+def check_header(token: UnverifiedToken, issuer: Issuer) -> None:
+    """Refuse a kind of token or an algorithm that *issuer* does not use.
 
-    Source: RFC 8725 §3.1
+    Before any key is looked for.
+
+    Source: RFC 9068 §4, RFC 8725 §3.1 and §3.11
     """
-    if token.jws.header.algorithm not in issuer.algorithms:
-        raise InvalidTokenError(
-            "alg_not_allowed", f"alg is {token.jws.header.algorithm!r}"
-        )
+    header = token.jws.header
+    if header.type not in issuer.token_types:
+        raise InvalidTokenError("wrong_token_type", f"typ is {header.type!r}")
+    if header.algorithm not in issuer.algorithms:
+        raise InvalidTokenError("alg_not_allowed", f"alg is {header.algorithm!r}")
 
 
 def check_token(
@@ -100,73 +109,23 @@ def check_token(
     Source: RFC 9068 §4
     """
     verify_signature(token.jws, keys)
-    return check_claims(
-        token.claims,
-        token.jws.payload,
-        issuer,
-        resource=resource,
-        leeway=leeway,
-        now=now,
-    )
-
-
-def check_claims(
-    claims: Claims,
-    payload: bytes,
-    issuer: Issuer,
-    *,
-    resource: str,
-    leeway: int,
-    now: float,
-) -> Access:
-    """The ``Access`` that signed *claims* give, read from *payload*, if all is good.
-
-    Raises:
-        InvalidTokenError: something is not.
-
-    Source: RFC 9068 §4
-    """
+    claims = token.claims
+    _check_kind(claims)
     try:
-        _check_kind(claims)
-        expires_at, issued_at = _check_times(claims, leeway, now)
-        audience = texts(claims, "aud")
-        client_id = text(claims, "client_id")
-        who = read_identity(
+        if token.jws.header.type != _TYPE:
+            _check_is_access_token(claims, issuer, resource)
+        _check_required(claims, issuer)
+        check_common_claims(
             claims,
-            issuer.issuer,
-            client_id,
-            issuer.identity,
-            subjects_are_users=issuer.subjects == "users",
-            actor_issuers=issuer.actor_issuers,
+            issuer,
+            resource=resource,
+            leeway=leeway,
+            now=now,
+            require_audience=issuer.require_audience,
         )
-        access = Access(
-            issuer.issuer,
-            text(claims, "sub"),
-            who.user,
-            who.agent,
-            who.chain,
-            who.mode,
-            _read_scopes(claims),
-            client_id,
-            audience,
-            text(claims, "jti"),
-            issued_at,
-            expires_at,
-            optional_instant(claims, "auth_time"),
-            optional_text(claims, "acr"),
-            payload,
-        )
+        return read_access(claims, token.jws.payload, issuer)
     except ValueError as fault:
         raise InvalidTokenError("malformed", str(fault)) from None
-    _check_audience(audience, issuer, resource)
-    return access
-
-
-def _read_scopes(claims: Claims) -> frozenset[str]:
-    """``scope``; some servers write an empty one where RFC 6749 §3.3 wants none."""
-    if claims.get("scope") == "":
-        return frozenset()
-    return parse_scopes(optional_text(claims, "scope") or "")
 
 
 def _check_kind(claims: Claims) -> None:
@@ -179,29 +138,32 @@ def _check_kind(claims: Claims) -> None:
             raise InvalidTokenError("wrong_token_type", f"has {mark}")
 
 
-def _check_times(claims: Claims, leeway: int, now: float) -> tuple[float, float]:
-    expires_at, issued_at = instant(claims, "exp"), instant(claims, "iat")
-    not_before = optional_instant(claims, "nbf")
-    if now >= expires_at + leeway:
-        raise InvalidTokenError("expired", f"{now - expires_at:.0f} s ago")
-    if issued_at > now + leeway:
-        raise InvalidTokenError("not_yet_valid", f"iat in {issued_at - now:.0f} s")
-    if not_before is not None and not_before > now + leeway:
-        raise InvalidTokenError("not_yet_valid", f"nbf in {not_before - now:.0f} s")
-    return expires_at, issued_at
+def _check_is_access_token(claims: Claims, issuer: Issuer, resource: str) -> None:
+    """Tell an access token by its claims, where ``typ`` does not.
 
-
-def _check_audience(audience: tuple[str, ...], issuer: Issuer, resource: str) -> None:
-    """The token must be meant for us: a prefix, a host or a look-alike is not us.
-
-    Source: RFC 9068 §4, RFC 8707 §2
+    An ID token may carry almost all that an access token does, but it is for a client
+    and not for us, and says how it came about.
     """
-    if issuer.audience is not None:
-        is_meant = any(value in issuer.audience for value in audience)
-    else:
-        is_meant = resource in audience or any(
-            same_identifier(value, resource) for value in audience
-        )
-    if not is_meant:
-        shown = repr(audience)[:200]
-        raise InvalidTokenError("wrong_audience", f"aud is {shown}")
+    check_use(claims)
+    for mark in _MARKS_OF_ID_TOKENS:
+        if mark in claims:
+            raise InvalidTokenError("wrong_token_type", f"has {mark}")
+    marks = (*_MARKS_OF_ACCESS_TOKENS, *issuer.scope_claims)
+    if any(mark in claims for mark in marks):
+        return
+    clients = {text(claims, name) for name in issuer.client_id_claims if name in claims}
+    if not clients or not clients.isdisjoint(read_audience(claims)):
+        raise InvalidTokenError("wrong_token_type", "no mark of an access token")
+
+
+def _check_required(claims: Claims, issuer: Issuer) -> None:
+    """Source: RFC 9068 §2.2"""
+    for name in ("exp", "iat", "sub"):
+        if name not in claims:
+            raise ValueError(f"{name} is missing")
+    if issuer.require_jti:
+        text(claims, "jti")
+    if issuer.require_client_id and not any(
+        name in claims for name in issuer.client_id_claims
+    ):
+        raise ValueError("names no client")

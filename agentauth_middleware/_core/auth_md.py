@@ -43,7 +43,9 @@ and that the person can take back. Do not ask the person for a password or an AP
 
 
 def _discover(server: ResourceServer) -> str:
-    servers = "\n".join(f"- `{issuer.issuer}`" for issuer in server.issuers)
+    servers = "\n".join(
+        f"- `{issuer}`" for issuer in server.authorization_servers or ()
+    )
     return f"""
 ## 1. Discover
 

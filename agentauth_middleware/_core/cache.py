@@ -68,6 +68,56 @@ class Slots:
             self._free += 1
 
 
+class NamedSlots:
+    """A fixed number of places, each for all who come under one name."""
+
+    __slots__ = ("_lock", "_places", "_taken")
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._taken: dict[str, int] = {}
+        self._lock = Lock()
+
+    def take(self, name: str) -> bool:
+        with self._lock:
+            if name not in self._taken and len(self._taken) >= self._places:
+                return False
+            self._taken[name] = self._taken.get(name, 0) + 1
+            return True
+
+    def give_back(self, name: str) -> None:
+        with self._lock:
+            self._taken[name] -= 1
+            if not self._taken[name]:
+                del self._taken[name]
+
+
+class Budgets:
+    """For each of many names, so much in any *interval*; what is spent comes back
+    little by little."""
+
+    __slots__ = ("_capacity", "_interval", "_levels", "_lock")
+
+    def __init__(self, capacity: int, interval: float, names: int) -> None:
+        """*names* are remembered at least by half; who is forgotten begins anew."""
+        self._capacity = capacity
+        self._interval = interval
+        self._levels: BoundedMap[str, tuple[float, float]] = BoundedMap(names)
+        self._lock = Lock()
+
+    def has_left(self, name: str, now: float) -> bool:
+        return self._level(name, now) >= 1
+
+    def spend(self, name: str, now: float) -> None:
+        with self._lock:
+            self._levels.put(name, (max(0.0, self._level(name, now) - 1), now))
+
+    def _level(self, name: str, now: float) -> float:
+        level, at = self._levels.get(name) or (float(self._capacity), now)
+        regained = max(0.0, now - at) * self._capacity / self._interval
+        return min(self._capacity, level + regained)
+
+
 class Cooldown:
     """One permission every *interval* seconds, and no saving up."""
 

@@ -8,7 +8,8 @@
                     operation answer      performed by a driver, awaiting or blocking
 
     own URL? → public route or CORS preflight? → credential → remembered, else verified
-    → expired? → revoked? → step-up → scope → actor and user policy → application
+    or asked about → expired? → revoked? → step-up → scope → actor and user policy →
+    application
 
 A request whose token is remembered asks for no operation at all. A refusal is a value;
 checks raise, and ``decide`` is the one place that turns what they raise into it.
@@ -22,23 +23,12 @@ from hashlib import sha256
 from math import inf
 from typing import TypeAlias
 
-from agentauth_middleware._core.access_token import (
-    check_algorithm,
-    check_claims,
-    check_token,
-    read_token,
-)
 from agentauth_middleware._core.challenge import Refusal, refusal_for
-from agentauth_middleware._core.claims import Claims, parse_object
-from agentauth_middleware._core.credential import (
-    MAX_CREDENTIAL_BYTES,
-    check_form,
-    find_token,
-)
+from agentauth_middleware._core.credential import MAX_CREDENTIAL_BYTES, find_token
 from agentauth_middleware._core.gate import Gate, Remembered
 from agentauth_middleware._core.http import Request, Response
-from agentauth_middleware._core.keys import find_keys, keep_usable
 from agentauth_middleware._core.operations import Procedure, ReadLog
+from agentauth_middleware._core.recognise import recognise
 from agentauth_middleware._core.revocations import RevocationView
 from agentauth_middleware._core.routes import REFUSED
 from agentauth_middleware.access import Access
@@ -94,8 +84,15 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
                 return _ANONYMOUS
             raise AuthenticationRequiredError(route.scopes)
         remembered = gate.remembered.get(digest := sha256(token).digest())
-        if remembered is None or remembered.needs_care(clock()):
-            remembered = yield from recognise(gate, token, digest, clock)
+        if remembered is None or route.introspect or remembered.needs_care(clock()):
+            remembered = yield from recognise(
+                gate,
+                token,
+                digest,
+                clock,
+                anew=route.introspect,
+                client=request.client,
+            )
         access = remembered.access
         yield from check_standing(gate, remembered, clock)
         check_unbound(remembered)
@@ -112,7 +109,7 @@ def verify_token(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
     """What *token* gives, however it came here; found as ``decide`` finds it.
 
     Does not check scopes or any other policy. Knows of no proof of possession, so a
-    bound token is refused.
+    bound token is refused; and of no address, so that none can send too much.
 
     Raises:
         InvalidRequestError: it has not the form of a token.
@@ -122,35 +119,16 @@ def verify_token(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
     if len(token) > MAX_CREDENTIAL_BYTES:
         raise InvalidRequestError("credential_too_long")
     digest = sha256(token).digest()
-    remembered = yield from recognise(gate, token, digest, clock)
+    remembered = yield from recognise(
+        gate, token, digest, clock, anew=False, client=None
+    )
     yield from check_standing(gate, remembered, clock)
     check_unbound(remembered)
     return remembered.access
 
 
-def recognise(
-    gate: Gate, token: bytes, digest: bytes, clock: Clock
-) -> Procedure[Remembered]:
-    """*token* as it is remembered, verified first if it is new or its keys changed.
-
-    Does not check what may change from one request to the next.
-
-    Raises:
-        InvalidRequestError: it has not the form of a token.
-        InvalidTokenError: it is not good.
-        UnavailableError: nobody can tell at the moment.
-    """
-    now = clock()
-    remembered = gate.remembered.get(digest) or _recall(gate, digest, now)
-    if remembered is not None and now >= remembered.keys.refresh_at:
-        yield from keep_usable(remembered.keys, clock)
-    if remembered is None or remembered.generation != remembered.keys.generation:
-        remembered = yield from _verify_anew(gate, token, digest, clock)
-    return remembered
-
-
 def check_standing(gate: Gate, remembered: Remembered, clock: Clock) -> Procedure[None]:
-    """Refuse a token that has expired or been revoked since it was verified.
+    """Refuse a token that has expired or been revoked since it was found good.
 
     Called when whatever may wait is done: nothing is granted on a view of the log that
     is old by now.
@@ -191,66 +169,6 @@ def check_unbound(remembered: Remembered) -> None:
     """
     if remembered.is_bound:
         raise InvalidTokenError("sender_constrained", "bound to a key, sent as Bearer")
-
-
-def _recall(gate: Gate, digest: bytes, now: float) -> Remembered | None:
-    """A token that was verified and is no longer at hand; its claims are read again."""
-    verified = gate.verified.get(digest)
-    if verified is None:
-        return None
-    issuer, generation, payload = verified
-    keys = gate.issuers[issuer]
-    claims = parse_object(payload)
-    access = check_claims(
-        claims,
-        payload,
-        keys.issuer,
-        resource=gate.server.resource,
-        leeway=gate.server.leeway,
-        now=now,
-    )
-    remembered = _remembered(gate, access, claims, generation)
-    gate.remembered.put(digest, remembered)
-    return remembered
-
-
-def _verify_anew(
-    gate: Gate, token: bytes, digest: bytes, clock: Clock
-) -> Procedure[Remembered]:
-    check_form(token)
-    unverified = read_token(token)
-    keys = gate.issuers.get(unverified.issuer)
-    if keys is None:
-        shown = repr(unverified.issuer[:200])
-        raise InvalidTokenError("unknown_issuer", f"iss is {shown}")
-    check_algorithm(unverified, keys.issuer)
-    # Read first: should the keys change meanwhile, the token is forgotten at once.
-    generation = keys.generation
-    candidates = yield from find_keys(keys, unverified.jws.header, clock)
-    access = check_token(
-        unverified,
-        candidates,
-        keys.issuer,
-        resource=gate.server.resource,
-        leeway=gate.server.leeway,
-        now=clock(),
-    )
-    remembered = _remembered(gate, access, unverified.claims, generation)
-    gate.verified.put(digest, (access.issuer, generation, access.payload))
-    gate.remembered.put(digest, remembered)
-    return remembered
-
-
-def _remembered(
-    gate: Gate, access: Access, claims: Claims, generation: int
-) -> Remembered:
-    return Remembered(
-        access,
-        dies_at=(access.expires_at or 0) + gate.server.leeway,
-        is_bound="cnf" in claims,
-        keys=gate.issuers[access.issuer],
-        generation=generation,
-    )
 
 
 def _refresh_view(gate: Gate, clock: Clock) -> Procedure[None]:

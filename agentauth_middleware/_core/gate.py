@@ -2,52 +2,96 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from math import inf
+from typing import Protocol, TypeAlias
 
 from agentauth_middleware._core.cache import BoundedMap, Slots
 from agentauth_middleware._core.challenge import Refusal, render
 from agentauth_middleware._core.endpoints import OwnUrls
 from agentauth_middleware._core.http import Response
-from agentauth_middleware._core.keys import IssuerKeys
 from agentauth_middleware._core.revocations import RevocationView
 from agentauth_middleware._core.routes import RouteTable
+from agentauth_middleware._core.trust import Trust, TrustedIssuer
 from agentauth_middleware.access import Access
 from agentauth_middleware.resource_server import ResourceServer
 
 
-class Remembered:
-    """A token that was verified once: only what it says, and under which keys."""
+class SignedBy(Protocol):
+    """The keys that a token was verified with."""
 
-    __slots__ = ("access", "cleared_in", "dies_at", "generation", "is_bound", "keys")
+    refresh_at: float
+    generation: int
+
+
+class _Unsigned:
+    """What stands in for keys where the issuer was asked instead."""
+
+    refresh_at = inf
+    generation = 0
+
+
+UNSIGNED: SignedBy = _Unsigned()
+
+
+class Remembered:
+    """A token that was found good once: only what it says, and until when to believe
+    that."""
+
+    __slots__ = (
+        "access",
+        "answered_at",
+        "ask_at",
+        "cleared_in",
+        "dies_at",
+        "generation",
+        "is_bound",
+        "issuer",
+        "keys",
+    )
 
     def __init__(
         self,
         access: Access,
+        issuer: TrustedIssuer,
         *,
         dies_at: float,
         is_bound: bool,
-        keys: IssuerKeys,
+        keys: SignedBy,
         generation: int,
+        ask_at: float = inf,
+        answered_at: float = -inf,
     ) -> None:
         self.access = access
+        self.issuer = issuer
         self.dies_at = dies_at
         """Epoch seconds at which it has expired, leeway included."""
         self.is_bound = is_bound
         """Whether it is good only with proof of a key (RFC 7800)."""
         self.keys = keys
+        """Those of its issuer, or ``UNSIGNED``."""
         self.generation = generation
         """The generation of *keys* it was verified under; another one forgets it."""
+        self.ask_at = ask_at
+        """When its issuer has to be asked about it again."""
+        self.answered_at = answered_at
+        """When its issuer last called it active, if it ever did."""
         self.cleared_in: object = None
         """The edition of the log in which it was last found not revoked."""
 
     def needs_care(self, now: float) -> bool:
-        """Whether its keys are due for a refresh or have changed."""
+        """Whether its keys are due for a refresh or have changed, or its issuer has
+        to be asked."""
         keys = self.keys
-        return now >= keys.refresh_at or self.generation != keys.generation
+        return (
+            now >= keys.refresh_at
+            or self.generation != keys.generation
+            or now >= self.ask_at
+        )
 
 
-Verified: TypeAlias = tuple[str, int, bytes]
-"""What is left of a verified token: issuer, generation of its keys, claims unread.
+Verified: TypeAlias = tuple[str, int | None, bytes, float]
+"""What is left of a token: its issuer, the generation of the keys if it was signed, the
+claims unread, and when to ask about it again.
 
 A bare tuple of strings and numbers, since the garbage collector does not look into
 those: a hundred thousand of them cost it nothing.
@@ -70,19 +114,14 @@ class Gate:
         self.application_root = application_root
         self.own_urls = OwnUrls(server)
         self.routes = RouteTable(server, application_root=application_root)
-        self.issuers = {
-            issuer.issuer: IssuerKeys(
-                issuer, insecure_loopback=server.insecure_loopback
-            )
-            for issuer in server.issuers
-        }
+        self.trust = Trust(server)
         self.remembered: BoundedMap[bytes, Remembered] = BoundedMap(_AT_HAND)
         """The tokens in use, by SHA-256. The door serves one resource, so the digest
         alone is the key."""
         self.verified: BoundedMap[bytes, Verified] = BoundedMap(
             server.max_remembered_tokens
         )
-        """All tokens that need no second signature check, as small as they can be."""
+        """All tokens that need no second check, as small as they can be."""
         self.revocations = RevocationView()
         self.log_reader = Slots(1)
         self._metadata_url = server.metadata_url
@@ -91,7 +130,11 @@ class Gate:
     @property
     def fetches(self) -> bool:
         """Whether anything may have to be fetched at all."""
-        return any(issuer.jwks is None for issuer in self.server.issuers)
+        issuers = self.server.listed_issuers
+        return not issuers or any(
+            issuer.jwks is None or issuer.introspection is not None
+            for issuer in issuers
+        )
 
     def write_refusal(self, refusal: Refusal) -> Response:
         """*refusal* as the answer to the request."""

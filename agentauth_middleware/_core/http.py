@@ -31,6 +31,11 @@ class Request:
         not tell."""
         raise NotImplementedError
 
+    @property
+    def client(self) -> str | None:
+        """The address that the request came from, where the server tells."""
+        raise NotImplementedError
+
     def header(self, name: str) -> str | None:
         """Any other header by its lower-case name, field lines joined by a comma."""
         raise NotImplementedError

@@ -9,7 +9,7 @@ A verdict about a token needs keys, so their absence is never one:
   lacks it; while nobody may ask, it is a 503.
 * A process that has keys lets two requests wait for a refetch, one second each; the
   others get their 503 at once. Junk must not be able to fill the server's threads.
-* A refresh that fails leaves the keys as they are, up to a day.
+* A refresh that fails leaves the keys as they are, up to a day or what is configured.
 * A refresh that drops a key starts a new generation, which forgets its tokens.
 
 Several threads may run these procedures at once, so notes are taken in single
@@ -21,29 +21,32 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from math import inf
+from typing import NamedTuple
 
 from agentauth_middleware._core.cache import BoundedMap, Cooldown, Slots
-from agentauth_middleware._core.claims import Claims, parse_object
+from agentauth_middleware._core.discovery import (
+    Discovery,
+    discover,
+    fetch_document,
+    read_document,
+)
 from agentauth_middleware._core.jose import (
     JOSEHeader,
     KeySet,
     SigningKey,
     parse_key_set,
 )
-from agentauth_middleware._core.operations import Fetch, Procedure, Reply, Start
-from agentauth_middleware._core.urls import is_acceptable_url, issuer_metadata_urls
-from agentauth_middleware.errors import (
-    ConfigurationError,
-    UnavailableError,
-)
-from agentauth_middleware.resource_server import Issuer
+from agentauth_middleware._core.operations import Procedure, Reply, Start
+from agentauth_middleware.errors import ConfigurationError, UnavailableError
+from agentauth_middleware.issuer import Issuer
 
 Clock = Callable[[], float]
 
-_MAX_DOCUMENT_BYTES = 512 * 1024
 _SHORTEST_LIFETIME = 600.0
 _USUAL_LIFETIME = 3600.0
 _DAY = 86_400.0
+_FILE_LIFETIME = 10.0
+"""Seconds; to look at a file costs next to nothing."""
 _OVERDUE = 60.0
 """Seconds after which a refresh that nobody made in the background is made in line:
 some servers run no threads."""
@@ -58,26 +61,42 @@ _ABSENT_FOR = 60.0
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})", re.IGNORECASE)
 
 
+class FetchedKeys(NamedTuple):
+    """A set of keys, where it was fetched, and by which name to ask whether it still
+    is the same."""
+
+    keys: KeySet
+    url: str | None = None
+    etag: str | None = None
+
+
 class IssuerKeys:
     """The signing keys of one issuer, as one door knows them."""
 
-    def __init__(self, issuer: Issuer, *, insecure_loopback: bool = False) -> None:
-        """*insecure_loopback* lets the issuer's metadata name http URLs as well.
+    def __init__(
+        self,
+        issuer: Issuer,
+        *,
+        insecure_loopback: bool = False,
+        discovery: Discovery | None = None,
+    ) -> None:
+        """*insecure_loopback* lets the issuer's metadata name http URLs as well;
+        *discovery* is shared with who else wants to know what stands there.
 
         Raises:
             ConfigurationError: keys given in the settings cannot verify anything.
         """
         self.issuer = issuer
-        self.insecure_loopback = insecure_loopback
-        self.current = KeySet(())
+        self.discovery = discovery or Discovery(
+            issuer.issuer, insecure_loopback=insecure_loopback
+        )
+        self.known = FetchedKeys(KeySet(()))
         self.generation = 0
         """Another number after a refresh that dropped a key."""
         self.refresh_at = -inf
         self.usable_until = -inf
         self.asked_at = -inf
         """When the current set was asked for; a key published by then is in it."""
-        self.jwks_uri = issuer.jwks_uri
-        self.rediscover_at = inf if issuer.jwks_uri else -inf
         self.held_off_until = -inf
         self.absent: BoundedMap[str, float] = BoundedMap(1024)
         """Each ``kid`` that a set lacked, and until when that counts."""
@@ -89,25 +108,22 @@ class IssuerKeys:
         if issuer.jwks is not None:
             self._use_given(issuer.jwks)
 
+    @property
+    def current(self) -> KeySet:
+        """The keys that verify."""
+        return self.known.keys
+
+    def is_foreign(self, url: str) -> bool:
+        """Whether *url* is a server's of whom only the issuer's document speaks."""
+        return self.issuer.keys_url is None and self.discovery.is_foreign(url)
+
+    def retire(self) -> None:
+        """Forget the tokens of an issuer that is not trusted any more, or otherwise."""
+        self.generation = min(-1, self.generation - 1)
+
     def _use_given(self, document: Mapping[str, object]) -> None:
-        try:
-            self.current = parse_key_set(document)
-        except ValueError as fault:
-            raise ConfigurationError(
-                f"Issuer.jwks of {self.issuer.issuer}: {fault}"
-            ) from None
-        if not self.current.identities:
-            raise ConfigurationError(
-                f"Issuer.jwks of {self.issuer.issuer}: no key in it can verify; give "
-                "public signing keys: RSA of 2048 bits or more, P-256 or Ed25519"
-            )
-        allowed = self.issuer.algorithms
-        headers = (JOSEHeader(algorithm, None, None) for algorithm in allowed)
-        if not any(self.current.knows(header) for header in headers):
-            raise ConfigurationError(
-                f"Issuer.jwks of {self.issuer.issuer}: no key in it is for "
-                f"{' or '.join(allowed)}; add its algorithm to Issuer.algorithms"
-            )
+        keys = check_given_keys(document, self.issuer, "Issuer.jwks")
+        self.known = FetchedKeys(keys)
         self.refresh_at = self.usable_until = self.asked_at = inf
 
     def begin(self, now: float) -> tuple[int, float]:
@@ -124,7 +140,7 @@ class IssuerKeys:
     def adopt(
         self,
         attempt: int,
-        keys: KeySet,
+        fetched: FetchedKeys,
         *,
         asked_at: float,
         now: float,
@@ -133,18 +149,19 @@ class IssuerKeys:
         """Replace the set by what *attempt* brought, unless a newer one did already."""
         if attempt <= self._taken:
             return
+        keys = fetched.keys
         dropped = self.current.identities - keys.identities
         for name in self.current.key_ids - keys.key_ids:
             # Known before this set was asked for: that it is not in it is a verdict.
             self.absent.put(name, now + _ABSENT_FOR)
-        self.current = keys
+        self.known = fetched
         if dropped:
             # Only now: a token verified with the old keys must not be remembered
             # under the new generation.
             self.generation = attempt + 1
         self.asked_at = asked_at
-        self.usable_until = now + _DAY
-        self.refresh_at = now + lifetime
+        self.usable_until = now + self.issuer.max_key_age
+        self.refresh_at = now + min(lifetime, self.issuer.max_key_age)
         self.held_off_until = -inf
         self._taken = attempt
         self._attempt = max(self._attempt, attempt + 1)
@@ -155,8 +172,35 @@ class IssuerKeys:
             return
         self.held_off_until = now + _HOLD_OFF
         self.refresh_at = min(now + _RETRY, self.usable_until)
-        self.rediscover_at = inf if self.issuer.jwks_uri else -inf
+        self.discovery.forget()
         self._attempt = attempt + 1
+
+
+def check_given_keys(
+    document: Mapping[str, object], issuer: Issuer, key: str
+) -> KeySet:
+    """The keys of *document*, which the operator gave for *issuer*.
+
+    Raises:
+        ConfigurationError: they cannot verify anything; names *key*.
+    """
+    named = f"{key} of {issuer.issuer}"
+    try:
+        keys = parse_key_set(document)
+    except ValueError as fault:
+        raise ConfigurationError(f"{named}: {fault}") from None
+    if not keys.identities:
+        raise ConfigurationError(
+            f"{named}: no key in it can verify; give public signing keys: RSA of 2048 "
+            "bits or more, P-256 or Ed25519"
+        )
+    headers = (JOSEHeader(algorithm, None, None) for algorithm in issuer.algorithms)
+    if not any(keys.knows(header) for header in headers):
+        raise ConfigurationError(
+            f"{named}: no key in it is for {' or '.join(issuer.algorithms)}; add its "
+            "algorithm to Issuer.algorithms"
+        )
+    return keys
 
 
 def find_keys(
@@ -257,95 +301,56 @@ def _load(state: IssuerKeys, clock: Clock, timeout: float) -> Procedure[None]:
     """Fetch the set; everybody who is in the same attempt shares its exchanges."""
     attempt, asked_at = state.begin(clock())
     deadline = clock() + timeout
+    known = state.known
     try:
-        jwks_uri = yield from _find_jwks_uri(state, attempt, clock, deadline)
-        reply = yield from _fetch(jwks_uri, attempt, clock, deadline)
-        keys = _read_key_set(reply, jwks_uri)
+        url = yield from _find_url(state, attempt, clock, deadline)
+        reply = yield from fetch_document(
+            url,
+            f"{url}#{attempt}",
+            clock,
+            deadline,
+            etag=known.etag if known.url == url else None,
+            public_only=state.is_foreign(url),
+        )
+        fetched = _read_key_set(reply, url, known)
     except UnavailableError:
         state.note_failure(attempt, clock())
         raise
     state.adopt(
-        attempt, keys, asked_at=asked_at, now=clock(), lifetime=lifetime_of(reply)
+        attempt,
+        fetched,
+        asked_at=asked_at,
+        now=clock(),
+        lifetime=_FILE_LIFETIME if url.startswith("file:") else lifetime_of(reply),
     )
 
 
-def _find_jwks_uri(
+def _find_url(
     state: IssuerKeys, attempt: int, clock: Clock, deadline: float
 ) -> Procedure[str]:
-    """Where the keys are: given, known for less than a day, or in the metadata.
+    """Where the keys are: given, or in the issuer's metadata."""
+    if state.issuer.keys_url is not None:
+        return state.issuer.keys_url
+    found = yield from discover(state.discovery, str(attempt), clock, deadline)
+    if found.jwks_uri is None:
+        raise UnavailableError(
+            "metadata_unusable", f"{state.issuer.issuer} names no usable jwks_uri"
+        )
+    return found.jwks_uri
 
-    Source: RFC 8414 §3, OpenID Connect Discovery 1.0 §4
+
+def _read_key_set(reply: Reply, url: str, known: FetchedKeys) -> FetchedKeys:
+    """The set in *reply*; the *known* one where that has not changed.
+
+    Source: RFC 9110 §15.4.5
     """
-    known = state.jwks_uri
-    if known is not None and clock() < state.rediscover_at:
+    if reply.status == 304 and known.etag is not None and known.url == url:
         return known
-    issuer = state.issuer.issuer
-    for url in issuer_metadata_urls(issuer):
-        reply = yield from _fetch(url, attempt, clock, deadline)
-        if 300 <= reply.status < 500 or (reply.status == 200 and not _is_json(reply)):
-            continue  # nothing is published here; perhaps a page for people is
-        found = read_jwks_uri(
-            reply, url, issuer, insecure_loopback=state.insecure_loopback
-        )
-        state.jwks_uri, state.rediscover_at = found, clock() + _DAY
-        return found
-    raise UnavailableError("metadata_not_found", f"{issuer} publishes no metadata")
-
-
-def _fetch(url: str, attempt: int, clock: Clock, deadline: float) -> Procedure[Reply]:
-    remaining = deadline - clock()
-    if remaining <= 0:
-        raise UnavailableError("upstream_timeout", f"no time left for {url}")
-    reply = yield from Fetch(url, f"{url}#{attempt}", remaining, _MAX_DOCUMENT_BYTES)
-    return reply
-
-
-def read_jwks_uri(
-    reply: Reply, url: str, issuer: str, *, insecure_loopback: bool
-) -> str:
-    """``jwks_uri`` from the metadata of *issuer*.
-
-    The document must name *issuer* to the letter: otherwise one server could answer
-    for another (RFC 8414 §3.3).
-
-    Raises:
-        UnavailableError: the document cannot be used.
-    """
-    metadata = _read_document(reply, url, "metadata_unusable")
-    if metadata.get("issuer") != issuer:
-        raise UnavailableError(
-            "metadata_unusable", f"{url} describes {metadata.get('issuer')!r}"
-        )
-    jwks_uri = metadata.get("jwks_uri")
-    if not is_acceptable_url(jwks_uri, insecure_loopback=insecure_loopback):
-        raise UnavailableError(
-            "metadata_unusable", f"{url} has no usable jwks_uri: {jwks_uri!r}"
-        )
-    return str(jwks_uri)
-
-
-def _read_key_set(reply: Reply, url: str) -> KeySet:
     try:
-        return parse_key_set(_read_document(reply, url, "keys_unusable"))
+        keys = parse_key_set(read_document(reply, url, "keys_unusable"))
     except ValueError as fault:
         raise UnavailableError("keys_unusable", f"{url}: {fault}") from None
-
-
-def _read_document(reply: Reply, url: str, reason: str) -> Claims:
-    if reply.status != 200:
-        raise UnavailableError(reason, f"{url} answered {reply.status}")
-    if not _is_json(reply):
-        raise UnavailableError(reason, f"{url} is not of a JSON media type")
-    try:
-        return parse_object(reply.body)
-    except ValueError as fault:
-        raise UnavailableError(reason, f"{url}: {fault}") from None
-
-
-def _is_json(reply: Reply) -> bool:
-    """Whether *reply* calls itself JSON: ``application/json``, ``.../jwk-set+json``."""
-    media_type = reply.headers.get("content-type", "").partition(";")[0]
-    return media_type.strip().lower().endswith("json")
+    return FetchedKeys(keys, url, reply.headers.get("etag"))
 
 
 def lifetime_of(reply: Reply) -> float:

@@ -12,7 +12,7 @@ def metadata(server: ResourceServer) -> dict[str, Any]:
     """The members to publish: what has a value, and nothing that is empty (§3.2)."""
     members: dict[str, Any] = {
         "resource": server.resource,
-        "authorization_servers": [issuer.issuer for issuer in server.issuers],
+        "authorization_servers": list(server.authorization_servers or ()),
         "scopes_supported": list(server.scopes),
         "bearer_methods_supported": ["header"],
         "resource_name": server.name,

@@ -10,8 +10,10 @@ Always ``yield from``: a bare ``yield`` runs as well, but its answer is untyped.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
+
+from agentauth_middleware._core.client_authentication import ClientAuthentication
 
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
@@ -38,15 +40,28 @@ class Reply:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def media_type(self) -> str:
+        """What the body calls itself, in lower case and without parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it calls itself JSON: ``application/json``, ``.../jwk-set+json``."""
+        return self.media_type.endswith("json")
+
 
 @dataclass(frozen=True, slots=True)
 class Fetch(Operation[Reply]):
-    """GET a document. Redirects are not followed; any status is an answer.
+    """GET a document, or POST a form. Redirects are not followed; any status is an
+    answer.
 
     Fetches of one *flight* share one exchange and its outcome, success or failure,
     also if it has just ended: a thread that decided to ask before the answer came,
     and asks after, must not ask again. Whoever wants a new exchange names a new
     flight.
+
+    A ``file:`` URL, which only operators write, is read from the disk.
     """
 
     url: str
@@ -55,6 +70,18 @@ class Fetch(Operation[Reply]):
     """Seconds for the whole exchange."""
     max_bytes: int
     """A longer body is a failure."""
+    _: KW_ONLY
+    accept: str = "application/json"
+    """The media type that is asked for."""
+    etag: str | None = None
+    """That of the document already here: a 304 says that it is still the same."""
+    form: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Where there is one, it is posted. Not shown: it may hold a token."""
+    authentication: ClientAuthentication | None = None
+    """Put into the request as it is sent: an assertion is good for one."""
+    public_only: bool = False
+    """Whether the URL was learned from somebody else's document. Then nothing is asked
+    of a private address: else whoever wrote it could make us ask what only we reach."""
 
 
 @dataclass(frozen=True, slots=True)

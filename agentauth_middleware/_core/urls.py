@@ -90,6 +90,11 @@ def is_acceptable_url(url: object, *, insecure_loopback: bool) -> bool:
     return isinstance(url, str) and _fault(url, insecure_loopback) is None
 
 
+def is_loopback(url: str) -> bool:
+    """Whether *url* names this machine by one of the names allowed for it."""
+    return urlsplit(url).hostname in _LOOPBACK
+
+
 def origin_of(url: str) -> str:
     """Scheme, host and port of *url*."""
     parts = urlsplit(url)

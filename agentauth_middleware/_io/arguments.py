@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from agentauth_middleware._core.claims import parse_object
+from agentauth_middleware._core.discovery import MAX_DOCUMENT_BYTES
+from agentauth_middleware._core.keys import check_given_keys
+from agentauth_middleware._core.operations import Fetch
+from agentauth_middleware._io.files import read_file
 from agentauth_middleware.errors import ConfigurationError
+from agentauth_middleware.issuer import Issuer
 from agentauth_middleware.resource_server import ResourceServer
 
 __all__ = ["check_arguments", "check_remote_user"]
@@ -29,6 +35,28 @@ def check_arguments(app: object, resource_server: object, store: object) -> None
             f"store: {store!r} is no store; write MemoryStore() or "
             'SQLiteStore("tokens.db")'
         )
+    for issuer in resource_server.listed_issuers:
+        if issuer.jwks_file is not None:
+            _check_key_file(issuer, issuer.keys_url or "")
+
+
+def _check_key_file(issuer: Issuer, url: str) -> None:
+    """Refuse a file without keys now, and not with every request until it is mended."""
+    key = "Issuer.jwks_file"
+    try:
+        body = read_file(Fetch(url, url, issuer.timeout, MAX_DOCUMENT_BYTES))
+        document = parse_object(body)
+    except OSError as fault:
+        raise ConfigurationError(
+            f"{key}: {issuer.jwks_file!r} cannot be read "
+            f"({type(fault).__name__}); check the path and who may read it"
+        ) from fault
+    except ValueError as fault:
+        raise ConfigurationError(
+            f"{key}: {issuer.jwks_file!r} is no JSON object ({fault}); write a JWK Set "
+            "into it"
+        ) from None
+    check_given_keys(document, issuer, key)
 
 
 def _is_store(store: object) -> bool:

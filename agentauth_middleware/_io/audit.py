@@ -1,7 +1,7 @@
 """One structured log record for each decision, for whoever has to explain it later.
 
 Logger ``agentauth_middleware.audit``; what was granted at DEBUG, what was refused at
-INFO. The members stand in ``record.agentauth``. Tokens, proofs and plain subjects never
+INFO, and at ERROR what nobody but the operator can mend. The members stand in ``record.agentauth``. Tokens, proofs and plain subjects never
 do.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from logging import DEBUG, INFO
+from logging import DEBUG, ERROR, INFO
 from typing import Any
 
 from agentauth_middleware._core.challenge import Refusal
@@ -22,6 +22,13 @@ from agentauth_middleware.errors import RequestRefusedError
 __all__ = ["is_audited", "write_audit"]
 
 _logger = logging.getLogger("agentauth_middleware.audit")
+_MISCONFIGURED = frozenset(
+    {
+        "introspection_not_configured",
+        "introspection_refused_us",
+        "issuer_lookup_failed",
+    }
+)
 
 
 def is_audited(decision: Access | Anonymous | Refusal) -> bool:
@@ -53,6 +60,8 @@ def write_audit(
     if access is not None:
         members |= _who(access)
     level = INFO if outcome == "refused" else DEBUG
+    if reason in _MISCONFIGURED:
+        level = ERROR
     _logger.log(
         level,
         "%s: %s (%s %s)%s",

@@ -1,14 +1,20 @@
-"""Carrying out a ``Fetch`` over HTTP, within its limits.
+"""Carrying out a ``Fetch`` within its limits.
 
-Both clients do the same: GET, no redirects, a limit for the whole exchange and one
-for the body, both while it goes in the pipe and after it is unpacked. Whatever goes
+Both clients do the same: GET or POST, no redirects, a limit for the whole exchange and
+one for the body, both while it goes in the pipe and after it is unpacked. Whatever goes
 wrong on the way is an ``UnavailableError`` whose text has the URL and the kind of
-fault, but nothing the server said.
+fault, but nothing the server said and nothing that we sent.
 
 The client's own settings are httpx's: connections are pooled, certificates checked
 against its bundle, and ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and the like
 are honoured, because operators depend on them. Who wants it otherwise hands in a
 client, which is used as it is and never closed here.
+
+A fetch that is for public addresses only has a client for itself. In a pool a
+connection is known by the address it goes to, and one whose certificate was checked
+for one name would serve all others there. With a client handed in nobody here knows
+where its connections go: then only a host that says itself that it is private is
+refused.
 
 httpx is imported with the first client, not before: a door whose keys are given
 never needs it.
@@ -19,65 +25,155 @@ from __future__ import annotations
 import time
 import weakref
 import zlib
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlencode
 
 import anyio
 
 from agentauth_middleware._core.operations import Fetch, Reply
+from agentauth_middleware._io.addresses import (
+    NotPublicError,
+    check_host,
+    find_proxy,
+    public_addresses,
+)
+from agentauth_middleware._io.client_authentication import (
+    Form,
+    build_client_authentication,
+)
+from agentauth_middleware._io.files import is_file_url, read_file
 from agentauth_middleware._io.lifetimes import PerLoop, PerProcess
+from agentauth_middleware._io.threads import AsyncThreads, BlockingThreads
 from agentauth_middleware.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
-__all__ = ["AsyncHTTPClient", "BlockingHTTPClient"]
+__all__ = ["AsyncHTTPClient", "BlockingHTTPClient", "Certificates"]
 
 # Gzip alone, because it can be unpacked up to a limit. httpx would offer more, and
 # unpack each piece whole: a few kilobytes could fill the memory.
-_HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip"}
+_ACCEPT_ENCODING = "gzip"
 _GZIP = zlib.MAX_WBITS | 16
+_FORM = "application/x-www-form-urlencoded"
+_MAX_ADDRESSES = 4
+"""How many of a host are tried, while nobody listens there."""
+
+FindAddresses: TypeAlias = Callable[[str, int], Sequence[str]]
+
+
+class Certificates:
+    """Whom TLS trusts: read once, which takes some 20 ms, and then for all clients."""
+
+    def __init__(self) -> None:
+        self._context: ssl.SSLContext | None = None
+
+    def load(self) -> ssl.SSLContext:
+        """What httpx would load for each client.
+
+        Raises:
+            OSError: the environment names a bundle that cannot be read.
+        """
+        if self._context is None:
+            import httpx
+
+            self._context = httpx.create_ssl_context()
+        return self._context
+
+    def prepare(self) -> None:
+        """Load them ahead, if they can be. If not, it is told once they are needed."""
+        with suppress(OSError, ValueError):
+            self.load()
 
 
 class BlockingHTTPClient:
     """One pooled client per process."""
 
-    def __init__(self, http_client: httpx.Client | None = None) -> None:
-        """*http_client*: use this one, for everything."""
+    def __init__(
+        self,
+        http_client: httpx.Client | None = None,
+        certificates: Certificates | None = None,
+        find_addresses: FindAddresses = public_addresses,
+    ) -> None:
+        """*http_client*: use this one, for everything. *find_addresses* gives those of
+        a host that may be connected to."""
         if http_client is not None:
             _check_given(http_client, "Client")
         self._given = http_client
+        self._certificates = certificates or Certificates()
+        self._find_addresses = find_addresses
         self._clients = PerProcess(self._make)
+        self._threads = BlockingThreads()
+
+    def prepare(self) -> None:
+        """Load the certificates ahead, if this will need any."""
+        if self._given is None:
+            self._certificates.prepare()
 
     def close(self) -> None:
-        """Close what was made here. A later ``get`` makes it anew."""
+        """Close what was made here. A later fetch makes it anew."""
         client = self._clients.pop()
         if client is not None:
             client.close()
 
-    def get(self, fetch: Fetch) -> Reply:
-        """Carry out *fetch*.
+    def carry_out(self, fetch: Fetch) -> Reply:
+        """Carry out *fetch*, in a thread of its own.
 
-        Not bounded: how long the name is looked up, and a server that sends its status
-        line and headers byte by byte. Otherwise it may take up to *timeout* longer than
-        it should, because the last pause of the server can begin just before the limit.
+        The limit of time holds for everything, also for what cannot be ended: how long
+        the name is looked up, and a server that sends its headers byte by byte. Then
+        the thread is left behind; a few such, and the server is not asked any more
+        till one of them has ended. Where no thread can be started, those two are not
+        bounded, and the rest may take up to *timeout* longer than it should.
 
         Raises:
-            UnavailableError: ``upstream_unreachable``, ``upstream_timeout`` or
-                ``upstream_too_large``.
+            UnavailableError: ``upstream_unreachable``, ``upstream_timeout``,
+                ``upstream_too_large`` or ``upstream_refused``.
         """
-        deadline = time.monotonic() + fetch.timeout
-        with (
-            _faults_told(fetch),
-            self._client().stream(
-                "GET",
-                fetch.url,
-                headers=_HEADERS,
-                follow_redirects=False,
-                timeout=fetch.timeout,
-            ) as response,
-        ):
+        exchange = partial(self._exchange, fetch, time.monotonic() + fetch.timeout)
+        with _faults_told(fetch):
+            return self._threads.run(exchange, at=_server(fetch), timeout=fetch.timeout)
+
+    def _exchange(self, fetch: Fetch, deadline: float) -> Reply:
+        if is_file_url(fetch.url):
+            return _reply_from_file(fetch)
+        request = _build_request(fetch)
+        if fetch.public_only:
+            return self._exchange_in_public(fetch, request, deadline)
+        return self._send(self._client(), fetch, request, deadline)
+
+    def _exchange_in_public(
+        self, fetch: Fetch, request: _Request, deadline: float
+    ) -> Reply:
+        import httpx
+
+        url = _public_url(fetch)
+        if self._given is not None:
+            return self._send(self._given, fetch, request, deadline)
+        context = self._certificates.load()
+        proxy = find_proxy(url.scheme, url.netloc.decode())
+        with httpx.Client(verify=context, proxy=proxy, trust_env=False) as client:
+            if proxy is not None:
+                return self._send(client, fetch, request, deadline)
+            addresses = self._find_addresses(*_place(url))
+            *others, last = _pin(request, url, addresses)
+            for pinned in others:
+                with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                    return self._send(client, fetch, pinned, deadline)
+            return self._send(client, fetch, last, deadline)
+
+    def _send(
+        self, client: httpx.Client, fetch: Fetch, request: _Request, deadline: float
+    ) -> Reply:
+        import httpx
+
+        timeout = httpx.Timeout(fetch.timeout, connect=request.connect_timeout)
+        with client.stream(**request.arguments(), timeout=timeout) as response:
             return _reply(response, _read(fetch, response, deadline))
 
     def _client(self) -> httpx.Client:
@@ -86,7 +182,7 @@ class BlockingHTTPClient:
     def _make(self) -> httpx.Client:
         import httpx
 
-        client = httpx.Client()
+        client = httpx.Client(verify=self._certificates.load())
         closing = weakref.finalize(self, client.close)
         closing.atexit = False  # A daemon thread may be using it to the last.
         return client
@@ -95,41 +191,88 @@ class BlockingHTTPClient:
 class AsyncHTTPClient:
     """One pooled client per event loop, closed as the loop ends."""
 
-    def __init__(self, http_client: httpx.AsyncClient | None = None) -> None:
-        """*http_client*: use this one, for everything."""
+    def __init__(
+        self,
+        http_client: httpx.AsyncClient | None = None,
+        certificates: Certificates | None = None,
+        find_addresses: FindAddresses = public_addresses,
+    ) -> None:
+        """*http_client*: use this one, for everything. *find_addresses* gives those of
+        a host that may be connected to; it may block."""
         if http_client is not None:
             _check_given(http_client, "AsyncClient")
         self._given = http_client
-        self._clients = PerLoop(_make_async, _close_async)
+        self._certificates = certificates or Certificates()
+        self._find_addresses = find_addresses
+        self._clients = PerLoop(self._make, _close_async)
+        self._threads = AsyncThreads()
+
+    def prepare(self) -> None:
+        """Load the certificates ahead, if this will need any."""
+        if self._given is None:
+            self._certificates.prepare()
 
     async def open(self) -> None:
-        """Make the client now: its TLS settings take some 20 ms to load."""
+        """Make the client now and not at the first fetch."""
         await self._client()
 
     async def aclose(self) -> None:
-        """Close what was made here for this loop. A later ``get`` makes it anew."""
+        """Close what was made here for this loop. A later fetch makes it anew."""
         await self._clients.aclose()
 
-    async def get(self, fetch: Fetch) -> Reply:
+    async def carry_out(self, fetch: Fetch) -> Reply:
         """Carry out *fetch*; the limit of time holds for everything.
 
         Raises:
-            UnavailableError: ``upstream_unreachable``, ``upstream_timeout`` or
-                ``upstream_too_large``.
+            UnavailableError: ``upstream_unreachable``, ``upstream_timeout``,
+                ``upstream_too_large`` or ``upstream_refused``.
         """
         with _faults_told(fetch), anyio.fail_after(fetch.timeout):
-            client = await self._client()
-            async with client.stream(
-                "GET",
-                fetch.url,
-                headers=_HEADERS,
-                follow_redirects=False,
-                timeout=None,
-            ) as response:
-                return _reply(response, await _read_async(fetch, response))
+            if is_file_url(fetch.url):
+                read = partial(_reply_from_file, fetch)
+                return await self._threads.run(read, at=_server(fetch))
+            request = _build_request(fetch)
+            if fetch.public_only:
+                return await self._exchange_in_public(fetch, request)
+            return await self._send(await self._client(), fetch, request)
+
+    async def _exchange_in_public(self, fetch: Fetch, request: _Request) -> Reply:
+        import httpx
+
+        url = _public_url(fetch)
+        if self._given is not None:
+            return await self._send(self._given, fetch, request)
+        context = self._certificates.load()
+        proxy = find_proxy(url.scheme, url.netloc.decode())
+        async with httpx.AsyncClient(
+            verify=context, proxy=proxy, trust_env=False
+        ) as client:
+            if proxy is not None:
+                return await self._send(client, fetch, request)
+            find = partial(self._find_addresses, *_place(url))
+            addresses = await self._threads.run(find, at=_server(fetch))
+            *others, last = _pin(request, url, addresses)
+            for pinned in others:
+                with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                    return await self._send(client, fetch, pinned)
+            return await self._send(client, fetch, last)
+
+    async def _send(
+        self, client: httpx.AsyncClient, fetch: Fetch, request: _Request
+    ) -> Reply:
+        import httpx
+
+        timeout = httpx.Timeout(None, connect=request.connect_timeout)
+        async with client.stream(**request.arguments(), timeout=timeout) as response:
+            return _reply(response, await _read_async(fetch, response))
 
     async def _client(self) -> httpx.AsyncClient:
         return await self._clients.get() if self._given is None else self._given
+
+    def _make(self) -> httpx.AsyncClient:
+        import httpx
+
+        return httpx.AsyncClient(verify=self._certificates.load())
 
 
 def _check_given(http_client: object, kind: str) -> None:
@@ -146,14 +289,112 @@ def _check_given(http_client: object, kind: str) -> None:
         )
 
 
-def _make_async() -> httpx.AsyncClient:
-    import httpx
-
-    return httpx.AsyncClient()
-
-
 async def _close_async(client: httpx.AsyncClient) -> None:
     await client.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is sent. Never shown: it has our credentials and somebody's token."""
+
+    url: str | httpx.URL
+    headers: Mapping[str, str]
+    content: bytes | None
+    """Where there is some, it is posted."""
+    connect_timeout: float
+    extensions: Mapping[str, Any]
+    auth: Any
+    """Ours is in the headers; this is httpx's, which a client handed in may have."""
+
+    __repr__ = object.__repr__
+
+    def arguments(self) -> dict[str, Any]:
+        """For a client's ``stream``, all but the limits of time."""
+        return {
+            "method": "GET" if self.content is None else "POST",
+            "url": self.url,
+            "headers": self.headers,
+            "content": self.content,
+            "extensions": self.extensions,
+            "auth": self.auth,
+            "follow_redirects": False,
+        }
+
+
+def _build_request(fetch: Fetch) -> _Request:
+    import httpx
+
+    headers = {"Accept": fetch.accept, "Accept-Encoding": _ACCEPT_ENCODING}
+    form = fetch.form
+    auth: Any = httpx.USE_CLIENT_DEFAULT
+    if fetch.etag is not None and fetch.etag.isascii():  # Else httpx cannot send it.
+        headers["If-None-Match"] = fetch.etag
+    if fetch.authentication is not None:
+        ours = build_client_authentication(fetch.authentication, int(time.time()))
+        headers.update(ours[0])
+        form += ours[1]
+        auth = None  # Two ways at once are refused (RFC 6749 §2.3).
+    if form:
+        headers["Content-Type"] = _FORM
+    content = _encode(form) if form else None
+    return _Request(fetch.url, headers, content, fetch.timeout, {}, auth)
+
+
+def _encode(form: Form) -> bytes:
+    # The error of encoding holds all that was to be encoded; so it must not get out.
+    with suppress(UnicodeEncodeError):
+        return urlencode(form).encode()
+    raise ValueError("a form that is no text")
+
+
+def _public_url(fetch: Fetch) -> httpx.URL:
+    """The URL, unless it says by itself that it is not public.
+
+    As httpx understands it: what is checked has to be what is connected to.
+    """
+    import httpx
+
+    url = httpx.URL(fetch.url)
+    check_host(_host(url))
+    return url
+
+
+def _host(url: httpx.URL) -> str:
+    return url.raw_host.decode()
+
+
+def _place(url: httpx.URL) -> tuple[str, int]:
+    return _host(url), url.port or (443 if url.scheme == "https" else 80)
+
+
+def _pin(request: _Request, url: httpx.URL, addresses: Sequence[str]) -> list[_Request]:
+    """*request* to each of *addresses*, and the certificate still for the name."""
+    tried = addresses[:_MAX_ADDRESSES]
+    headers = {**request.headers, "Host": url.netloc.decode()}
+    extensions = {"sni_hostname": _host(url).rstrip(".")}
+    return [
+        replace(
+            request,
+            url=url.copy_with(host=address),
+            headers=headers,
+            extensions=extensions,
+            connect_timeout=request.connect_timeout / len(tried),
+        )
+        for address in tried
+    ]
+
+
+def _server(fetch: Fetch) -> str:
+    """Scheme, host and port, of whatever the URL is."""
+    return "/".join(fetch.url.split("/", 3)[:3])
+
+
+def _reply_from_file(fetch: Fetch) -> Reply:
+    if fetch.public_only:
+        raise NotPublicError
+    body = read_file(fetch)
+    _check_size(fetch, body)
+    return Reply(200, {"content-type": "application/json"}, body)
 
 
 @contextmanager
@@ -163,6 +404,10 @@ def _faults_told(fetch: Fetch) -> Generator[None, None, None]:
 
     try:
         yield
+    except NotPublicError as fault:
+        raise UnavailableError(
+            "upstream_refused", f"{_asked(fetch)}: not a public address"
+        ) from fault
     except (TimeoutError, httpx.TimeoutException) as fault:
         raise UnavailableError("upstream_timeout", _told(fetch, fault)) from fault
     except (
@@ -177,7 +422,11 @@ def _faults_told(fetch: Fetch) -> Generator[None, None, None]:
 
 def _told(fetch: Fetch, fault: Exception) -> str:
     # The fault's own text may quote what the server sent.
-    return f"GET {fetch.url}: {type(fault).__name__}"
+    return f"{_asked(fetch)}: {type(fault).__name__}"
+
+
+def _asked(fetch: Fetch) -> str:
+    return f"{'POST' if fetch.form else 'GET'} {fetch.url}"
 
 
 def _read(fetch: Fetch, response: httpx.Response, deadline: float) -> bytes:
@@ -219,7 +468,7 @@ def _unpack(fetch: Fetch, response: httpx.Response, packed: bytearray) -> bytes:
         return bytes(packed)
     if encoding not in ("gzip", "x-gzip"):
         raise UnavailableError(
-            "upstream_unreachable", f"GET {fetch.url}: encoded in a way we did not ask"
+            "upstream_unreachable", f"{_asked(fetch)}: encoded in a way we did not ask"
         )
     unpacker = zlib.decompressobj(_GZIP)
     body = unpacker.decompress(packed, fetch.max_bytes + 1)
@@ -233,7 +482,7 @@ def _check_size(fetch: Fetch, body: bytes | bytearray) -> None:
     if len(body) > fetch.max_bytes:
         raise UnavailableError(
             "upstream_too_large",
-            f"GET {fetch.url}: the body is longer than {fetch.max_bytes} bytes",
+            f"{_asked(fetch)}: the body is longer than {fetch.max_bytes} bytes",
         )
 
 

@@ -21,7 +21,11 @@ from agentauth_middleware._core.operations import (
     Start,
 )
 from agentauth_middleware._io import background
-from agentauth_middleware._io.clients import AsyncHTTPClient, BlockingHTTPClient
+from agentauth_middleware._io.clients import (
+    AsyncHTTPClient,
+    BlockingHTTPClient,
+    Certificates,
+)
 from agentauth_middleware._io.flights import AsyncFlights, BlockingFlights
 from agentauth_middleware._io.lifetimes import PerLoop
 from agentauth_middleware.errors import UnavailableError
@@ -47,10 +51,16 @@ class BlockingPerformer:
     A store that hangs hangs the thread: its own time limits are all there is.
     """
 
-    def __init__(self, store: Store, http_client: httpx.Client | None = None) -> None:
-        """*http_client* is used as it is and never closed here."""
+    def __init__(
+        self,
+        store: Store,
+        http_client: httpx.Client | None = None,
+        certificates: Certificates | None = None,
+    ) -> None:
+        """*http_client* is used as it is and never closed here; *certificates* may be
+        shared with other performers."""
         self._store = store
-        self._client = BlockingHTTPClient(http_client)
+        self._client = BlockingHTTPClient(http_client, certificates)
         self._flights = BlockingFlights()
         self._reads = BlockingFlights(kept=0)
 
@@ -58,7 +68,7 @@ class BlockingPerformer:
         known = cast(AnyOperation, operation)
         match known:
             case Fetch() as fetch:
-                return self._flights.share(fetch, self._client.get)
+                return self._flights.share(fetch, self._client.carry_out)
             case ReadLog() as read:
                 return self._reads.share(_Read(read), self._read_log)
             case Start() as start:
@@ -68,6 +78,13 @@ class BlockingPerformer:
 
     def _read_log(self, read: _Read) -> LogPage:
         return read.page_of(self._store)
+
+    def prepare(self) -> None:
+        """Do ahead what no request should wait for; before the server forks is best.
+
+        Opens no connection. A fault is told by whoever fetches.
+        """
+        self._client.prepare()
 
     def close(self) -> None:
         """Close the HTTP client made here. The next ``Fetch`` makes another."""
@@ -92,17 +109,22 @@ class AsyncPerformer:
     ) -> None:
         """*http_client* is used as it is and never closed here; *store_timeout* is how
         many seconds a request waits for the store."""
-        self._client = AsyncHTTPClient(http_client)
+        certificates = Certificates()
+        self._client = AsyncHTTPClient(http_client, certificates)
         self._flights = AsyncFlights()
         self._reads = AsyncFlights(kept=0)
         self._log = _LogReader(store, store_timeout)
-        self._background = BlockingPerformer(store) if http_client is None else None
+        self._background = (
+            BlockingPerformer(store, certificates=certificates)
+            if http_client is None
+            else None
+        )
 
     async def __call__(self, operation: Operation[Any]) -> Any:
         known = cast(AnyOperation, operation)
         match known:
             case Fetch() as fetch:
-                return await self._flights.share(fetch, self._client.get)
+                return await self._flights.share(fetch, self._client.carry_out)
             case ReadLog() as read:
                 return await self._reads.share(_Read(read), self._log.read)
             case Start() as start:
@@ -110,6 +132,13 @@ class AsyncPerformer:
                     background.start(start, self._background)
             case _:
                 assert_never(known)
+
+    def prepare(self) -> None:
+        """Do ahead what no request should wait for; before the server forks is best.
+
+        Opens no connection. A fault is told by whoever fetches.
+        """
+        self._client.prepare()
 
     async def open(self) -> None:
         """Make this loop's HTTP client now and not at the first ``Fetch``."""

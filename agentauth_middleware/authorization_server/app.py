@@ -20,6 +20,8 @@ from agentauth_middleware.authorization_server.routes import refuse_route, route
 from agentauth_middleware.authorization_server.service import Service
 from agentauth_middleware.authorization_server.settings import (
     AgentProvider,
+    IntrospectionClient,
+    check_introspection_clients,
     check_providers,
     check_resources,
     check_seconds,
@@ -49,6 +51,7 @@ class AuthorizationServer:
         max_auth_age: int = 3600,
         access_token_lifetime: int = 3600,
         assertion_lifetime: int = 3600,
+        introspection_clients: Sequence[IntrospectionClient] = (),
         http_client: httpx.AsyncClient | None = None,
         insecure_loopback: bool = False,
     ) -> None:
@@ -64,6 +67,8 @@ class AuthorizationServer:
             access_token_lifetime: Seconds.
             assertion_lifetime: Seconds for which an agent may get access tokens
                 without asking its provider again.
+            introspection_clients: The resource servers that may ask about tokens; with
+                none there is no such endpoint.
             http_client: Makes all requests to providers, and is never closed here.
             insecure_loopback: Allow http URLs on a loopback host, while developing.
 
@@ -75,6 +80,7 @@ class AuthorizationServer:
         )
         check_resources(issuer, resources)
         check_providers(issuer, providers, insecure_loopback=insecure_loopback)
+        check_introspection_clients(introspection_clients, resources)
         check_store(store)
         check_seconds("max_auth_age", max_auth_age)
         check_seconds("access_token_lifetime", access_token_lifetime)
@@ -95,6 +101,9 @@ class AuthorizationServer:
             max_auth_age=max_auth_age,
             access_token_lifetime=access_token_lifetime,
             assertion_lifetime=assertion_lifetime,
+            introspection_clients={
+                client.client_id: client for client in introspection_clients
+            },
         )
         self._app = Starlette(
             routes=routes(self.service),

@@ -34,6 +34,10 @@ class AuditRecord:
     def note_registration(self, registration_id: str) -> None:
         self._members["registration_id"] = registration_id
 
+    def note_client(self, client_id: str) -> None:
+        """Which resource server asks; never what a stranger calls itself."""
+        self._members["client_id"] = client_id
+
     def note_scopes(self, scopes: Iterable[str]) -> None:
         self._members["scopes"] = sorted(scopes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import anyio.to_thread
@@ -11,6 +11,11 @@ from starlette.responses import JSONResponse, Response
 
 from agentauth_middleware.authorization_server.audit import AuditRecord
 from agentauth_middleware.authorization_server.service import Service
+from agentauth_middleware.authorization_server.settings import (
+    ALGORITHM,
+    CLIENT_ALGORITHMS,
+    IntrospectionClient,
+)
 from agentauth_middleware.resource_server import ResourceServer
 
 __all__ = [
@@ -42,8 +47,9 @@ def all_scopes(resources: Iterable[ResourceServer]) -> list[str]:
     return list(dict.fromkeys(scope for server in resources for scope in server.scopes))
 
 
-def metadata(issuer: str, resources: Sequence[ResourceServer]) -> dict[str, Any]:
+def metadata(service: Service) -> dict[str, Any]:
     """Members of what works, and of nothing else."""
+    issuer, resources = service.issuer, service.resources
     scopes = all_scopes(resources)
     base = issuer.rstrip("/")
     members: dict[str, Any] = {
@@ -65,13 +71,40 @@ def metadata(issuer: str, resources: Sequence[ResourceServer]) -> dict[str, Any]
             "events_supported": [REVOKED_EVENT],
         },
     }
-    return members | ({"scopes_supported": scopes} if scopes else {})
+    if scopes:
+        members["scopes_supported"] = scopes
+    if service.introspection_clients:
+        members |= _introspection(
+            service.introspection_endpoint, service.introspection_clients.values()
+        )
+    return members
+
+
+def _introspection(
+    endpoint: str, clients: Iterable[IntrospectionClient]
+) -> dict[str, Any]:
+    """How resource servers may ask, as far as any of *clients* can (RFC 9701 §7)."""
+    methods: list[str] = []
+    members: dict[str, Any] = {
+        "introspection_endpoint": endpoint,
+        "introspection_endpoint_auth_methods_supported": methods,
+        "introspection_signing_alg_values_supported": [ALGORITHM],
+    }
+    proofs = {"keys" if client.jwks else "secret" for client in clients}
+    if "secret" in proofs:
+        methods += ["client_secret_basic", "client_secret_post"]
+    if "keys" in proofs:
+        methods.append("private_key_jwt")
+        members["introspection_endpoint_auth_signing_alg_values_supported"] = list(
+            CLIENT_ALGORITHMS
+        )
+    return members
 
 
 async def publish_metadata(
     service: Service, request: Request, record: AuditRecord
 ) -> Response:
-    document = metadata(service.issuer, service.resources)
+    document = metadata(service)
     return JSONResponse(document, headers=_PUBLIC)
 
 

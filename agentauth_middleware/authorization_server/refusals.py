@@ -19,6 +19,7 @@ from agentauth_middleware.errors import UnavailableError
 __all__ = [
     "NOT_STORED",
     "BodyTimedOut",
+    "ClientRefused",
     "EventRefused",
     "GrantRefused",
     "Refused",
@@ -94,6 +95,21 @@ class GrantRefused(Refused):
     def response(self) -> Response:
         body = {"error": self.code, "error_description": self.message}
         return JSONResponse(body, self.status, dict(NOT_STORED))
+
+
+class ClientRefused(GrantRefused):
+    """Whoever asks is not who they say they are (RFC 6749 §5.2, RFC 7662 §2.3)."""
+
+    def __init__(self, message: str, *, tried_header: bool = False) -> None:
+        """*tried_header*: they said it in ``Authorization``, and are challenged."""
+        super().__init__("invalid_client", message, status=401)
+        self.tried_header = tried_header
+
+    def response(self) -> Response:
+        response = super().response()
+        if self.tried_header:
+            response.headers["www-authenticate"] = 'Basic realm="introspection"'
+        return response
 
 
 class BodyTimedOut(Refused):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from urllib.parse import unquote
 
@@ -16,6 +16,7 @@ from agentauth_middleware._core.urls import path_of
 from agentauth_middleware.authorization_server.audit import AuditRecord
 from agentauth_middleware.authorization_server.events import notify
 from agentauth_middleware.authorization_server.identity import register
+from agentauth_middleware.authorization_server.introspection import introspect
 from agentauth_middleware.authorization_server.metadata import (
     publish_keys,
     publish_metadata,
@@ -52,13 +53,23 @@ def routes(service: Service) -> list[Route]:
         _endpoint(service, "registration", f"{path}/agent/identity", register),
         _endpoint(service, "token", f"{path}/oauth2/token", grant),
         _endpoint(service, "revocation", f"{path}/oauth2/revoke", revoke_token),
-        # Not for pages, unlike those above.
-        Route(
-            f"{path}/agent/event/notify",
-            partial(_answer, service, "event", notify),
-            methods=["POST"],
-        ),
+        *_closed_to_pages(service, path),
     ]
+
+
+def _closed_to_pages(service: Service, path: str) -> Iterator[Route]:
+    """The endpoints for servers, which no page has any business to call."""
+    yield Route(
+        f"{path}/agent/event/notify",
+        partial(_answer, service, "event", notify),
+        methods=["POST"],
+    )
+    if service.introspection_clients:
+        yield Route(
+            f"{path}/oauth2/introspect",
+            partial(_answer, service, "introspection", introspect),
+            methods=["POST"],
+        )
 
 
 def _document(service: Service, action: str, path: str, endpoint: Endpoint) -> Route:

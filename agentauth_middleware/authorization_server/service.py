@@ -15,7 +15,10 @@ from agentauth_middleware._core.revocations import RevocationView
 from agentauth_middleware._io.drive import drive_async
 from agentauth_middleware._io.perform import AsyncPerformer
 from agentauth_middleware.authorization_server.minting import Signer, new_key
-from agentauth_middleware.authorization_server.settings import AgentProvider
+from agentauth_middleware.authorization_server.settings import (
+    AgentProvider,
+    IntrospectionClient,
+)
 from agentauth_middleware.authorization_server.state import Registration, State
 from agentauth_middleware.errors import InvalidTokenError, UnavailableError
 from agentauth_middleware.resource_server import ResourceServer
@@ -44,8 +47,15 @@ class Service:
     max_auth_age: int
     access_token_lifetime: int
     assertion_lifetime: int
+    introspection_clients: Mapping[str, IntrospectionClient]
+    """By their ``client_id``."""
     revocations: RevocationView = field(default_factory=RevocationView)
     clock: Callable[[], float] = time.time
+
+    @property
+    def introspection_endpoint(self) -> str:
+        """Its URL; answered only if somebody may ask."""
+        return self.issuer.rstrip("/") + "/oauth2/introspect"
 
     @cached_property
     def signer(self) -> Signer:

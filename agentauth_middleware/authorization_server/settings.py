@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
-from agentauth_middleware._core.urls import check_url
+from agentauth_middleware._core.claims import freeze, is_object
+from agentauth_middleware._core.jose import JOSEHeader, KeySet, parse_key_set
+from agentauth_middleware._core.settings import replace_setting
+from agentauth_middleware._core.urls import check_url, same_identifier
 from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.resource_server import ALGORITHMS, Issuer, ResourceServer
 from agentauth_middleware.stores import Store
 
 __all__ = [
     "ALGORITHM",
+    "CLIENT_ALGORITHMS",
     "AgentProvider",
+    "IntrospectionClient",
+    "check_introspection_clients",
     "check_providers",
     "check_resources",
     "check_seconds",
@@ -22,6 +29,9 @@ __all__ = [
 
 ALGORITHM = "ES256"
 """What this server signs with."""
+CLIENT_ALGORITHMS = (*ALGORITHMS, "ES384", "ES512")
+"""What resource servers that ask may sign with. No HMAC: it would need their secret."""
+_SHORTEST_SECRET = 16
 _LONGEST = 365 * 86_400
 
 
@@ -65,6 +75,98 @@ class AgentProvider:
         )
 
 
+@dataclass(frozen=True)
+class IntrospectionClient:
+    """A resource server that may ask about tokens, and how it proves who it is."""
+
+    client_id: str
+    _: KW_ONLY
+    resource: str
+    """Which of the server's resources it is: it learns of tokens for this one only."""
+    client_secret: str | None = field(default=None, repr=False)
+    """For ``client_secret_basic`` and ``client_secret_post``; 16 characters or more."""
+    jwks: Mapping[str, Any] | None = None
+    """Its public keys (RFC 7517 §5), for ``private_key_jwt``."""
+
+    def __post_init__(self) -> None:
+        _check_printable(self.client_id, "IntrospectionClient.client_id")
+        key = f"IntrospectionClient({self.client_id!r})"
+        _check_printable(self.resource, f"{key}.resource")
+        if self.client_secret is None and self.jwks is None:
+            raise ConfigurationError(
+                f"{key}: neither client_secret nor jwks; give one of them, and see "
+                "whether the environment variable that it comes from is set"
+            )
+        if self.client_secret is not None and self.jwks is not None:
+            raise ConfigurationError(
+                f"{key}: client_secret and jwks exclude each other; keep jwks if the "
+                "resource server can sign"
+            )
+        if self.client_secret is not None:
+            _check_secret(self.client_secret, f"{key}.client_secret")
+        if self.jwks is not None:
+            replace_setting(self, "jwks", freeze(self.jwks))
+            _check_client_keys(self, f"{key}.jwks")
+
+    @cached_property
+    def keys(self) -> KeySet:
+        """The keys in *jwks*, ready to verify."""
+        return KeySet(()) if self.jwks is None else parse_key_set(self.jwks)
+
+
+def _check_printable(value: object, key: str) -> None:
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{key}: {value!r} is no text or empty; write a name")
+    if not value.isprintable():
+        raise ConfigurationError(
+            f"{key}: {value!r} has a line break or other control character; remove it"
+        )
+
+
+def _check_secret(secret: object, key: str) -> None:
+    """Refuse what can be guessed, or never arrives. The message must not tell it."""
+    if not isinstance(secret, str) or len(secret) < _SHORTEST_SECRET:
+        raise ConfigurationError(
+            f"{key}: shorter than {_SHORTEST_SECRET} characters, so it can be guessed; "
+            "use what secrets.token_urlsafe(32) gives"
+        )
+    if not secret.isprintable():
+        raise ConfigurationError(
+            f"{key}: has a line break or other control character; strip what comes "
+            "from a file"
+        )
+
+
+def _check_client_keys(client: IntrospectionClient, key: str) -> None:
+    if not is_object(client.jwks):
+        raise ConfigurationError(f'{key}: not a JWK Set; write {{"keys": [...]}}')
+    try:
+        keys = client.keys
+    except ValueError as fault:
+        raise ConfigurationError(f'{key}: {fault}; write {{"keys": [...]}}') from None
+    headers = (JOSEHeader(algorithm, None, None) for algorithm in CLIENT_ALGORITHMS)
+    if not any(keys.knows(header) for header in headers):
+        raise ConfigurationError(
+            f"{key}: no key in it can verify; give public signing keys: RSA of 2048 "
+            "bits or more, P-256, P-384, P-521 or Ed25519"
+        )
+
+
+def check_introspection_clients(
+    clients: Sequence[IntrospectionClient], resources: Sequence[ResourceServer]
+) -> None:
+    key = "AuthorizationServer.introspection_clients"
+    _check_items(clients, IntrospectionClient, key)
+    _check_different((client.client_id for client in clients), key, "client_id")
+    known = [server.resource for server in resources]
+    for client in clients:
+        if not any(same_identifier(client.resource, resource) for resource in known):
+            raise ConfigurationError(
+                f"{key}: {client.client_id!r} is for {client.resource!r}, which is "
+                f"none of the resources; write one of {', '.join(known)}"
+            )
+
+
 def check_resources(issuer: str, resources: Sequence[ResourceServer]) -> None:
     key = "AuthorizationServer.resources"
     _check_items(resources, ResourceServer, key)
@@ -79,13 +181,12 @@ def check_resources(issuer: str, resources: Sequence[ResourceServer]) -> None:
 
 def _check_trust(issuer: str, server: ResourceServer, key: str) -> None:
     """Whether the doors of *server* take what *issuer* mints for them."""
-    found = [trusted for trusted in server.issuers if trusted.issuer == issuer]
-    if not found:
+    trusted = server.find_issuer(issuer)
+    if trusted is None:
         raise ConfigurationError(
             f"{key}: {server.resource} does not trust {issuer}; add "
             f"Issuer({issuer!r}) to its issuers, to the letter"
         )
-    (trusted,) = found
     if trusted.audience is not None and server.resource not in trusted.audience:
         raise ConfigurationError(
             f"{key}: {server.resource} wants tokens of {issuer} for another audience, "

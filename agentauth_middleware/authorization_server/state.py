@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS seen (
     kind TEXT, issuer TEXT, token_id TEXT, expires_at REAL NOT NULL,
     PRIMARY KEY (kind, issuer, token_id)
 );
+CREATE INDEX IF NOT EXISTS seen_by_expiry ON seen (expires_at);
 CREATE TABLE IF NOT EXISTS signing_keys (
     id INTEGER PRIMARY KEY, pem BLOB NOT NULL
 );
@@ -161,6 +162,14 @@ class State:
                 is_known = _has_user(sql, assertion.email)
                 return "interaction_required" if is_known else "no_account"
             return _upsert(sql, assertion, user_id)
+
+    def see_client_assertion(
+        self, client_id: str, token_id: str, *, now: float, seen_until: float
+    ) -> bool:
+        """Note that *client_id* has shown this one; ``False`` if it did before."""
+        name = ("client-assertion", client_id, token_id)
+        with self._transaction() as sql:
+            return _see(sql, name, now, seen_until)
 
     def registration(self, registration_id: str) -> Registration | None:
         """The registration of that id, unless it has been revoked."""

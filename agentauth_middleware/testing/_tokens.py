@@ -136,9 +136,9 @@ def _profile(user: str | None, agent: str | None) -> str:
 
 def _issuer_named(name: str | None, server: ResourceServer) -> Issuer:
     if name is None:
-        return server.issuers[0]
-    for issuer in server.issuers:
+        return server.listed_issuers[0]
+    for issuer in server.listed_issuers:
         if issuer.issuer == name:
             return issuer
-    known = [issuer.issuer for issuer in server.issuers]
+    known = [issuer.issuer for issuer in server.listed_issuers]
     raise LookupError(f"{server.resource} trusts no issuer {name!r}; it trusts {known}")

@@ -15,7 +15,8 @@ from agentauth_middleware._core.decide import READ_LOG_AFTER
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.operations import LogPage
 from agentauth_middleware._core.revocations import RevocationView
-from agentauth_middleware.resource_server import Issuer
+from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
 from agentauth_middleware.testing._doors import (
     Door,
@@ -64,10 +65,11 @@ def trusting(
 
 def _gate_for_tests(door: Door, issuer: FakeIssuer) -> Gate:
     former = gate_of(door)
-    trusted = [_impersonated(real, issuer) for real in former.server.issuers]
     server = replace(
         former.server,
-        issuers=trusted,
+        issuers=[_impersonated(real, issuer) for real in _issuers(former.server)],
+        # There is nobody to ask.
+        routes=[replace(route, introspect=False) for route in former.server.routes],
         max_log_age=former.server.max_log_age + READ_LOG_AFTER,  # see _EagerView
     )
     gate = Gate(server, application_root=former.application_root)
@@ -79,10 +81,38 @@ def _gate_for_tests(door: Door, issuer: FakeIssuer) -> Gate:
     return gate
 
 
+def _issuers(server: ResourceServer) -> list[Issuer]:
+    """Those that are listed; of a function's, those that the metadata names.
+
+    Raises:
+        LookupError: nobody knows what the issuers are called.
+    """
+    names = server.authorization_servers or ()
+    found = server.listed_issuers or map(server.find_issuer, names)
+    issuers = [issuer for issuer in found if issuer is not None]
+    if not issuers:
+        raise LookupError(
+            "ResourceServer.issuers is a function, and authorization_servers names "
+            "none of its issuers; give the application under test one"
+        )
+    return issuers
+
+
 def _impersonated(real: Issuer, issuer: FakeIssuer) -> Issuer:
-    """*real* as it is trusted, but with the keys of *issuer*."""
-    return replace(
-        real, jwks=issuer.jwks, jwks_uri=None, algorithms=(issuer.algorithm,)
+    """*real* by name, whose tokens are those of *issuer*.
+
+    They say who is calling in the plain way, unless a function of the application's
+    own has to read it.
+    """
+    return Issuer(
+        real.issuer,
+        jwks=issuer.jwks,
+        algorithms=(issuer.algorithm,),
+        audience=real.audience,
+        subjects=real.subjects,
+        identity=real.identity if callable(real.identity) else "rfc8693",
+        actor_issuers=real.actor_issuers,
+        leeway=real.leeway,
     )
 
 

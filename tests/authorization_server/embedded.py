@@ -82,6 +82,22 @@ class Embedded:
         found: str = answer.json()["access_token"]
         return found
 
+    def introspect(
+        self,
+        token: str | None,
+        *,
+        auth: str | None = None,
+        accept: str | None = None,
+        **form: str,
+    ) -> Response:
+        """Ask about *token*; *auth* and *accept* are header values."""
+        sent = {"authorization": auth, "accept": accept}
+        return self.client.post(
+            path(self, "/oauth2/introspect"),
+            data=form if token is None else {"token": token, **form},
+            headers={name: value for name, value in sent.items() if value is not None},
+        )
+
     def push(self, event: str | None = None, **claims: Any) -> Response:
         """Deliver *event*, by default that Ana disconnects, with *claims* in it."""
         issuer = self.server.service.issuer

@@ -17,7 +17,7 @@ from tests.core.tokens import server
 class PlainRequest(Request):
     """A request of plain values."""
 
-    __slots__ = ("_named",)
+    __slots__ = ("_client", "_named")
 
     def __init__(
         self,
@@ -28,6 +28,7 @@ class PlainRequest(Request):
         query: bytes = b"",
         lines: Sequence[bytes] = (),
         named: Mapping[str, str] | None = None,
+        client: str | None = None,
     ) -> None:
         self.method = method
         self.path = path
@@ -35,10 +36,15 @@ class PlainRequest(Request):
         self.query = query
         self.authorization = lines
         self._named = dict(named or {})
+        self._client = client
 
     @property
     def raw_path(self) -> bytes:
         return self.path.encode()
+
+    @property
+    def client(self) -> str | None:
+        return self._client
 
     def header(self, name: str) -> str | None:
         return self._named.get(name)
@@ -52,11 +58,14 @@ def request(
     query: bytes = b"",
     authorization: Sequence[bytes] | None = None,
     headers: Mapping[str, str] | None = None,
+    client: str | None = None,
 ) -> Request:
     """A request with *token* as its bearer token, or with these field lines."""
     if authorization is None:
         authorization = () if token is None else (b"Bearer " + token,)
-    return PlainRequest(method, path, query=query, lines=authorization, named=headers)
+    return PlainRequest(
+        method, path, query=query, lines=authorization, named=headers, client=client
+    )
 
 
 def gate_for(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentauth_middleware._core.access_token import (
-    check_algorithm,
+    check_header,
     check_token,
     read_token,
 )
@@ -44,7 +44,7 @@ def check(
 ) -> Access:
     """What *presented* gives, by the two halves in their order."""
     unverified = read_token(presented)
-    check_algorithm(unverified, trust)
+    check_header(unverified, trust)
     keys = parse_key_set(jwks(*(signers or [key()])))
     candidates = keys.candidates(unverified.jws.header)
     return check_token(
@@ -372,7 +372,7 @@ def test_nothing_is_said_about_claims_before_the_signature_is_verified() -> None
 
 
 def test_type_is_looked_at_before_the_issuer() -> None:
-    presented = sign(claims(without=["iss"]), head=header(key(), typ="JWT"))
+    presented = sign(claims(without=["iss"]), head=header(key(), typ="logout+jwt"))
 
     assert reason_for(presented) == "wrong_token_type"
 

@@ -7,6 +7,8 @@ every operation is compared. Time passes only where a test says so.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +33,7 @@ AS = "https://as.example.com/t1"
 RFC8414 = "https://as.example.com/.well-known/oauth-authorization-server/t1"
 OIDC_INSERTED = "https://as.example.com/.well-known/openid-configuration/t1"
 OIDC_APPENDED = "https://as.example.com/t1/.well-known/openid-configuration"
-KEYS = "https://keys.example.com/t1"
+KEYS = "https://as.example.com/keys/t1"
 METADATA = {"issuer": AS, "jwks_uri": KEYS}
 
 A, B, C = (key("ES256", name) for name in "abc")
@@ -1108,3 +1110,91 @@ def test_two_issuers_with_equal_key_names_have_their_own_keys() -> None:
     (ours,) = play(find_keys(mine.state, header("a"), mine.clock), [])
     (other,) = step.result
     assert ours.identity != other.identity
+
+
+def test_keys_elsewhere_are_fetched_from_public_addresses_only() -> None:
+    """Whoever wrote the metadata must not make us ask what only we can reach."""
+    elsewhere = "https://keys.example.net/t1"
+    step = Keys(Issuer(AS)).find("a")
+    step.answer(json_reply({**METADATA, "jwks_uri": elsewhere}))
+
+    assert step.asks == replace(fetch(elsewhere, 0, 5.0), public_only=True)
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [Issuer(AS), Issuer(AS, jwks_uri="https://keys.internal/t1")],
+    ids=["at the origin of the issuer", "written by the operator"],
+)
+def test_keys_may_be_in_a_private_network(issuer: Issuer) -> None:
+    step = Keys(issuer).find("a")
+    if issuer.jwks_uri is None:
+        step.answer(json_reply(METADATA))
+
+    assert step.asks == fetch(issuer.jwks_uri or KEYS, 0, 5.0)
+
+
+def test_loopback_counts_as_written_by_who_allowed_it() -> None:
+    elsewhere = "http://127.0.0.1:9000/keys"
+    step = Keys(Issuer("http://127.0.0.1:8000"), insecure_loopback=True).find("a")
+    step.answer(json_reply({"issuer": "http://127.0.0.1:8000", "jwks_uri": elsewhere}))
+
+    assert step.asks == fetch(elsewhere, 0, 5.0)
+
+
+def test_unchanged_set_is_asked_for_by_its_etag_and_used_on() -> None:
+    held = Keys()
+    first = json_reply(jwks(A))
+    tagged = Reply(200, {**first.headers, "etag": '"one"'}, first.body)
+    play(
+        find_keys(held.state, header("a"), held.clock),
+        [(fetch(KEYS, 0, 5.0), tagged)],
+    )
+    held.clock.now += DAY + 1
+    step = held.find("a")
+
+    assert step.asks == replace(fetch(KEYS, 1, 5.0), etag='"one"')
+
+    step.answer(Reply(304, {}, b""))
+
+    assert names(step.result) == ["a"]
+    assert held.find_at_once("a") == ["a"]
+
+
+def test_nothing_new_is_no_answer_to_who_did_not_ask_for_it() -> None:
+    """304 is for a set that is here; without one it is a server's mistake."""
+    step = Keys().find("a")
+
+    with pytest.raises(UnavailableError):
+        step.answer(Reply(304, {"etag": '"one"'}, b""))
+
+
+def test_keys_are_used_as_long_as_the_operator_allows() -> None:
+    held = Keys(Issuer(AS, jwks_uri=KEYS, max_key_age=7 * 86_400))
+    play(
+        find_keys(held.state, header("a"), held.clock),
+        [(fetch(KEYS, 0, 5.0), json_reply(jwks(A)))],
+    )
+    held.clock.now += 7 * DAY - 1
+    step = held.find("a")  # overdue, so in line
+    step.answer(BROKEN)
+
+    assert names(step.result) == ["a"]
+
+    held.clock.now += 10
+    step = held.find("a")
+    with pytest.raises(UnavailableError):
+        step.answer(BROKEN)
+
+
+def test_file_with_keys_is_looked_at_again_after_seconds(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    held = Keys(Issuer(AS, jwks_file=file))
+    step = held.find("a")
+
+    assert step.asks == fetch(file.as_uri(), 0, 5.0)
+
+    step.answer(json_reply(jwks(A)))
+    held.clock.now += 11
+
+    assert isinstance(held.find("a").asks, Start)

@@ -11,6 +11,7 @@ import pytest
 
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware.errors import ConfigurationError
+from agentauth_middleware.issuer import Introspection
 from agentauth_middleware.resource_server import Issuer, ResourceServer, Route
 from agentauth_middleware.stores import SQLiteStore
 from tests.core.tokens import ISSUER, RESOURCE, jwks, key
@@ -29,6 +30,10 @@ def server(**settings: Any) -> ResourceServer:
 
 def of_issuer(name: Any = ISSUER, **settings: Any) -> ResourceServer:
     return server(issuers=[Issuer(name, **settings)])
+
+
+def asked(**settings: Any) -> Introspection:
+    return Introspection("rs", client_secret="a-secret", **settings)
 
 
 def of_route(pattern: Any = "/mail", **settings: Any) -> ResourceServer:
@@ -171,6 +176,156 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         lambda: Gate(of_issuer(jwks=jwks(key("ES256")), algorithms=["RS256"])),
         f"Issuer.jwks of {ISSUER}",
         "no key in it is for RS256; add its algorithm to Issuer.algorithms",
+    ),
+    "jwks and jwks_file": (
+        lambda: of_issuer(jwks=jwks(key()), jwks_file="keys.json"),
+        "Issuer",
+        "jwks, jwks_uri and jwks_file exclude each other; keep one",
+    ),
+    "jwks_file the keys": (
+        lambda: of_issuer(jwks_file=jwks(key())),
+        "Issuer.jwks_file",
+        "is no path; keys themselves are Issuer.jwks",
+    ),
+    "keys used for minutes": (
+        lambda: of_issuer(max_key_age=599),
+        "Issuer.max_key_age",
+        "not a number of seconds from 600",
+    ),
+    "no token types": (
+        lambda: of_issuer(token_types=[]),
+        "Issuer.token_types",
+        'empty; write at least "at+jwt"',
+    ),
+    "token types one string": (
+        lambda: of_issuer(token_types="JWT"),
+        "Issuer.token_types",
+        'is no list; write ("at+jwt", "JWT")',
+    ),
+    "token type no text": (
+        lambda: of_issuer(token_types=["JWT", 1]),
+        "Issuer.token_types",
+        "1 is neither a type nor None",
+    ),
+    "scope claims one string": (
+        lambda: of_issuer(scope_claims="scp"),
+        "Issuer.scope_claims",
+        "is no list; write a list of str",
+    ),
+    "claim without a name": (
+        lambda: of_issuer(required_claims=[""]),
+        "Issuer.required_claims",
+        "has an empty string; remove it",
+    ),
+    "require_jti text": (
+        lambda: of_issuer(require_jti="no"),
+        "Issuer.require_jti",
+        "is no flag; write True or False",
+    ),
+    "leeway of an issuer": (
+        lambda: of_issuer(leeway=301),
+        "Issuer.leeway",
+        "not a number of seconds from 0 to 300",
+    ),
+    "age of no token": (
+        lambda: of_issuer(max_token_age=0),
+        "Issuer.max_token_age",
+        "not a number of seconds from 1",
+    ),
+    "prefixes without introspection": (
+        lambda: of_issuer(opaque_prefixes=["at_"]),
+        "Issuer.opaque_prefixes",
+        "add introspection",
+    ),
+    "prefix that no token has": (
+        lambda: of_issuer(opaque_prefixes=["at "], introspection=asked()),
+        "Issuer.opaque_prefixes",
+        "no token can begin with 'at '",
+    ),
+    "introspection a URL": (
+        lambda: of_issuer(introspection=ISSUER + "/introspect"),
+        "Issuer.introspection",
+        "is no Introspection; write a list of Introspection",
+    ),
+    "introspection http": (
+        lambda: of_issuer(introspection=asked(endpoint="http://as.example.com")),
+        "Introspection.endpoint",
+        "is not https; use https",
+    ),
+    "introspection of a route without an issuer to ask": (
+        lambda: server(routes=[Route("/x", introspect=True)]),
+        "Route('/x').introspect",
+        "cannot be asked about its tokens; add Issuer.introspection",
+    ),
+    "introspection without a name": (
+        lambda: Introspection("", client_secret="s"),
+        "Introspection.client_id",
+        "write the name under which",
+    ),
+    "introspection without a credential": (
+        lambda: Introspection("rs"),
+        "Introspection",
+        "give either client_secret or private_key",
+    ),
+    "introspection with two credentials": (
+        lambda: Introspection("rs", client_secret="s", private_key="k"),
+        "Introspection",
+        "give either client_secret or private_key",
+    ),
+    "introspection with a secret from an unset variable": (
+        lambda: Introspection("rs", client_secret=""),
+        "Introspection.client_secret",
+        "set the environment variable",
+    ),
+    "introspection with a method nobody knows": (
+        lambda: asked(auth_method="basic"),
+        "Introspection.auth_method",
+        "'basic' is not one of client_secret_basic, client_secret_post, private",
+    ),
+    "introspection with a method that needs a key": (
+        lambda: asked(auth_method="private_key_jwt"),
+        "Introspection.auth_method",
+        "private_key_jwt needs private_key",
+    ),
+    "introspection with a key that is none": (
+        lambda: Introspection("rs", private_key="key"),
+        "Introspection.private_key",
+        "is no private key in PEM form",
+    ),
+    "introspection that sends the token twice": (
+        lambda: asked(extra_parameters={"token": "x"}),
+        "Introspection.extra_parameters['token']",
+        "is sent anyway; remove it",
+    ),
+    "introspection with parameters that are none": (
+        lambda: asked(extra_parameters={"resource": 1}),
+        "Introspection.extra_parameters",
+        'write {"name": "x"}',
+    ),
+    "introspection remembered too long": (
+        lambda: asked(remember_for=3601),
+        "Introspection.remember_for",
+        "not a number of seconds from 0 to 3600",
+    ),
+    "introspection without an exchange": (
+        lambda: asked(max_concurrent=0),
+        "Introspection.max_concurrent",
+        "not a whole number of exchanges from 1",
+    ),
+    "introspection without an answer": (
+        lambda: asked(inactive_per_minute=0),
+        "Introspection.inactive_per_minute",
+        "not a whole number of answers from 1",
+    ),
+    "introspection long": (
+        lambda: asked(timeout=61),
+        "Introspection.timeout",
+        "not a number of seconds from 0.001 to 60",
+    ),
+    "introspection signed by text": (
+        lambda: asked(signed="yes"),
+        "Introspection.signed",
+        "is no flag; write True or False",
     ),
     "subjects": (
         lambda: of_issuer(subjects="people"),
@@ -645,7 +800,7 @@ def test_public_route_can_demand_nothing(demand: dict[str, Any]) -> None:
     ],
 )
 def test_settings_are_good(settings: dict[str, Any]) -> None:
-    assert Gate(server(**settings)).server.issuers[0].issuer == ISSUER
+    assert Gate(server(**settings)).server.listed_issuers[0].issuer == ISSUER
 
 
 @pytest.mark.parametrize("timeout", [0.001, 5, 60])
@@ -746,7 +901,7 @@ def test_settings_do_not_change_with_what_they_were_made_from() -> None:
         mapping.clear()
     document["keys"].clear()
 
-    assert len(built.issuers) == len(built.routes) == 1
+    assert len(built.listed_issuers) == len(built.routes) == 1
     assert built.scopes == MAIL
     assert built.extra_metadata == {"x": {"y": (1,)}}
     assert set(route.methods or ()) == {"GET"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 
 from agentauth_middleware import asgi, wsgi
 from agentauth_middleware.errors import ConfigurationError
+from agentauth_middleware.issuer import Issuer
 from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore
 from tests.doors.server_side import SERVER
@@ -90,6 +92,33 @@ def test_argument_of_the_wrong_kind_is_named_with_its_mend(
 
     text = str(refused.value)
     assert text.startswith(f"{named}: ")
+    assert words in text
+
+
+BAD_FILES: dict[str, tuple[bytes | None, str]] = {
+    "missing": (None, "cannot be read (FileNotFoundError); check the path"),
+    "no JSON": (b"-----BEGIN", "is no JSON object"),
+    "no set": (b"{}", "keys is not an array"),
+    "no key that verifies": (b'{"keys": []}', "no key in it can verify"),
+}
+
+
+@pytest.mark.parametrize("protocol", DOORS)
+@pytest.mark.parametrize("fault", BAD_FILES)
+def test_file_without_keys_is_refused_at_start(
+    protocol: str, fault: str, tmp_path: Path
+) -> None:
+    content, words = BAD_FILES[fault]
+    file = tmp_path / "keys.json"
+    if content is not None:
+        file.write_bytes(content)
+    issuer = Issuer("https://as.example.com", jwks_file=file)
+
+    with pytest.raises(ConfigurationError) as refused:
+        build(protocol, server=ResourceServer(SERVER.resource, issuers=[issuer]))
+
+    text = str(refused.value)
+    assert text.startswith("Issuer.jwks_file")
     assert words in text
 
 

@@ -598,3 +598,22 @@ def test_audit_of_a_refusal_raised_too_late(records: list[logging.LogRecord]) ->
     serve(WsgiDoor(wsgi_app, SERVER), environ("/public"))
 
     assert [members_of(record)["outcome"] for record in records] == ["passed"] * 2
+
+
+def test_audit_of_what_only_the_operator_can_mend_is_an_error(
+    records: list[logging.LogRecord],
+) -> None:
+    def fails(name: str) -> None:
+        raise KeyError("no database")
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        raise AssertionError("let in")
+
+    server = ResourceServer(RESOURCE, issuers=fails, authorization_servers=[])
+    token = f"Bearer {ISSUER.token(RESOURCE)}"
+    answer = serve(WsgiDoor(app, server), environ("/x", HTTP_AUTHORIZATION=token))
+
+    assert answer.status == 503
+    assert [record.levelno for record in records] == [logging.ERROR]
+    assert members_of(records[0])["reason"] == "issuer_lookup_failed"
+    check_no_secrets(records, token)

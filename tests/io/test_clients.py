@@ -2,66 +2,52 @@
 
 from __future__ import annotations
 
-import datetime
 import gc
 import gzip
-import ipaddress
-import socket
 import ssl
 import subprocess
 import sys
+import threading
+import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias, cast
 
 import anyio
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from agentauth_middleware._core.operations import Fetch, Reply
-from agentauth_middleware._io.clients import AsyncHTTPClient, BlockingHTTPClient
-from agentauth_middleware.errors import ConfigurationError, UnavailableError
-from tests.io.scripted_server import Connection, Script, Server, answer_all
+from agentauth_middleware._io.clients import (
+    AsyncHTTPClient,
+    BlockingHTTPClient,
+    Certificates,
+)
+from agentauth_middleware.errors import ConfigurationError
+from tests.deadlines import try_within
+from tests.io.carrying_out import (
+    KINDS,
+    Get,
+    client_of,
+    everything_told,
+    failure_of,
+    fetch,
+)
+from tests.io.certificates import over_tls, write_certificate
+from tests.io.scripted_server import (
+    Connection,
+    Script,
+    Server,
+    answer_all,
+    drip_headers,
+    once,
+)
 
-Get: TypeAlias = Callable[[Fetch], Reply]
 Serve: TypeAlias = Callable[[Script], Server]
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
-
-
-@pytest.fixture(params=["blocking", "asyncio", "trio"])
-def get(request: pytest.FixtureRequest) -> Iterator[Get]:
-    """One client's ``get``; an async one has a new loop for each call."""
-    if request.param == "blocking":
-        blocking = BlockingHTTPClient()
-        yield blocking.get
-        blocking.close()
-    else:
-        client = AsyncHTTPClient()
-        yield lambda fetch: anyio.run(client.get, fetch, backend=request.param)
-
-
-def fetch(url: str, *, timeout: float = 5.0, max_bytes: int = 1000) -> Fetch:
-    return Fetch(url, url, timeout=timeout, max_bytes=max_bytes)
-
-
-def failure_of(get: Get, fetch: Fetch) -> UnavailableError:
-    with pytest.raises(UnavailableError) as failure:
-        get(fetch)
-    return failure.value
-
-
-def once(*fields: str, body: bytes = b"", status: str = "200 OK") -> Script:
-    def script(connection: Connection) -> None:
-        connection.next_request()
-        connection.reply(*fields, body=body, status=status)
-
-    return script
 
 
 def raw(answer: bytes) -> Script:
@@ -107,6 +93,66 @@ def test_get_follows_no_redirect(get: Get, serve: Serve) -> None:
 
     assert reply.status == 302
     assert elsewhere.requests == []
+
+
+def test_get_asks_for_the_media_type_it_is_told(get: Get, serve: Serve) -> None:
+    server = serve(answer_all)
+    get(fetch(server.url, accept="application/token-introspection+jwt"))
+
+    assert server.fields()["accept"] == "application/token-introspection+jwt"
+
+
+@pytest.mark.parametrize("etag", ['"7"', 'W/"7"'])
+def test_get_asks_whether_the_document_is_still_the_same(
+    get: Get, serve: Serve, etag: str
+) -> None:
+    server = serve(once(f"ETag: {etag}", status="304 Not Modified"))
+    reply = get(fetch(server.url, etag=etag))
+
+    assert server.fields()["if-none-match"] == etag
+    assert (reply.status, reply.body, reply.headers["etag"]) == (304, b"", etag)
+
+
+def test_get_asks_for_the_whole_document_where_its_etag_cannot_be_sent(
+    get: Get, serve: Serve
+) -> None:
+    """Else one odd header would keep us from ever fetching it again."""
+    server = serve(answer_all)
+    reply = get(fetch(server.url, etag='"\u00e9"'))
+
+    assert reply.status == 200
+    assert "if-none-match" not in server.fields()
+
+
+def test_form_is_posted(get: Get, serve: Serve) -> None:
+    server = serve(answer_all)
+    form = (("token", "a b+c&d=\u00e9%"), ("resource", "one"), ("resource", "two"))
+    get(fetch(server.url, form=form))
+
+    assert server.requests[0].startswith(b"POST /keys HTTP/1.1\r\n")
+    assert server.fields()["content-type"] == "application/x-www-form-urlencoded"
+    assert server.bodies == [b"token=a+b%2Bc%26d%3D%C3%A9%25&resource=one&resource=two"]
+
+
+@pytest.mark.parametrize("status", ["302 Found", "307 Temporary Redirect"])
+def test_posted_form_follows_no_redirect(get: Get, serve: Serve, status: str) -> None:
+    """It holds somebody's token, which is nobody else's."""
+    elsewhere = serve(answer_all)
+    server = serve(once(f"Location: {elsewhere.url}", status=status))
+    reply = get(fetch(server.url, form=(("token", "SECRET"),)))
+
+    assert reply.status == int(status[:3])
+    assert elsewhere.requests == []
+
+
+def test_form_is_told_to_nobody_but_the_server(get: Get, nobodys_url: str) -> None:
+    for form in ((("token", "SECRET"),), (("token", "SECRET\udc00"),)):
+        asked = fetch(nobodys_url, form=form)
+        failure = failure_of(get, asked)
+
+        assert str(failure).startswith(f"POST {nobodys_url}: ")
+        assert "SECRET" not in everything_told(failure)
+        assert "SECRET" not in repr(asked)
 
 
 # Size
@@ -209,19 +255,68 @@ def test_get_gives_up_in_time(get: Get, serve: Serve, script: Script) -> None:
     assert str(failure).startswith(f"GET {server.url}: ")
 
 
-@BACKENDS
-def test_async_get_bounds_headers_that_drip(serve: Serve, backend: str) -> None:
-    def script(connection: Connection) -> None:
-        connection.next_request()
-        connection.send(b"HTTP/1.1 200 OK\r\nX: ")
-        while not connection.over.wait(0.01):
-            connection.send(b"x")
-
-    client = AsyncHTTPClient()
-    dripping = fetch(serve(script).url, timeout=0.1)
-    failure = failure_of(lambda f: anyio.run(client.get, f, backend=backend), dripping)
+@pytest.mark.parametrize(
+    "script", [drip_headers, silence, drip], ids=lambda s: s.__name__
+)
+def test_get_gives_up_on_time_and_not_later(
+    get: Get, serve: Serve, script: Script
+) -> None:
+    """Also while the server sends a header byte by byte, which no read notices."""
+    dripping = fetch(serve(script).url, timeout=0.5, max_bytes=10**6)
+    before = time.monotonic()
+    failure = failure_of(get, dripping)
 
     assert failure.reason == "upstream_timeout"
+    assert time.monotonic() - before < 2 * 0.5
+
+
+def test_blocking_get_leaves_few_threads_with_a_server_that_hangs(
+    serve: Serve,
+) -> None:
+    """And asks other servers all the while, and that one again once it has ended."""
+    hanging, other = serve(drip_headers), serve(answer_all)
+    client = BlockingHTTPClient()
+    ask = partial(failure_of, client.carry_out, fetch(hanging.url, timeout=0.05))
+    refused = try_within(10, ask, lambda failure: str(failure).endswith("hang"))
+
+    assert refused.reason == "upstream_timeout"
+    assert str(refused) == f"{hanging.origin}: earlier requests hang"
+    assert len(hanging.connections) <= 4
+    assert client.carry_out(fetch(other.url)).status == 200
+
+    for connection in hanging.connections:
+        connection.hang_up()
+    try_within(10, ask, lambda _: len(hanging.connections) > 4)
+
+    assert len(hanging.connections) > 4
+
+    client.close()
+
+
+def test_blocking_get_needs_no_thread() -> None:
+    with httpx.Client(transport=httpx.MockTransport(answer)) as given:
+        client = BlockingHTTPClient(given)
+        usual = threading.stack_size(1 << 46)  # More than there is.
+        try:
+            reply = client.carry_out(fetch("https://as.example/keys"))
+        finally:
+            threading.stack_size(usual)
+
+    assert reply.status == 200
+
+
+def test_blocking_get_keeps_the_context_of_its_caller() -> None:
+    """Tracing set up by the operator must find the request that it belongs to."""
+    trace = ContextVar("trace", default="none")
+    trace.set("mine")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text=trace.get())
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as given:
+        reply = BlockingHTTPClient(given).carry_out(fetch("https://as.example/keys"))
+
+    assert reply.body == b"mine"
 
 
 # Faults
@@ -263,12 +358,6 @@ def test_get_tells_a_fault_but_not_what_the_server_said(
     assert "SECRET" not in str(failure)
 
 
-@pytest.fixture
-def nobodys_url() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}/keys"
-
-
 def test_get_tells_that_nobody_listens(get: Get, nobodys_url: str) -> None:
     failure = failure_of(get, fetch(nobodys_url))
 
@@ -292,7 +381,6 @@ def test_get_survives_a_bundle_of_certificates_that_is_gone(
         "",
         "/keys",
         "as.example/keys",
-        "file:///etc/passwd",
         "https://",
         "https://[::1/keys",
         "https://as.example:port/keys",
@@ -312,48 +400,13 @@ def test_get_survives_a_url_that_is_none(get: Get, url: str) -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A key and a certificate for 127.0.0.1 that only it vouches for."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    day = datetime.timedelta(days=1)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
-        .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-            ),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path / "certificate.pem"
-    path.write_bytes(
-        signed.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return path
+    return write_certificate(tmp_path, "127.0.0.1")
 
 
 def test_get_trusts_no_certificate_that_nobody_vouches_for(
     get: Get, serve: Serve, certificate: Path
 ) -> None:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-
-    def script(connection: Connection) -> None:
-        with context.wrap_socket(connection.stream, server_side=True) as stream:
-            connection.stream = stream
-            answer_all(connection)
-
-    server = serve(script)
+    server = serve(over_tls(certificate, answer_all))
     url = server.url.replace("http:", "https:")
     failure = failure_of(get, fetch(url))
 
@@ -362,7 +415,22 @@ def test_get_trusts_no_certificate_that_nobody_vouches_for(
 
     trusting = ssl.create_default_context(cafile=certificate)
     with httpx.Client(verify=trusting) as given:
-        assert BlockingHTTPClient(given).get(fetch(url)).status == 200
+        assert BlockingHTTPClient(given).carry_out(fetch(url)).status == 200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prepared_certificates_are_not_read_again(
+    serve: Serve, certificate: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    server = serve(over_tls(certificate, answer_all))
+    certificates = Certificates()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    certificates.prepare()
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/bundle.pem")
+    with client_of(kind, certificates=certificates) as get:
+        reply = get(fetch(server.url.replace("http:", "https:")))
+
+    assert reply.status == 200
 
 
 # The lives of clients
@@ -371,8 +439,8 @@ def test_get_trusts_no_certificate_that_nobody_vouches_for(
 def test_blocking_client_reuses_its_connection(serve: Serve) -> None:
     server = serve(answer_all)
     client = BlockingHTTPClient()
-    client.get(fetch(server.url))
-    client.get(fetch(server.url))
+    client.carry_out(fetch(server.url))
+    client.carry_out(fetch(server.url))
     client.close()
 
     assert len(server.requests) == 2
@@ -384,8 +452,8 @@ def test_blocking_client_reuses_its_connection(serve: Serve) -> None:
 async def test_async_client_reuses_its_connection(serve: Serve) -> None:
     server = serve(answer_all)
     client = AsyncHTTPClient()
-    await client.get(fetch(server.url))
-    await client.get(fetch(server.url))
+    await client.carry_out(fetch(server.url))
+    await client.carry_out(fetch(server.url))
     await client.aclose()
 
     assert len(server.requests) == 2
@@ -397,7 +465,7 @@ def test_blocking_client_may_be_used_after_close(serve: Serve) -> None:
     server = serve(answer_all)
     client = BlockingHTTPClient()
     for _ in range(2):
-        client.get(fetch(server.url))
+        client.carry_out(fetch(server.url))
         client.close()
 
     assert len(server.connections) == 2
@@ -406,7 +474,7 @@ def test_blocking_client_may_be_used_after_close(serve: Serve) -> None:
 def test_dropped_blocking_client_closes_its_connection(serve: Serve) -> None:
     server = serve(answer_all)
     client = BlockingHTTPClient()
-    client.get(fetch(server.url))
+    client.carry_out(fetch(server.url))
     del client
     gc.collect()
 
@@ -421,7 +489,7 @@ def test_async_client_serves_several_loops(serve: Serve, backend: str) -> None:
 
     async def twice() -> None:
         for _ in range(2):
-            await client.get(fetch(server.url))
+            await client.carry_out(fetch(server.url))
 
     for number in range(1, 4):
         anyio.run(twice, backend=backend)
@@ -442,9 +510,9 @@ from agentauth_middleware._io.clients import BlockingHTTPClient
 
 client = BlockingHTTPClient()
 fetch = Fetch(sys.argv[1], "keys", timeout=5.0, max_bytes=1000)
-assert client.get(fetch).status == 200
+assert client.carry_out(fetch).status == 200
 child = os.fork()
-assert client.get(fetch).status == 200
+assert client.carry_out(fetch).status == 200
 if child == 0:
     os._exit(0)
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
@@ -459,6 +527,8 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_httpx_is_imported_with_the_first_client() -> None:
     program = """
 import sys
+import threading
+import time
 import anyio
 from agentauth_middleware._io.perform import AsyncPerformer, BlockingPerformer
 from agentauth_middleware.stores import MemoryStore
@@ -483,7 +553,7 @@ def answer(request: httpx.Request) -> httpx.Response:
 def test_given_blocking_client_is_used_and_not_closed() -> None:
     with httpx.Client(transport=httpx.MockTransport(answer)) as given:
         client = BlockingHTTPClient(given)
-        reply = client.get(fetch("https://as.example/keys"))
+        reply = client.carry_out(fetch("https://as.example/keys"))
         client.close()
 
         assert reply.headers["x-asked"] == "as.example"
@@ -496,7 +566,7 @@ async def test_given_async_client_is_used_and_not_closed() -> None:
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as given:
         client = AsyncHTTPClient(given)
         await client.open()
-        reply = await client.get(fetch("https://as.example/keys"))
+        reply = await client.carry_out(fetch("https://as.example/keys"))
         await client.aclose()
 
         assert reply.headers["x-asked"] == "as.example"
@@ -508,7 +578,7 @@ def test_given_blocking_client_follows_no_redirect_either(serve: Serve) -> None:
     elsewhere = serve(answer_all)
     server = serve(once(f"Location: {elsewhere.url}", status="302 Found"))
     with httpx.Client(follow_redirects=True) as given:
-        reply = BlockingHTTPClient(given).get(fetch(server.url))
+        reply = BlockingHTTPClient(given).carry_out(fetch(server.url))
 
     assert reply.status == 302
     assert elsewhere.requests == []
@@ -519,7 +589,7 @@ async def test_given_async_client_follows_no_redirect_either(serve: Serve) -> No
     elsewhere = serve(answer_all)
     server = serve(once(f"Location: {elsewhere.url}", status="302 Found"))
     async with httpx.AsyncClient(follow_redirects=True) as given:
-        reply = await AsyncHTTPClient(given).get(fetch(server.url))
+        reply = await AsyncHTTPClient(given).carry_out(fetch(server.url))
 
     assert reply.status == 302
     assert elsewhere.requests == []
@@ -530,7 +600,7 @@ def test_body_from_a_transport_without_a_wire_is_limited() -> None:
         client = BlockingHTTPClient(given)
         short = fetch("https://as.example/keys", max_bytes=1)
 
-        assert failure_of(client.get, short).reason == "upstream_too_large"
+        assert failure_of(client.carry_out, short).reason == "upstream_too_large"
 
 
 def test_client_of_the_other_kind_is_refused_at_once() -> None:

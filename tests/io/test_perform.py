@@ -33,6 +33,7 @@ from agentauth_middleware._io.perform import (
 )
 from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.stores import MemoryStore, SQLiteStore, Store
+from tests.io.certificates import over_tls, write_certificate
 from tests.io.scripted_server import Script, Server, answer_all
 from tests.io.waiting import await_halt
 
@@ -189,6 +190,55 @@ def test_blocking_performer_uses_the_given_client() -> None:
         performer.close()
 
         assert not given.is_closed
+
+
+@pytest.mark.parametrize("kind", [BlockingPerformer, AsyncPerformer])
+def test_prepared_performer_has_read_its_certificates(
+    serve: Serve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[BlockingPerformer] | type[AsyncPerformer],
+) -> None:
+    """So that no request waits for it, be it here or in the background."""
+    certificate = write_certificate(tmp_path, "127.0.0.1")
+    server = serve(over_tls(certificate, answer_all))
+    url = server.url.replace("http:", "https:")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    performer = kind(MemoryStore())
+    performer.prepare()
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/bundle.pem")
+    statuses: list[int] = []
+    finished = threading.Event()
+
+    def procedure() -> Procedure[None]:
+        statuses.append((yield from fetch(url)).status)
+        finished.set()
+
+    if isinstance(performer, BlockingPerformer):
+        performer(Start("keys", procedure))
+    else:
+        statuses.append(run_async(performer, fetch(url), "asyncio").status)
+        run_async(performer, Start("keys", procedure), "asyncio")
+
+    assert finished.wait(10)
+    assert set(statuses) == {200}
+
+    if isinstance(performer, BlockingPerformer):
+        performer.close()
+    else:
+        anyio.run(performer.aclose)
+
+
+def test_performer_that_cannot_be_prepared_tells_whoever_fetches(
+    performing: MakePerform, monkeypatch: pytest.MonkeyPatch, nobodys_url: str
+) -> None:
+    """A door is built all the same: it may never have to fetch."""
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/bundle.pem")
+    BlockingPerformer(MemoryStore()).prepare()
+    AsyncPerformer(MemoryStore()).prepare()
+
+    with pytest.raises(UnavailableError, match="FileNotFoundError"):
+        performing(MemoryStore())(fetch(nobodys_url))
 
 
 @pytest.mark.anyio

@@ -1,0 +1,277 @@
+"""Asking an issuer about a token, and reading what it says (RFC 7662, RFC 9701).
+
+An answer that cannot be understood says nothing about the token, so it is never a
+verdict: only ``{"active": false}`` is one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from math import inf
+from typing import NamedTuple
+
+from agentauth_middleware._core.claims import (
+    Claims,
+    instant,
+    is_object,
+    optional_instant,
+    optional_text,
+    parse_object,
+    text,
+    texts,
+)
+from agentauth_middleware._core.jose import CompactJWS, parse_compact
+from agentauth_middleware._core.operations import Reply
+from agentauth_middleware._core.token_claims import (
+    check_common_claims,
+    check_use,
+    read_access,
+    read_client_id,
+    read_scopes,
+)
+from agentauth_middleware.access import Access
+from agentauth_middleware.errors import InvalidTokenError, UnavailableError
+from agentauth_middleware.issuer import Introspection, Issuer
+
+SIGNED = "application/token-introspection+jwt"
+_TYPE = "token-introspection+jwt"
+_FRESH_FOR = 60
+"""Seconds, and the leeway: an old answer might be an active one that was kept."""
+_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})")
+_REFUSES_US = (400, 401, 403, 404, 405)
+_ACCESS_TOKEN_TYPES = ("bearer", "dpop", "access_token")
+
+
+class Answer(NamedTuple):
+    """What an issuer says about a token that it calls active."""
+
+    claims: Claims
+    payload: bytes
+    """The claims as JSON."""
+    max_age: float = inf
+    """Seconds for which it may be used, where the issuer says so."""
+
+
+def build_form(token: bytes, settings: Introspection) -> tuple[tuple[str, str], ...]:
+    """The question whether *token* is good.
+
+    Source: RFC 7662 §2.1
+    """
+    return (
+        ("token", token.decode("ascii")),
+        ("token_type_hint", "access_token"),
+        *settings.extra_parameters.items(),
+    )
+
+
+def check_status(reply: Reply) -> None:
+    """Refuse an answer about anything but the token.
+
+    Raises:
+        UnavailableError: ``introspection_refused_us`` is our own fault, in credentials
+            or URL; ``introspection_throttled`` says when to ask again.
+
+    Source: RFC 7662 §2.3
+    """
+    if reply.status == 200:
+        return
+    detail = f"the introspection endpoint answered {reply.status}"
+    if reply.status == 429:
+        after = reply.headers.get("retry-after", "")
+        seconds = int(after) if after.isascii() and after.isdigit() else 1
+        raise UnavailableError(
+            "introspection_throttled", detail, retry_after=min(max(seconds, 1), 60)
+        )
+    refused = reply.status in _REFUSES_US
+    raise UnavailableError(
+        "introspection_refused_us" if refused else "introspection_failed", detail
+    )
+
+
+def read_answer(reply: Reply) -> Answer | None:
+    """What a plain answer says; ``None`` for a token that is not active.
+
+    Raises:
+        UnavailableError: it says nothing that can be understood.
+
+    Source: RFC 7662 §2.2
+    """
+    if not reply.is_json:
+        raise _unusable("not of a JSON media type")
+    try:
+        claims = parse_object(reply.body)
+    except ValueError as fault:
+        raise _unusable(str(fault)) from None
+    return _only_active(claims, reply.body, _max_age(reply))
+
+
+def parse_signed_answer(reply: Reply) -> CompactJWS:
+    """A signed answer, taken apart. Nothing about it is verified yet.
+
+    Raises:
+        UnavailableError: it is none: a plain answer in its place might be anybody's.
+
+    Source: RFC 9701 §5
+    """
+    if reply.media_type != SIGNED:
+        raise _unusable(f"not of type {SIGNED}")
+    try:
+        jws = parse_compact(reply.body.strip())
+    except InvalidTokenError as fault:
+        raise _unusable(str(fault)) from None
+    if jws.header.type != _TYPE:
+        raise _unusable(f"typ is {jws.header.type!r}")
+    return jws
+
+
+def read_signed_answer(
+    jws: CompactJWS, issuer: Issuer, settings: Introspection, *, leeway: int, now: float
+) -> Answer | None:
+    """What an answer says whose signature has been verified.
+
+    Raises:
+        UnavailableError: it is not from *issuer*, not for us, or not of now.
+
+    Source: RFC 9701 §5
+    """
+    try:
+        envelope = parse_object(jws.payload)
+        if text(envelope, "iss") != issuer.issuer:
+            raise ValueError("iss is another issuer")
+        if settings.client_id not in texts(envelope, "aud"):
+            raise ValueError("aud is not this resource server")
+        if abs(now - instant(envelope, "iat")) > _FRESH_FOR + leeway:
+            raise ValueError("iat is not of now")
+        claims = envelope.get("token_introspection")
+        if not is_object(claims):
+            raise ValueError("token_introspection is no object")
+    except ValueError as fault:
+        raise _unusable(str(fault)) from None
+    return _only_active(dict(claims), json.dumps(claims).encode())
+
+
+def _max_age(reply: Reply) -> float:
+    """What the issuer allows. ``no-store`` speaks to caches on the way: it is a habit
+    of servers that expect their answers to be used for a while (RFC 7662 §4)."""
+    directives = reply.headers.get("cache-control", "").lower()
+    stated = _MAX_AGE.search(directives)
+    return float(stated[1]) if stated and "no-store" not in directives else inf
+
+
+def _only_active(claims: Claims, payload: bytes, max_age: float = inf) -> Answer | None:
+    active = claims.get("active")
+    if not isinstance(active, bool):
+        raise _unusable("active is neither true nor false")
+    return Answer(claims, payload, max_age) if active else None
+
+
+def _unusable(fault: str) -> UnavailableError:
+    return UnavailableError("introspection_unusable", f"the answer: {fault}")
+
+
+def check_answer(
+    answer: Answer,
+    issuer: Issuer,
+    settings: Introspection,
+    *,
+    resource: str,
+    leeway: int,
+    now: float,
+) -> Access:
+    """The ``Access`` that an opaque token gives which *answer* calls active.
+
+    Without ``sub`` it has no subject: neither ``username`` nor ``client_id`` is one.
+
+    Raises:
+        InvalidTokenError: the token is not good all the same.
+
+    Source: RFC 7662 §2.2 and §4
+    """
+    try:
+        _check_claims(
+            answer.claims,
+            issuer,
+            resource=resource,
+            leeway=leeway,
+            now=now,
+            require_audience=settings.require_audience,
+        )
+        return read_access(answer.claims, answer.payload, issuer)
+    except ValueError as fault:
+        raise InvalidTokenError("malformed", str(fault)) from None
+
+
+def narrow(
+    access: Access,
+    answer: Answer,
+    issuer: Issuer,
+    *,
+    resource: str,
+    leeway: int,
+    now: float,
+) -> Access:
+    """The *access* that a JWT gives, as far as its issuer still stands by it.
+
+    The answer can take away and never add: who signed the token has said the rest.
+
+    Raises:
+        InvalidTokenError: the answer is about another subject or client, or the token
+            is not good all the same.
+    """
+    claims = answer.claims
+    try:
+        _check_claims(
+            claims,
+            issuer,
+            resource=resource,
+            leeway=leeway,
+            now=now,
+            require_audience=False,
+        )
+        named = {
+            optional_text(claims, "sub"): access.subject,
+            read_client_id(claims, issuer): access.client_id,
+            optional_text(claims, "jti"): access.token_id,
+        }
+        told_scopes = read_scopes(claims, issuer)
+        expires_at = optional_instant(claims, "exp")
+    except ValueError as fault:
+        raise InvalidTokenError("malformed", str(fault)) from None
+    if any(said not in (None, signed) for said, signed in named.items()):
+        raise InvalidTokenError("introspection_mismatch", "of another token")
+    states_scopes = any(name in claims for name in issuer.scope_claims)
+    ends = [end for end in (access.expires_at, expires_at) if end is not None]
+    return replace(
+        access,
+        scopes=access.scopes & told_scopes if states_scopes else access.scopes,
+        expires_at=min(ends, default=None),
+    )
+
+
+def _check_claims(
+    claims: Claims,
+    issuer: Issuer,
+    *,
+    resource: str,
+    leeway: int,
+    now: float,
+    require_audience: bool,
+) -> None:
+    if claims.get("iss", issuer.issuer) != issuer.issuer:
+        raise InvalidTokenError("wrong_issuer", "called active, but of another issuer")
+    token_type = claims.get("token_type", "bearer")
+    if not isinstance(token_type, str):
+        raise ValueError("token_type is no text")
+    if token_type.lower() not in _ACCESS_TOKEN_TYPES:
+        raise InvalidTokenError("wrong_token_type", "no access token")
+    check_use(claims)
+    check_common_claims(
+        claims,
+        issuer,
+        resource=resource,
+        leeway=leeway,
+        now=now,
+        require_audience=require_audience,
+    )

@@ -1,0 +1,184 @@
+"""What a token says, whether it was signed or its issuer was asked about it.
+
+Names and formats are those of JWT access tokens (RFC 9068 §2.2); answers about opaque
+tokens use the same (RFC 7662 §2.2). What must be there differs, what it means does not.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from agentauth_middleware._core.claims import (
+    Claims,
+    is_array,
+    optional_instant,
+    optional_text,
+    texts,
+)
+from agentauth_middleware._core.identity import read_identity
+from agentauth_middleware._core.scopes import parse_scopes
+from agentauth_middleware._core.urls import same_identifier
+from agentauth_middleware.access import Access
+from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.issuer import Issuer
+
+_ACCESS_TOKEN_USES = {"typ": ("bearer", "dpop"), "token_use": ("access",)}
+"""Claims in which some servers say what the token is for, since their ``typ`` header
+does not: a refresh token of theirs is signed as well."""
+
+
+def check_common_claims(
+    claims: Claims,
+    issuer: Issuer,
+    *,
+    resource: str,
+    leeway: int,
+    now: float,
+    require_audience: bool,
+) -> None:
+    """Refuse a token that is not for now, not for us or not from an accepted client.
+
+    Does not check what only one kind of token must carry, nor revocation or scopes.
+
+    Raises:
+        InvalidTokenError: it is not.
+        ValueError: a claim is not of the form demanded.
+
+    Source: RFC 9068 §4, RFC 7662 §4
+    """
+    for name in issuer.required_claims:
+        if name not in claims:
+            raise ValueError(f"{name} is missing")
+    _check_times(claims, issuer, leeway, now)
+    if issuer.client_ids and read_client_id(claims, issuer) not in issuer.client_ids:
+        raise InvalidTokenError("wrong_client", "of a client that is not listed")
+    _check_audience(claims, issuer, resource, require_audience)
+
+
+def check_use(claims: Claims) -> None:
+    """Refuse a token that says itself that it is for something else.
+
+    Raises:
+        InvalidTokenError: it does.
+        ValueError: what it says is no text.
+    """
+    for name, accepted in _ACCESS_TOKEN_USES.items():
+        use = optional_text(claims, name)
+        if use is not None and use.lower() not in accepted:
+            raise InvalidTokenError("wrong_token_type", f"{name} is {use[:40]!r}")
+
+
+def read_access(claims: Claims, payload: bytes, issuer: Issuer) -> Access:
+    """The ``Access`` that *claims*, read from *payload*, give.
+
+    Raises:
+        InvalidTokenError: user and agent contradict what they are said to be.
+        ValueError: a claim is not of the form demanded.
+    """
+    client_id = read_client_id(claims, issuer)
+    who = read_identity(
+        claims,
+        issuer.issuer,
+        client_id,
+        issuer.identity,
+        subjects_are_users=issuer.subjects == "users",
+        actor_issuers=issuer.actor_issuers,
+    )
+    return Access(
+        issuer.issuer,
+        optional_text(claims, "sub"),
+        who.user,
+        who.agent,
+        who.chain,
+        who.mode,
+        read_scopes(claims, issuer),
+        client_id,
+        read_audience(claims),
+        optional_text(claims, "jti"),
+        optional_instant(claims, "iat"),
+        optional_instant(claims, "exp"),
+        optional_instant(claims, "auth_time"),
+        optional_text(claims, "acr"),
+        payload,
+    )
+
+
+def read_client_id(claims: Claims, issuer: Issuer) -> str | None:
+    """The client, in whichever of its places it stands first."""
+    for name in issuer.client_id_claims:
+        if name in claims:
+            return optional_text(claims, name)
+    return None
+
+
+def read_audience(claims: Claims) -> tuple[str, ...]:
+    """``aud``; empty if it is absent."""
+    return texts(claims, "aud")
+
+
+def read_scopes(claims: Claims, issuer: Issuer) -> frozenset[str]:
+    """The scopes of all places that *issuer* uses."""
+    if issuer.scope_claims == ("scope",):
+        return _scope_words(claims, "scope")
+    words: set[str] = set()
+    for name in issuer.scope_claims:
+        is_list = name != "scope" and is_array(claims.get(name))
+        words.update(texts(claims, name) if is_list else _scope_words(claims, name))
+    return frozenset(words)
+
+
+def dies_at(access: Access, leeway: int) -> float:
+    """Epoch seconds at which a token has expired, *leeway* included."""
+    return inf if access.expires_at is None else access.expires_at + leeway
+
+
+def is_bound(claims: Claims) -> bool:
+    """Whether the token is good only with proof of a key (RFC 7800, RFC 9449 §6.2)."""
+    token_type = claims.get("token_type")
+    return "cnf" in claims or (
+        isinstance(token_type, str) and token_type.lower() == "dpop"
+    )
+
+
+def _scope_words(claims: Claims, name: str) -> frozenset[str]:
+    """Some servers write an empty string where RFC 6749 §3.3 wants none."""
+    if claims.get(name) == "":
+        return frozenset()
+    return parse_scopes(optional_text(claims, name) or "")
+
+
+def _check_times(claims: Claims, issuer: Issuer, leeway: int, now: float) -> None:
+    expires_at = optional_instant(claims, "exp")
+    issued_at = optional_instant(claims, "iat")
+    not_before = optional_instant(claims, "nbf")
+    if expires_at is not None and now >= expires_at + leeway:
+        raise InvalidTokenError("expired", f"{now - expires_at:.0f} s ago")
+    if issued_at is not None and issued_at > now + leeway:
+        raise InvalidTokenError("not_yet_valid", f"iat in {issued_at - now:.0f} s")
+    if not_before is not None and not_before > now + leeway:
+        raise InvalidTokenError("not_yet_valid", f"nbf in {not_before - now:.0f} s")
+    if issuer.max_token_age is None:
+        return
+    if issued_at is None or now - issued_at > issuer.max_token_age + leeway:
+        raise InvalidTokenError("expired", "older than Issuer.max_token_age")
+
+
+def _check_audience(
+    claims: Claims, issuer: Issuer, resource: str, require_audience: bool
+) -> None:
+    """The token must be meant for us: a prefix, a host or a look-alike is not us.
+
+    Source: RFC 9068 §4, RFC 8707 §2
+    """
+    audience = read_audience(claims)
+    if "aud" not in claims and not require_audience:
+        return
+    if issuer.audience is not None:
+        is_meant = any(value in issuer.audience for value in audience)
+    else:
+        is_meant = resource in audience or any(
+            same_identifier(value, resource) for value in audience
+        )
+    if not is_meant:
+        shown = repr(audience)[:200]
+        raise InvalidTokenError("wrong_audience", f"aud is {shown}")

@@ -1,0 +1,143 @@
+"""Whose tokens are accepted, and which rule says whose a token is.
+
+A JWT is of the issuer that its ``iss`` names. Any other token is of the issuer whose
+prefix it begins with, or of the only issuer that can be asked about such tokens. It is
+never shown to one issuer after another: that would give it away.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from agentauth_middleware._core.active import Introspector
+from agentauth_middleware._core.cache import BoundedMap
+from agentauth_middleware._core.discovery import Discovery
+from agentauth_middleware._core.keys import IssuerKeys
+from agentauth_middleware._core.urls import is_acceptable_url
+from agentauth_middleware.errors import InvalidTokenError, UnavailableError
+from agentauth_middleware.issuer import Issuer, check_issuer
+from agentauth_middleware.resource_server import ResourceServer
+
+_TENANTS = 8192
+_STRANGERS = 8192
+_KNOWN_FOR = 300.0
+_UNKNOWN_FOR = 60.0
+_MAX_NAME = 2048
+
+
+class TrustedIssuer:
+    """An issuer, and all that one door knows of it."""
+
+    def __init__(self, issuer: Issuer, server: ResourceServer) -> None:
+        """
+        Raises:
+            ConfigurationError: keys given in the settings cannot verify anything.
+        """
+        self.issuer = issuer
+        self.leeway = server.leeway if issuer.leeway is None else issuer.leeway
+        discovery = Discovery(issuer.issuer, insecure_loopback=server.insecure_loopback)
+        self.keys = IssuerKeys(issuer, discovery=discovery)
+        self.introspector: Introspector | None = None
+        if issuer.introspection is not None:
+            self.introspector = Introspector(
+                issuer, issuer.introspection, self.keys, discovery, self.leeway
+            )
+
+
+class Trust:
+    """The issuers of one resource server: listed, or looked up by a function."""
+
+    def __init__(self, server: ResourceServer) -> None:
+        """
+        Raises:
+            ConfigurationError: keys given in the settings cannot verify anything.
+        """
+        self._server = server
+        self._listed = {
+            issuer.issuer: TrustedIssuer(issuer, server)
+            for issuer in server.listed_issuers
+        }
+        self._tenants: BoundedMap[str, tuple[TrustedIssuer, float]] = BoundedMap(
+            _TENANTS
+        )
+        self._strangers: BoundedMap[str, float] = BoundedMap(_STRANGERS)
+        asked = [
+            trusted
+            for trusted in self._listed.values()
+            if trusted.introspector is not None
+        ]
+        self._by_prefix = {
+            prefix: trusted
+            for trusted in asked
+            for prefix in map(str.encode, trusted.issuer.opaque_prefixes)
+        }
+        self._prefixes = tuple(self._by_prefix)
+        is_only = len(asked) == 1 and not self._prefixes
+        self._only_asked = asked[0] if is_only else None
+
+    def find(self, name: str, now: float) -> TrustedIssuer:
+        """The issuer called *name*.
+
+        Raises:
+            InvalidTokenError: it is not trusted.
+            UnavailableError: the operator's function could not say so.
+        """
+        found = self._listed.get(name)
+        if found is None and callable(self._server.issuers):
+            found = self._find_tenant(name, now)
+        if found is None:
+            raise InvalidTokenError("unknown_issuer", f"iss is {name[:200]!r}")
+        return found
+
+    def find_opaque(self, token: bytes) -> TrustedIssuer | None:
+        """The issuer to ask about *token*; ``None`` if it has to be a JWT.
+
+        Raises:
+            InvalidTokenError: the token is of no kind that is accepted.
+        """
+        if self._prefixes and token.startswith(self._prefixes):
+            matching = (p for p in self._prefixes if token.startswith(p))
+            return self._by_prefix[next(matching)]
+        if b"." in token and token.count(b".") in (2, 4):
+            return None
+        if self._prefixes:
+            raise InvalidTokenError("unknown_token_kind", "no JWT, no known prefix")
+        return self._only_asked
+
+    def _find_tenant(self, name: str, now: float) -> TrustedIssuer | None:
+        """What the operator's function says, asked anew every few minutes."""
+        until = self._strangers.get(name) or -inf
+        if now < until <= now + _UNKNOWN_FOR or len(name) > _MAX_NAME:
+            return None
+        known, known_until = self._tenants.get(name) or (None, -inf)
+        if known is not None and now < known_until <= now + _KNOWN_FOR:
+            return known
+        found = self._look_up(name, known)
+        if known is not None and found is not known:
+            known.keys.retire()
+        if found is None:
+            self._strangers.put(name, now + _UNKNOWN_FOR)
+            return None
+        self._tenants.put(name, (found, now + _KNOWN_FOR))
+        return found
+
+    def _look_up(self, name: str, known: TrustedIssuer | None) -> TrustedIssuer | None:
+        """What the function says now; the *known* one if that is the same."""
+        server = self._server
+        if not is_acceptable_url(name, insecure_loopback=server.insecure_loopback):
+            return None  # no issuer is called that (RFC 8414 §2)
+        try:
+            found = server.find_issuer(name)
+            if found is None:
+                return None
+            if known is not None and found == known.issuer:
+                return known
+            if found.issuer != name:
+                raise ValueError(f"{found.issuer!r} in answer to {name!r}")
+            check_issuer(found, insecure_loopback=server.insecure_loopback)
+            return TrustedIssuer(found, server)
+        except Exception as fault:
+            # Whatever is wrong there says nothing about the token.
+            raise UnavailableError(
+                "issuer_lookup_failed", f"ResourceServer.issuers: {fault!r}"
+            ) from fault

@@ -1,0 +1,41 @@
+"""Carrying out a ``Fetch`` of a file that the operator has named."""
+
+from __future__ import annotations
+
+import os
+import stat
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from agentauth_middleware._core.operations import Fetch
+
+__all__ = ["is_file_url", "read_file"]
+
+
+def is_file_url(url: str) -> bool:
+    return url[:5].lower() == "file:"
+
+
+def read_file(fetch: Fetch) -> bytes:
+    """What the file holds, up to one byte more than *fetch* allows.
+
+    Raises:
+        OSError: it cannot be read, or is none: a pipe or a device might have no end.
+        ValueError: the URL is not one of a file here.
+    """
+    with open(_path(fetch.url), "rb", opener=_open) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("no regular file")
+        return file.read(fetch.max_bytes + 1)
+
+
+def _open(path: str, flags: int) -> int:
+    # Without waiting: to open a pipe that nobody writes into would never end.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _path(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise ValueError("a file of another machine")
+    return url2pathname(parts.path)

@@ -1,0 +1,266 @@
+"""Whose a token is: found by rule, never by trying one issuer after another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentauth_middleware._core.challenge import Refusal
+from agentauth_middleware._core.decide import decide
+from agentauth_middleware._core.operations import Fetch
+from agentauth_middleware._core.trust import Trust
+from agentauth_middleware.access import Access
+from agentauth_middleware.errors import (
+    ConfigurationError,
+    InvalidTokenError,
+    UnavailableError,
+)
+from agentauth_middleware.issuer import Introspection
+from agentauth_middleware.resource_server import Issuer, ResourceServer
+from tests.core.deciding import decide_at_once, gate_for, request
+from tests.core.stepping import Clock, Stepper
+from tests.core.tokens import NOW, RESOURCE, issuer, jwks, key, server, token
+
+ONE, OTHER = "https://one.example.com", "https://other.example.com"
+
+
+def asked(name: str, *prefixes: str) -> Issuer:
+    introspection = Introspection(
+        "rs", client_secret="x" * 16, endpoint=f"{name}/introspect"
+    )
+    return issuer(name=name, introspection=introspection, opaque_prefixes=prefixes)
+
+
+def asks(settings: ResourceServer, presented: bytes) -> str | None:
+    """The URL that is asked about *presented*."""
+    step = Stepper(decide(gate_for(settings), request(presented), Clock()))
+    return step.asks.url if isinstance(step.asks, Fetch) else None
+
+
+def refused(settings: ResourceServer, presented: bytes) -> tuple[int, str]:
+    decision = decide_at_once(gate_for(settings), request(presented))
+    assert isinstance(decision, Refusal)
+    return decision.status, decision.reason
+
+
+BOTH = server(asked(ONE, "one_"), asked(OTHER, "other_", "oth-"), issuer())
+
+
+@pytest.mark.parametrize(
+    ("presented", "url"),
+    [
+        (b"one_123", f"{ONE}/introspect"),
+        (b"other_123", f"{OTHER}/introspect"),
+        (b"oth-123", f"{OTHER}/introspect"),
+        (b"one_a.b.c", f"{ONE}/introspect"),
+    ],
+    ids=["one", "other", "another prefix", "though it looks like a JWT"],
+)
+def test_opaque_token_is_shown_to_the_issuer_of_its_prefix(
+    presented: bytes, url: str
+) -> None:
+    assert asks(BOTH, presented) == url
+
+
+@pytest.mark.parametrize(
+    "presented", [b"two_123", b"One_123", b"xone_123", b"one", b"a.b", b"a.b.c.d"]
+)
+def test_token_that_no_rule_claims_is_shown_to_nobody(presented: bytes) -> None:
+    assert refused(BOTH, presented) == (401, "unknown_token_kind")
+
+
+def test_jwt_is_of_the_issuer_that_it_names_whoever_else_can_be_asked() -> None:
+    access = decide_at_once(gate_for(BOTH), request(token()))
+
+    assert isinstance(access, Access)
+
+
+def test_only_issuer_that_can_be_asked_is_asked_about_all_opaque_tokens() -> None:
+    settings = server(asked(ONE), issuer())
+
+    assert asks(settings, b"anything") == f"{ONE}/introspect"
+
+
+@pytest.mark.parametrize(
+    "presented",
+    [b"a.b.c", b"a.b.c.d.e"],
+    ids=["three segments", "encrypted"],
+)
+def test_what_looks_like_a_jwt_is_not_asked_about(presented: bytes) -> None:
+    assert refused(server(asked(ONE)), presented)[0] == 401
+
+
+@pytest.mark.parametrize(
+    "issuers",
+    [
+        (asked(ONE), asked(OTHER)),
+        (asked(ONE, "one_"), asked(OTHER)),
+        (asked(ONE, "a_"), asked(OTHER, "a_b")),
+        (asked(ONE, "a_"), asked(OTHER, "a_")),
+    ],
+    ids=["no prefix", "one without", "one begins another", "equal"],
+)
+def test_opaque_token_that_might_be_of_two_issuers_is_refused_at_start(
+    issuers: tuple[Issuer, ...],
+) -> None:
+    with pytest.raises(ConfigurationError, match="opaque_prefixes"):
+        server(*issuers)
+
+
+class Tenants:
+    """A function from name to issuer, as an operator writes one."""
+
+    def __init__(self) -> None:
+        self.known = {
+            f"https://as.example.com/{name}": Issuer(
+                f"https://as.example.com/{name}", jwks=jwks(key())
+            )
+            for name in ("t1", "t2")
+        }
+        self.asked: list[str] = []
+
+    def __call__(self, name: str) -> Issuer | None:
+        self.asked.append(name)
+        return self.known.get(name)
+
+    def settings(self, **more: Any) -> ResourceServer:
+        settings = ResourceServer(
+            RESOURCE, issuers=self, authorization_servers=[*self.known], **more
+        )
+        self.asked.clear()  # it was asked about those the metadata names
+        return settings
+
+
+T1 = "https://as.example.com/t1"
+
+
+def test_tenant_is_looked_up_once() -> None:
+    tenants = Tenants()
+    gate = gate_for(tenants.settings())
+    for number in range(3):
+        presented = token(iss=T1, jti=str(number))
+
+        assert isinstance(decide_at_once(gate, request(presented)), Access)
+
+    assert tenants.asked == [T1]
+
+
+def test_remembered_token_of_a_tenant_needs_no_look_up() -> None:
+    tenants = Tenants()
+    gate, clock = gate_for(tenants.settings()), Clock()
+    decide_at_once(gate, request(token(iss=T1, exp=NOW + 900)), clock)
+    clock.tick(600)
+    gate.revocations.read_at = clock.now
+    decide_at_once(gate, request(token(iss=T1, exp=NOW + 900)), clock)
+
+    assert tenants.asked == [T1]
+
+
+def test_stranger_is_looked_up_once_a_minute() -> None:
+    tenants = Tenants()
+    trust, clock = Trust(tenants.settings()), Clock()
+    for _ in range(3):
+        with pytest.raises(InvalidTokenError, match="iss is"):
+            trust.find("https://as.example.com/t9", clock())
+
+    assert len(tenants.asked) == 1
+
+    tenants.known["https://as.example.com/t9"] = Issuer("https://as.example.com/t9")
+    clock.tick(60)
+
+    found = trust.find("https://as.example.com/t9", clock())
+
+    assert found.issuer.issuer == "https://as.example.com/t9"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["t1", "http://as.example.com/t1", "https://AS.example.com", "https://x/" * 300],
+    ids=["no URL", "not https", "upper case", "long"],
+)
+def test_what_cannot_be_an_issuer_is_not_looked_up(name: str) -> None:
+    tenants = Tenants()
+    trust = Trust(tenants.settings())
+    with pytest.raises(InvalidTokenError):
+        trust.find(name, NOW)
+
+    assert tenants.asked == []
+
+
+def fails(name: str) -> Issuer | None:
+    raise KeyError("no database")
+
+
+def gives_another(name: str) -> Issuer | None:
+    return Issuer(ONE)
+
+
+def gives_one_that_cannot_work(name: str) -> Issuer | None:
+    return Issuer(name, jwks={"keys": [{"kty": "oct", "k": "x"}]})
+
+
+@pytest.mark.parametrize("function", [fails, gives_another, gives_one_that_cannot_work])
+def test_function_that_fails_says_nothing_about_the_token(function: Any) -> None:
+    settings = ResourceServer(RESOURCE, issuers=function, authorization_servers=[])
+
+    assert refused(settings, token(iss=T1)) == (503, "issuer_lookup_failed")
+
+    with pytest.raises(UnavailableError):
+        Trust(settings).find(T1, NOW)
+
+
+def test_tenant_that_is_no_more_is_refused_after_minutes() -> None:
+    tenants = Tenants()
+    trust, clock = Trust(tenants.settings()), Clock()
+    before = trust.find(T1, clock())
+    generation = before.keys.generation
+    del tenants.known[T1]
+    clock.tick(299)
+
+    assert trust.find(T1, clock()) is before
+
+    clock.tick(1)
+    with pytest.raises(InvalidTokenError):
+        trust.find(T1, clock())
+
+    assert before.keys.generation != generation
+
+
+def test_tenant_whose_settings_changed_is_another() -> None:
+    tenants = Tenants()
+    trust, clock = Trust(tenants.settings()), Clock()
+    before = trust.find(T1, clock())
+    clock.tick(301)
+
+    assert trust.find(T1, clock()) is before
+
+    tenants.known[T1] = Issuer(T1, jwks=jwks(key("ES256", "new")))
+    clock.tick(301)
+
+    assert trust.find(T1, clock()) is not before
+
+
+def test_tokens_of_a_tenant_that_is_no_more_are_forgotten() -> None:
+    tenants = Tenants()
+    gate, clock = gate_for(tenants.settings()), Clock()
+    presented = token(iss=T1, exp=NOW + 900)
+    assert isinstance(decide_at_once(gate, request(presented), clock), Access)
+    del tenants.known[T1]
+    clock.tick(301)
+    gate.revocations.read_at = clock.now
+    decide_at_once(gate, request(token(iss=T1, jti="new", exp=NOW + 900)), clock)
+    decision = decide_at_once(gate, request(presented), clock)
+
+    assert isinstance(decision, Refusal)
+    assert decision.reason == "unknown_issuer"
+
+
+def test_function_needs_a_list_for_the_metadata() -> None:
+    with pytest.raises(ConfigurationError, match="authorization_servers"):
+        ResourceServer(RESOURCE, issuers=lambda name: None)
+
+
+def test_metadata_names_no_issuer_whose_tokens_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="is not among"):
+        server(issuer(), authorization_servers=[ONE])
