@@ -22,10 +22,10 @@ from pathlib import Path
 from time import perf_counter_ns, time
 from typing import Any
 
-from agentauth_middleware._core.decide import (
+from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.recognise import (
     _recall,  # pyright: ignore[reportPrivateUsage]  # it is what is measured
 )
-from agentauth_middleware._core.gate import Gate
 from benchmarks import targets
 from benchmarks.progress import Progress
 from benchmarks.report import Row

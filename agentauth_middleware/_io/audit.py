@@ -1,8 +1,8 @@
 """One structured log record for each decision, for whoever has to explain it later.
 
 Logger ``agentauth_middleware.audit``; what was granted at DEBUG, what was refused at
-INFO, and at ERROR what nobody but the operator can mend. The members stand in ``record.agentauth``. Tokens, proofs and plain subjects never
-do.
+INFO, and at ERROR what nobody but the operator can mend. The members stand in
+``record.agentauth``. Tokens, proofs and plain subjects never do.
 """
 
 from __future__ import annotations

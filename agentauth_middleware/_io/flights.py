@@ -19,13 +19,16 @@ from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import anyio
-from cachetools import FIFOCache
+from cachetools import TTLCache
 
 from agentauth_middleware._io.lifetimes import PerLoop, PerProcess
 from agentauth_middleware.errors import UnavailableError
 
 __all__ = ["AsyncFlights", "BlockingFlights"]
 
+_KEPT_FOR = 5.0
+"""Seconds. Whoever joins later than that did not decide to ask before the answer came:
+to them it would be an old one."""
 _MARGIN = 0.25
 """Seconds a waiter grants beyond its timeout, so that a leader that set out with it
 can tell why it failed."""
@@ -70,11 +73,13 @@ class _Flight(Generic[Event]):
 class _Board(Generic[Event]):
     """The flights under way, and the last that have landed."""
 
-    def __init__(self, make_event: Callable[[], Event], kept: int) -> None:
+    def __init__(
+        self, make_event: Callable[[], Event], kept: int, timer: Callable[[], float]
+    ) -> None:
         self._make_event = make_event
         self._lock = threading.Lock()
         self._under_way: dict[str, _Flight[Event]] = {}
-        self._landed: FIFOCache[str, _Flight[Event]] = FIFOCache(kept)
+        self._landed: TTLCache[str, _Flight[Event]] = TTLCache(kept, _KEPT_FOR, timer)
 
     def join(self, name: str) -> tuple[_Flight[Event], bool]:
         """The flight of that name, and whether the caller is to lead it."""
@@ -106,10 +111,12 @@ class _Board(Generic[Event]):
 class BlockingFlights:
     """Single flight among the threads of a process."""
 
-    def __init__(self, *, kept: int = 32) -> None:
-        """*kept* is how many outcomes are kept after their flight."""
+    def __init__(
+        self, *, kept: int = 32, timer: Callable[[], float] = time.monotonic
+    ) -> None:
+        """*kept* is how many outcomes are kept for seconds after their flight."""
         # In a forked child nobody leads what was under way in the parent.
-        self._boards = PerProcess(lambda: _Board(threading.Event, kept))
+        self._boards = PerProcess(lambda: _Board(threading.Event, kept, timer))
 
     def share(self, asked: Asked, exchange: Callable[[Asked], Answer]) -> Answer:
         """What the flight of *asked* brings; whoever leads it calls *exchange*.
@@ -135,9 +142,11 @@ class BlockingFlights:
 class AsyncFlights:
     """Single flight among the tasks of an event loop, and no further."""
 
-    def __init__(self, *, kept: int = 32) -> None:
-        """*kept* is how many outcomes are kept after their flight."""
-        self._boards = PerLoop(lambda: _Board(anyio.Event, kept))
+    def __init__(
+        self, *, kept: int = 32, timer: Callable[[], float] = time.monotonic
+    ) -> None:
+        """*kept* is how many outcomes are kept for seconds after their flight."""
+        self._boards = PerLoop(lambda: _Board(anyio.Event, kept, timer))
 
     async def share(
         self, asked: Asked, exchange: Callable[[Asked], Awaitable[Answer]]

@@ -173,6 +173,24 @@ async def test_outcomes_are_kept_up_to_a_bound() -> None:
 
 
 @pytest.mark.anyio
+async def test_outcome_is_kept_for_seconds() -> None:
+    """A later question under the same name must not get an old answer."""
+    times = [0.0]
+    tasks = Tasks(Exchanges([KEYS]), AsyncFlights(timer=lambda: times[0]))
+    tasks.may_end.set()
+    await tasks.ask()
+    times[0] = 4.9
+    await tasks.ask()
+
+    assert tasks.exchanges.count == 1
+
+    times[0] = 5.1
+    await tasks.ask()
+
+    assert tasks.exchanges.count == 2
+
+
+@pytest.mark.anyio
 async def test_outcome_is_kept_for_nobody_where_none_are_kept() -> None:
     """What is to be news for whoever asks must not be what was asked before."""
     tasks = Tasks(Exchanges([KEYS]), AsyncFlights(kept=0))
@@ -387,6 +405,18 @@ def test_thread_that_comes_late_gets_the_outcome(
 
     assert threads.exchanges.count == 1
     assert type(first) is type(second)
+
+
+def test_outcome_is_kept_for_seconds_among_threads(pool: ThreadPoolExecutor) -> None:
+    times = [0.0]
+    flights = BlockingFlights(timer=lambda: times[0])
+    threads = Threads(Exchanges([KEYS]), pool, flights)
+    threads.may_end.set()
+    threads.ask().result()
+    times[0] = 5.1
+    threads.ask().result()
+
+    assert threads.exchanges.count == 2
 
 
 @pytest.mark.parametrize("outcome", [KEYS, out_of_reach()], ids=["reply", "failure"])
