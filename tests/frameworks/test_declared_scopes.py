@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, Protocol
 
+import httpx
 import pytest
 from flask import Blueprint, Flask
 from flask.views import MethodView
@@ -17,7 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket
 
-from agentauth_middleware import ResourceServer
+from agentauth_middleware import InsufficientScopeError, ResourceServer
 from agentauth_middleware import Route as Policy
 from agentauth_middleware.asgi import AgentAuthMiddleware
 from agentauth_middleware.flask import AgentAuth
@@ -231,6 +232,29 @@ def test_refusal_of_a_handler_names_what_the_route_needs() -> None:
 
     assert response.status_code == 403
     assert needed(response.headers) == "admin read share"
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["at once", "streaming"])
+def test_refusal_that_reaches_the_door_names_what_the_route_needs(
+    streams: bool,
+) -> None:
+    def raising(environ: Any, start_response: Any) -> Iterator[bytes]:
+        raise InsufficientScopeError(["read"])
+        yield b""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        body = raising(environ, start_response)
+        return body if streams else iter(list(body))
+
+    # The door tells the server of the failure, which is right and no failure here.
+    transport = httpx.WSGITransport(
+        WSGIMiddleware(app, SERVER), raise_app_exceptions=False
+    )
+    with httpx.Client(transport=transport, base_url=RESOURCE) as client:
+        response = client.get("/policy", headers=bearer("admin"))
+
+    assert response.status_code == 403
+    assert needed(response.headers) == "admin read"
 
 
 def test_refusal_of_the_route_names_what_the_handler_needs() -> None:

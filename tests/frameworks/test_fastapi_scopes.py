@@ -24,6 +24,7 @@ SERVER = ResourceServer(
     scopes={scope: scope for scope in SCOPES},
     routes=[
         Route("/policy", scopes=["admin"]),
+        Route("/api/spelt", scopes=["admin"]),
         Route("/optional", optional=True),
         Route("/health", public=True),
         Route("/openapi.json", public=True),
@@ -414,6 +415,7 @@ def test_openapi_keeps_what_the_application_says() -> None:
         "WWW-Authenticate",
     }
     assert described["responses"]["503"]["$ref"] == "#/components/responses/x"
+    assert "headers" not in described["responses"]["503"]
     assert {"OAuth2PasswordBearer": ["staff"]} in described["security"]
     assert {"AgentAuth": ["read"]} in described["security"]
 
@@ -440,10 +442,12 @@ def test_openapi_below_a_root_path_is_told_of_its_routes() -> None:
     auth.install(app)
 
     @app.get("/policy")
+    @app.get("/spelt")
     @app.get("/health")
     def handler() -> None: ...
 
-    assert operation(app, "/policy")["security"] == [{"AgentAuth": ["admin"]}]
+    for path in ("/policy", "/spelt"):
+        assert operation(app, path)["security"] == [{"AgentAuth": ["admin"]}]
     assert "security" not in operation(app, "/health")
 
 
