@@ -12,7 +12,7 @@ LOWEST_READY := $(LOWEST)/.ready
 # from elsewhere, then with npm in it.
 SYSTEM_PACKAGES := curl $(if $(shell command -v npm 2>/dev/null),,nodejs npm)
 
-# Where package.json names the clients that run under node.
+# Where package.json names the clients and the server that run under node.
 NODE_CLIENTS := tests/interop/node
 
 # The groups of tests that `make test` leaves out.

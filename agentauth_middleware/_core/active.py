@@ -85,6 +85,8 @@ class Introspector:
             return
         self._last_failed = flight
         self.failed += 1
+        if failure.reason == "introspection_bad_request":
+            return  # about one token, perhaps: who holds it must not stop all others
         self._failures += 1
         if failure.reason == "introspection_throttled":
             self.held_off_until = now + failure.retry_after

@@ -40,7 +40,10 @@ _TYPE = "token-introspection+jwt"
 _FRESH_FOR = 60
 """Seconds, and the leeway: an old answer might be an active one that was kept."""
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})")
-_REFUSES_US = (400, 401, 403, 404, 405)
+_REFUSES_US = {400: "introspection_bad_request"} | dict.fromkeys(
+    (401, 403, 404, 405), "introspection_refused_us"
+)
+_ERROR_CODE = re.compile(rb'"error"\s*:\s*"([a-z_]{1,40})"')
 _ACCESS_TOKEN_TYPES = ("bearer", "dpop", "access_token")
 
 
@@ -71,23 +74,24 @@ def check_status(reply: Reply) -> None:
 
     Raises:
         UnavailableError: ``introspection_refused_us`` is our own fault, in credentials
-            or URL; ``introspection_throttled`` says when to ask again.
+            or URL; ``introspection_bad_request`` perhaps that of a server which is not
+            asked about such tokens; ``introspection_throttled`` says when to ask again.
 
     Source: RFC 7662 §2.3
     """
     if reply.status == 200:
         return
-    detail = f"the introspection endpoint answered {reply.status}"
+    code = _ERROR_CODE.search(reply.body)
+    told = f" {code[1].decode()}" if code else ""
+    detail = f"the introspection endpoint answered {reply.status}{told}"
     if reply.status == 429:
         after = reply.headers.get("retry-after", "")
         seconds = int(after) if after.isascii() and after.isdigit() else 1
         raise UnavailableError(
             "introspection_throttled", detail, retry_after=min(max(seconds, 1), 60)
         )
-    refused = reply.status in _REFUSES_US
-    raise UnavailableError(
-        "introspection_refused_us" if refused else "introspection_failed", detail
-    )
+    reason = _REFUSES_US.get(reply.status, "introspection_failed")
+    raise UnavailableError(reason, detail)
 
 
 def read_answer(reply: Reply) -> Answer | None:

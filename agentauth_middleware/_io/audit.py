@@ -24,6 +24,7 @@ __all__ = ["is_audited", "write_audit"]
 _logger = logging.getLogger("agentauth_middleware.audit")
 _MISCONFIGURED = frozenset(
     {
+        "introspection_bad_request",
         "introspection_not_configured",
         "introspection_refused_us",
         "issuer_lookup_failed",

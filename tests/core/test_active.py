@@ -265,7 +265,7 @@ def test_next_question_is_another_exchange(first: object) -> None:
 
 BROKEN: dict[str, tuple[Reply, str]] = {
     "our credentials": (json_reply({"error": "x"}, 401), "introspection_refused_us"),
-    "our request": (json_reply({"error": "x"}, 400), "introspection_refused_us"),
+    "our request": (json_reply({"error": "x"}, 400), "introspection_bad_request"),
     "our permission": (json_reply({}, 403), "introspection_refused_us"),
     "no such place": (json_reply({}, 404), "introspection_refused_us"),
     "no such method": (json_reply({}, 405), "introspection_refused_us"),
@@ -468,6 +468,30 @@ def test_failures_count_only_in_a_row_and_once_for_all_who_shared_one() -> None:
         step.answer(json_reply({}, 500))
 
     assert isinstance(door.step().asks, Fetch)
+
+
+def test_server_that_is_not_asked_about_such_tokens_goes_on_being_asked() -> None:
+    """Else whoever holds one such token could stop all others."""
+    door = Door()
+    for number in range(6):
+        refused = door.ask(
+            json_reply({"error": "unsupported_token_type"}, 400), b"at_%d" % number
+        )
+
+        assert isinstance(refused, Refusal)
+        assert refused.detail.endswith("answered 400 unsupported_token_type")
+
+    assert isinstance(door.ask(active()), Access)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"error": "<script>"}', b'{"error": "' + b"x" * 99 + b'"}', b"\xff", b""]
+)
+def test_what_a_server_says_is_logged_only_if_it_is_a_code(body: bytes) -> None:
+    refused = Door().ask(Reply(400, {"content-type": "application/json"}, body))
+
+    assert isinstance(refused, Refusal)
+    assert refused.detail.endswith("answered 400")
 
 
 def test_inactive_tokens_are_no_failures() -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 
 from agentauth_middleware.testing import ServedIssuer
+from tests.doors.exchange import DOORS, open_door
 from tests.examples.programs import free_port, running
 from tests.interop.authorization import AGENT, USER, Authorization, authorizing
+from tests.interop.doors import OpenDoor
 
 APPLICATIONS = {
     "FastAPI on uvicorn": (
@@ -56,19 +59,24 @@ class Notes:
         return self.issuer.token(self.url, subject=USER, agent=AGENT, scopes=scopes)
 
 
-def missing_clients() -> list[str]:
-    """What is not installed of the clients, each with the reason."""
+def missing_programs() -> list[str]:
+    """What is not installed of the clients and servers, each with the reason."""
     missing = [
         f"{module}: not installed; see the group interop of pyproject.toml"
-        for module in ("authlib", "mcp", "requests_oauthlib")
+        for module in ("authlib", "mcp", "oauth2_provider", "requests_oauthlib")
         if find_spec(module) is None
     ]
     for program in ("curl", "node"):
         if shutil.which(program) is None:
             missing.append(f"{program}: not installed; run `make system-deps`")
-    if not (NODE / "node_modules").is_dir():
-        missing.append("tests/interop/node: no packages; run `make system-deps`")
+    for package in json.loads((NODE / "package.json").read_text())["dependencies"]:
+        if not has_node_package(package):
+            missing.append(f"{package}: not installed; run `make system-deps`")
     return missing
+
+
+def has_node_package(name: str) -> bool:
+    return (NODE / "node_modules" / name).is_dir()
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +121,12 @@ def mcp_url(authorization: Authorization) -> Generator[str, None, None]:
         program.wait_for_line("Uvicorn running on")
         yield url
     assert not [line for line in program.lines if "Traceback" in line]
+
+
+@pytest.fixture(params=DOORS)
+def open_a_door(request: pytest.FixtureRequest) -> OpenDoor:
+    """A test that asks for it runs on each door."""
+    return partial(open_door, request.param, store=None)
 
 
 @pytest.fixture(scope="session")
