@@ -17,7 +17,8 @@ from agentauth_middleware.errors import (
     UnavailableError,
 )
 from agentauth_middleware.issuer import Introspection, Issuer
-from agentauth_middleware.resource_server import ResourceServer, Route
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.route import Route
 
 __all__ = [
     "Access",

@@ -6,13 +6,17 @@ object serves every request that presents the token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from agentauth_middleware._core.claims import frozen_claims, is_array, is_object
-from agentauth_middleware.errors import ActorRefusedError, InsufficientScopeError
+from agentauth_middleware.errors import (
+    ActorRefusedError,
+    InsufficientScopeError,
+    RequestRefusedError,
+)
 
 __all__ = [
     "Access",
@@ -136,6 +140,7 @@ class Access:
     """Earlier actors, most recent first. For audit: they decide nothing."""
     mode: Mode = "unknown"
     scopes: frozenset[str] = frozenset()
+    """Those of the token, and what the settings say that they imply."""
     client_id: str | None = None
     """The OAuth client. Neither a user nor an agent."""
     audience: tuple[str, ...] = ()
@@ -151,6 +156,8 @@ class Access:
     """How strongly the user authenticated (RFC 9470)."""
     payload: bytes = field(default=b"{}", repr=False, compare=False)
     """The token's claims as they came, JSON. Never the token itself."""
+    withheld_scopes: frozenset[str] = frozenset()
+    """Scopes of the token that its agent may not use here (``Issuer.agent_scopes``)."""
 
     @property
     def claims(self) -> Mapping[str, Any]:
@@ -187,6 +194,12 @@ class Access:
         value = self.claims.get(name)
         return value if isinstance(value, str) else None
 
+    @property
+    def is_by_agent(self) -> bool:
+        """Whether an agent takes part: acts, acted before, or is whom this is about."""
+        by_agent = self.agent is not None or self.mode in _AGENT_MODES
+        return by_agent or bool(self.chain)
+
     def has_scopes(self, *scopes: str) -> bool:
         """Whether the token carries all of *scopes*."""
         return self.scopes.issuperset(scopes)
@@ -198,9 +211,33 @@ class Access:
 
         Raises:
             InsufficientScopeError: one is missing; answered 403.
+            ActorRefusedError: none is, but its agent may not use one; answered 403.
         """
         if not self.scopes.issuperset(scopes):
-            raise InsufficientScopeError(scopes)
+            raise self.lacks(scopes)
+
+    def require_any_scope(self, *scopes: str) -> None:
+        """Refuse the request unless the token carries one of *scopes*.
+
+        The first is the one that the answer tells the client to ask for.
+
+        Raises:
+            InsufficientScopeError: it carries none; answered 403.
+            ActorRefusedError: it does, but its agent may not use it; answered 403.
+        """
+        if self.scopes.isdisjoint(scopes):
+            raise self.lacks(scopes[:1])
+
+    def lacks(self, scopes: Iterable[str]) -> RequestRefusedError:
+        """What to raise where not all of *scopes* are there.
+
+        A token that carries them, for an agent that may not use them, cannot be
+        bettered by another: its client is not told to ask for one.
+        """
+        needed = tuple(scopes)
+        if self.withheld_scopes and self.withheld_scopes | self.scopes >= set(needed):
+            return ActorRefusedError("scope_withheld", "not for this agent")
+        return InsufficientScopeError(needed)
 
     def require_user(self) -> Principal:
         """The user this request acts for.
@@ -237,7 +274,7 @@ class Access:
             ActorRefusedError: the token names an agent, now or earlier, or is one's
                 own; answered 403.
         """
-        if self.agent is not None or self.chain or self.mode in _AGENT_MODES:
+        if self.is_by_agent:
             raise ActorRefusedError("agent_forbidden", f"mode is {self.mode}")
 
 

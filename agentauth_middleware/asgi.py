@@ -119,6 +119,8 @@ class AgentAuthMiddleware:
                 await self._pass_on(decision, request, scope, receive, send)
             case Anonymous():
                 self._audit(decision, request, started)
+                if decision.challenge is not None:
+                    send = self._challenging(decision.challenge, scope, send)
                 await self._pass_on(
                     None, request, anonymous(scope, decision), receive, send
                 )
@@ -130,6 +132,20 @@ class AgentAuthMiddleware:
                 await respond(decision, scope, send)
             case _:
                 assert_never(decision)
+
+    def _challenging(self, refusal: Refusal, scope: Scope, send: Send) -> Send:
+        """*send*, which adds our challenge to a 401 of the application's own."""
+
+        async def challenging(message: Message) -> None:
+            if message["type"] in _STARTS and message["status"] == 401:
+                headers = list(message.get("headers", ()))
+                ours = self._gate.challenge(self._name_scopes(refusal, scope)).encode()
+                if not any(_is_ours(line, ours) for line in headers):
+                    headers.insert(0, (b"www-authenticate", ours))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        return challenging
 
     def _name_scopes(self, refusal: Refusal, scope: Scope) -> Refusal:
         if self._scopes_for is None or not is_scope_named(refusal):
@@ -187,6 +203,15 @@ class AgentAuthMiddleware:
         if is_audited(decision):
             duration = time.perf_counter() - started
             write_audit(decision, self._gate, request, duration)
+
+
+_STARTS = ("http.response.start", "websocket.http.response.start")
+
+
+def _is_ours(line: tuple[bytes, bytes], challenge: bytes) -> bool:
+    """Whether a header line leads where *challenge* does: a guard's refusal has one."""
+    _, _, metadata = challenge.rpartition(b"resource_metadata=")
+    return line[0].lower() == b"www-authenticate" and metadata in line[1]
 
 
 def _application_root(app: object) -> str:
@@ -259,8 +284,9 @@ def anonymous(scope: Scope, decision: Anonymous) -> Scope:
     scope.pop("agentauth.access", None)
     if isinstance(scope.get("user"), Caller):  # an outer door's, of another resource
         del scope["user"], scope["auth"]
-    scope.setdefault("user", UnauthenticatedUser())
-    scope.setdefault("auth", AuthCredentials())
+    if decision.challenge is None:
+        scope.setdefault("user", UnauthenticatedUser())
+        scope.setdefault("auth", AuthCredentials())
     if not decision.drop_credentials:
         return scope
     kept = [line for line in scope["headers"] if line[0] != b"authorization"]

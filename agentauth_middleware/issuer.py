@@ -14,7 +14,7 @@ from functools import cached_property
 from inspect import iscoroutinefunction
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from agentauth_middleware._core.claims import freeze, is_array, is_object
 from agentauth_middleware._core.client_authentication import (
@@ -22,6 +22,7 @@ from agentauth_middleware._core.client_authentication import (
     ClientAuthentication,
     load_private_key,
 )
+from agentauth_middleware._core.scopes import check_scopes
 from agentauth_middleware._core.settings import (
     check_flag,
     check_range,
@@ -30,7 +31,7 @@ from agentauth_middleware._core.settings import (
     replace_setting,
 )
 from agentauth_middleware._core.urls import check_url
-from agentauth_middleware.access import Identity, IdentityDialect
+from agentauth_middleware.access import Identity, IdentityDialect, Principal
 from agentauth_middleware.errors import ConfigurationError
 
 __all__ = ["Introspection", "Issuer"]
@@ -53,6 +54,8 @@ TYPES_OF_OTHER_TOKENS = frozenset(
         "txntoken+jwt",
     }
 )
+AgentName: TypeAlias = str | tuple[str, str]
+"""An agent: its subject at the issuer itself, or the namespace and the subject."""
 _OWN_PARAMETERS = frozenset(
     {
         "client_assertion",
@@ -258,6 +261,15 @@ class Issuer:
     from claims to an ``Identity``. A ``ValueError`` there refuses the token."""
     actor_issuers: Sequence[str] = ()
     """Whose agents, besides its own, its tokens may name (``iss`` inside ``act``)."""
+    max_chain: int = 5
+    """Actors of a token, the immediate one included. Longer chains are refused."""
+    agents: Sequence[AgentName] | None = None
+    """Which agents may act; by default all. One of another namespace is a pair,
+    ``(issuer, subject)``."""
+    agent_scopes: Mapping[AgentName, Sequence[str]] = field(
+        default_factory=dict[AgentName, Sequence[str]]
+    )
+    """By agent, or ``"*"`` for all others: the scopes that it may use at most."""
     timeout: float = 5.0
     """Seconds for one exchange with this server."""
 
@@ -285,6 +297,7 @@ class Issuer:
         replace_setting(self, "audience", _checked_audience(self.audience))
         replace_setting(self, "jwks", _checked_jwks(self.jwks))
         self._check_opaque_tokens()
+        self._check_agents()
         if not self.require_audience and not self.client_ids:
             raise ConfigurationError(
                 "Issuer.require_audience: tokens without aud are good for anybody; "
@@ -310,6 +323,49 @@ class Issuer:
             check_range(self.leeway, "Issuer.leeway", 0, 300)
         if self.max_token_age is not None:
             check_range(self.max_token_age, "Issuer.max_token_age", 1, 2**31 - 1)
+
+    def _check_agents(self) -> None:
+        key = "Issuer.max_chain"
+        check_range(self.max_chain, key, 1, 20, whole=True, unit="actors")
+        if self.agents is not None:
+            names = [self._checked_agent(name, "Issuer.agents") for name in self.agents]
+            replace_setting(self, "agents", tuple(names))
+        key = "Issuer.agent_scopes"
+        if not is_object(self.agent_scopes):
+            raise ConfigurationError(f'{key}: no mapping; write {{"*": ["x.read"]}}')
+        ceilings: dict[AgentName, tuple[str, ...]] = {}
+        for name, scopes in self.agent_scopes.items():
+            named = name if name == "*" else self._checked_agent(name, key)
+            ceilings[named] = check_scopes(scopes, f"{key}[{name!r}]")
+            if self.agents is not None and named not in (*self.agents, "*"):
+                raise ConfigurationError(
+                    f"{key}[{name!r}]: is not among Issuer.agents, so it never acts; "
+                    "add it there"
+                )
+        replace_setting(self, "agent_scopes", MappingProxyType(ceilings))
+
+    def _checked_agent(self, name: object, key: str) -> tuple[str, str]:
+        """*name* as namespace and subject."""
+        parts = (self.issuer, name) if isinstance(name, str) else name
+        match parts:
+            case (str() as issuer, str() as subject) if issuer and subject:
+                return issuer, subject
+            case _:
+                raise ConfigurationError(
+                    f"{key}: {name!r} names no agent; write its subject, or "
+                    "(issuer, subject)"
+                )
+
+    def allows_agent(self, agent: Principal) -> bool:
+        """Whether *agent* may act, as far as *agents* say."""
+        return self.agents is None or (agent.issuer, agent.subject) in self.agents
+
+    def ceiling_of(self, agent: Principal) -> frozenset[str] | None:
+        """The scopes that *agent* may use at most; ``None`` for no limit."""
+        for name in ((agent.issuer, agent.subject), "*"):
+            if name in self.agent_scopes:
+                return frozenset(self.agent_scopes[name])
+        return None
 
     def _check_opaque_tokens(self) -> None:
         if self.introspection is not None:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from functools import cached_property
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Literal
 
 from agentauth_middleware._core.claims import freeze, is_object
-from agentauth_middleware._core.scopes import check_scopes, check_words
+from agentauth_middleware._core.scopes import check_scopes
 from agentauth_middleware._core.settings import (
     check_flag,
     check_range,
@@ -28,13 +26,9 @@ from agentauth_middleware._core.settings import (
 from agentauth_middleware._core.urls import check_url, well_known_url
 from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.issuer import ALGORITHMS, Issuer, check_issuer
+from agentauth_middleware.route import Route, check_reachable
 
 __all__ = ["ALGORITHMS", "Issuer", "ResourceServer", "Route"]
-
-# Without what other frameworks write placeholders with, and what is in no decoded path
-# by intention: taken literally, such a route would never match.
-_PATTERN = re.compile(r"(?:/[^/{}*<>?%#]+|/\{[A-Za-z_][A-Za-z0-9_]*\})*(?:/\*?)?")
-_METHOD = re.compile(r"[A-Z]+")
 
 _NAMED_MEMBERS = frozenset(
     {
@@ -60,78 +54,6 @@ _PROMISES_NOT_KEPT = frozenset(
 
 
 @dataclass(frozen=True)
-class Route:
-    """What the paths that match *pattern* demand.
-
-    In a pattern ``{name}`` stands for one segment and a final ``*`` for the rest. It
-    is matched against the path below the mount. The first route that matches counts.
-    """
-
-    pattern: str
-    _: KW_ONLY
-    methods: Sequence[str] | None = None
-    """``GET`` includes ``HEAD`` and websocket handshakes; ``None`` is every method."""
-    scopes: Sequence[str] = ()
-    """All of them are needed."""
-    public: bool = False
-    """Nothing is checked and there is never an ``Access``."""
-    optional: bool = False
-    """Without credentials the request goes on without ``Access``; bad ones are
-    refused all the same."""
-    user: Literal["required"] | None = None
-    agent: Literal["required", "forbidden"] | None = None
-    max_age: int | None = None
-    """Seconds since the user authenticated, at most (RFC 9470)."""
-    acr_values: Sequence[str] = ()
-    """One of these must be the token's ``acr``; in order of preference (RFC 9470)."""
-    introspect: bool = False
-    """Ask the token's issuer each time whether it is still good (RFC 7662)."""
-
-    def __post_init__(self) -> None:
-        key = f"Route({self.pattern!r})"
-        if not _is_pattern(self.pattern):
-            raise ConfigurationError(
-                f"{key}: not a pattern; write the decoded path in segments such as "
-                "/admin/{id}, with {name} (not <name>) for one whole segment and * "
-                "only as the last one"
-            )
-        for flag in ("public", "optional", "introspect"):
-            check_flag(getattr(self, flag), f"{key}.{flag}")
-        replace_setting(self, "scopes", check_scopes(self.scopes, f"{key}.scopes"))
-        replace_setting(
-            self, "acr_values", check_words(self.acr_values, f"{key}.acr_values")
-        )
-        replace_setting(
-            self, "methods", _checked_methods(self.methods, f"{key}.methods")
-        )
-        if self.user not in (None, "required"):
-            raise ConfigurationError(f'{key}.user: {self.user!r} is not "required"')
-        if self.agent not in (None, "required", "forbidden"):
-            raise ConfigurationError(
-                f'{key}.agent: {self.agent!r} is neither "required" nor "forbidden"'
-            )
-        if self.max_age is not None:
-            check_range(self.max_age, f"{key}.max_age", 0, 2**31 - 1, whole=True)
-        if self.public and (self.optional or self.introspect or self.demands_something):
-            raise ConfigurationError(
-                f"{key}: public checks nothing, so it excludes every other demand; "
-                "use optional for a route that works with and without a token"
-            )
-
-    @cached_property
-    def demands_something(self) -> bool:
-        """Whether a good token alone is not enough."""
-        return bool(
-            self.scopes or self.user or self.agent or self.demands_authentication
-        )
-
-    @cached_property
-    def demands_authentication(self) -> bool:
-        """Whether it matters how or when the user signed in."""
-        return bool(self.acr_values) or self.max_age is not None
-
-
-@dataclass(frozen=True)
 class ResourceServer:
     """One protected resource: an API, as OAuth sees it (RFC 6749 §1.1)."""
 
@@ -150,9 +72,17 @@ class ResourceServer:
     """For people, when an agent asks them for permission."""
     scopes: Mapping[str, str] = field(default_factory=dict[str, str])
     """Each scope that clients may ask for, with a sentence for people."""
+    implied_scopes: Mapping[str, Sequence[str]] = field(
+        default_factory=dict[str, Sequence[str]]
+    )
+    """What else who has a scope may do: ``{"notes.write": ["notes.read"]}``."""
     routes: Sequence[Route] = ()
     unmatched: Literal["authenticated", "refuse"] = "authenticated"
     """What a path that matches no route demands."""
+    unauthenticated: Literal["challenge", "pass"] = "challenge"
+    """What becomes of requests without an agent's credential. ``"pass"`` is for an API
+    that has other clients, with sessions or keys of its own: they reach it untouched,
+    and its 401 answers gain the challenge. Routes bind agents alone then."""
     documentation_uri: str | None = None
     policy_uri: str | None = None
     tos_uri: str | None = None
@@ -185,6 +115,7 @@ class ResourceServer:
         self._check_issuers()
         routes = checked_items(self.routes, Route, "ResourceServer.routes")
         replace_setting(self, "routes", routes)
+        check_reachable(routes)
         self._check_scopes()
         self._check_introspection()
         self._check_limits()
@@ -202,6 +133,7 @@ class ResourceServer:
                 f"ResourceServer.unmatched: {self.unmatched!r} is neither "
                 '"authenticated" nor "refuse"'
             )
+        self._check_unauthenticated()
 
     @property
     def metadata_url(self) -> str:
@@ -273,16 +205,41 @@ class ResourceServer:
             )
         check_scopes(self.scopes, "ResourceServer.scopes")
         replace_setting(self, "scopes", MappingProxyType(dict(self.scopes)))
+        self._check_implied_scopes()
         if not self.scopes:
             return
         for route in self.routes:
-            for scope in route.scopes:
-                if scope not in self.scopes:
-                    raise ConfigurationError(
-                        f"Route({route.pattern!r}).scopes: {scope!r} is not among "
-                        "ResourceServer.scopes; declare it there, so that clients can "
-                        "ask for it"
-                    )
+            for names in ("scopes", "any_scopes"):
+                key = f"Route({route.pattern!r}).{names}"
+                self._check_declared(getattr(route, names), key)
+        for issuer in self.listed_issuers:
+            for name, scopes in issuer.agent_scopes.items():
+                self._check_declared(scopes, f"Issuer.agent_scopes[{name!r}]")
+
+    def _check_implied_scopes(self) -> None:
+        key = "ResourceServer.implied_scopes"
+        if not is_object(self.implied_scopes):
+            raise ConfigurationError(
+                f'{key}: no mapping; write {{"notes.write": ["notes.read"]}}'
+            )
+        implied = {
+            scope: check_scopes(implied, f"{key}[{scope!r}]")
+            for scope, implied in self.implied_scopes.items()
+        }
+        check_scopes(implied, key)
+        if self.scopes:
+            for scope, others in implied.items():
+                self._check_declared([scope, *others], key)
+        replace_setting(self, "implied_scopes", MappingProxyType(implied))
+
+    def _check_declared(self, scopes: Sequence[str], key: str) -> None:
+        """Refuse a scope that nobody can ask for."""
+        for scope in scopes:
+            if scope not in self.scopes:
+                raise ConfigurationError(
+                    f"{key}: {scope!r} is not among ResourceServer.scopes; declare it "
+                    "there, so that clients can ask for it"
+                )
 
     def _check_introspection(self) -> None:
         for route in self.routes:
@@ -292,6 +249,21 @@ class ResourceServer:
                         f"Route({route.pattern!r}).introspect: {issuer.issuer} cannot "
                         "be asked about its tokens; add Issuer.introspection"
                     )
+
+    def _check_unauthenticated(self) -> None:
+        key = "ResourceServer.unauthenticated"
+        if self.unauthenticated not in ("challenge", "pass"):
+            raise ConfigurationError(
+                f'{key}: {self.unauthenticated!r} is neither "challenge" nor "pass"'
+            )
+        if self.unauthenticated == "challenge":
+            return
+        for issuer in self.listed_issuers:
+            if issuer.introspection is not None and not issuer.opaque_prefixes:
+                raise ConfigurationError(
+                    f"{key}: nobody could tell the opaque tokens of {issuer.issuer} "
+                    "from keys of the API's own; add Issuer.opaque_prefixes"
+                )
 
     def _check_limits(self) -> None:
         check_range(self.leeway, "ResourceServer.leeway", 0, 300)
@@ -327,24 +299,6 @@ def _check_prefixes(issuers: Sequence[Issuer]) -> None:
                 f"Issuer.opaque_prefixes: {long!r} of {other} begins with {short!r} of "
                 f"{one}; a token must have one issuer"
             )
-
-
-def _is_pattern(pattern: object) -> bool:
-    if not isinstance(pattern, str) or not pattern.startswith("/"):
-        return False
-    return _PATTERN.fullmatch(pattern) is not None
-
-
-def _checked_methods(methods: Sequence[str] | None, key: str) -> frozenset[str] | None:
-    if methods is None:
-        return None
-    checked = frozenset(checked_items(methods, str, key))
-    if not checked:
-        raise ConfigurationError(f'{key}: empty; write ["GET"], or None for all')
-    for method in checked:
-        if not _METHOD.fullmatch(method):
-            raise ConfigurationError(f"{key}: {method!r} is not a method in upper case")
-    return checked
 
 
 def _checked_metadata(members: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -105,6 +105,10 @@ class AgentAuthMiddleware:
                 self._audit(decision, request, started)
                 if decision.drop_credentials:
                     environ.pop("HTTP_AUTHORIZATION", None)
+                if decision.challenge is not None:
+                    start_response = self._challenging(
+                        decision.challenge, environ, start_response
+                    )
                 return self._pass_on(None, request, environ, start_response)
             case Refusal():
                 self._audit(decision, request, started)
@@ -120,6 +124,23 @@ class AgentAuthMiddleware:
         if self._scopes_for is None or not is_scope_named(refusal):
             return refusal
         return name_scopes(refusal, self._scopes_for(environ))
+
+    def _challenging(
+        self,
+        refusal: Refusal,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+    ) -> StartResponse:
+        """*start_response*, which adds our challenge to a 401 of the application's."""
+
+        def challenging(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            if status.startswith("401"):
+                ours = self._gate.challenge(self._name_scopes(refusal, environ))
+                if not any(_is_ours(line, ours) for line in headers):
+                    headers = [("WWW-Authenticate", ours), *headers]
+            return start_response(status, headers, *rest)
+
+        return challenging
 
     def _identify(self, environ: WSGIEnvironment, access: Access) -> None:
         """Put *access* into *environ*; what the front server said of the user goes."""
@@ -211,6 +232,12 @@ class _Body:
         close = getattr(self._body, "close", None)
         if close is not None:
             self._context.run(close)
+
+
+def _is_ours(line: tuple[str, str], challenge: str) -> bool:
+    """Whether a header line leads where *challenge* does: a guard's refusal has one."""
+    _, _, metadata = challenge.rpartition("resource_metadata=")
+    return line[0].lower() == "www-authenticate" and metadata in line[1]
 
 
 def _is_file(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:

@@ -19,9 +19,11 @@ from agentauth_middleware._core.claims import (
     parse_object,
     text,
 )
+from agentauth_middleware._core.credential import MAX_CREDENTIAL_BYTES
 from agentauth_middleware._core.jose import (
     CompactJWS,
     SigningKey,
+    decode_base64url,
     parse_compact,
     verify_signature,
 )
@@ -73,6 +75,23 @@ def read_token(token: bytes) -> UnverifiedToken:
     except ValueError as fault:
         raise InvalidTokenError("malformed", str(fault)) from None
     return UnverifiedToken(jws, claims, issuer)
+
+
+def peek_issuer(token: bytes) -> str | None:
+    """The issuer that *token* names, if it is a JWT that names one.
+
+    For telling whose it may be, and nothing else.
+    """
+    segments = token.split(b".")
+    if len(segments) != 3 or len(token) > MAX_CREDENTIAL_BYTES:
+        return None
+    try:
+        payload = decode_base64url(segments[1])
+        if count_containers(payload) > _MAX_CONTAINERS:
+            return None
+        return text(parse_object(payload), "iss")
+    except ValueError:
+        return None
 
 
 def check_header(token: UnverifiedToken, issuer: Issuer) -> None:

@@ -65,6 +65,12 @@ def _bearer_in_other_spelling(value: bytes) -> bytes | None:
     return rest.lstrip(b" ")
 
 
+def read_scheme(line: bytes) -> tuple[bytes, bytes]:
+    """The scheme of a field line, in lower case, and what follows it."""
+    scheme, _, rest = line.strip(b" \t").partition(b" ")
+    return scheme.lower(), rest.lstrip(b" ")
+
+
 def check_form(token: bytes) -> None:
     """Refuse what is no token68; a comma shows two field lines that a proxy joined.
 

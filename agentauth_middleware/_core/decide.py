@@ -24,10 +24,12 @@ from math import inf
 from typing import TypeAlias
 
 from agentauth_middleware._core.challenge import Refusal, refusal_for
+from agentauth_middleware._core.coexistence import has_agent_credential
 from agentauth_middleware._core.credential import MAX_CREDENTIAL_BYTES, find_token
 from agentauth_middleware._core.gate import Gate, Remembered
 from agentauth_middleware._core.http import Request, Response
 from agentauth_middleware._core.operations import Procedure, ReadLog
+from agentauth_middleware._core.policy import check_policy
 from agentauth_middleware._core.recognise import recognise
 from agentauth_middleware._core.revocations import RevocationView
 from agentauth_middleware._core.routes import REFUSED
@@ -35,14 +37,11 @@ from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
     ActorRefusedError,
     AuthenticationRequiredError,
-    InsufficientScopeError,
     InvalidRequestError,
     InvalidTokenError,
     RequestRefusedError,
-    StepUpRequiredError,
     UnavailableError,
 )
-from agentauth_middleware.resource_server import Route
 
 Clock = Callable[[], float]
 
@@ -58,6 +57,8 @@ class Anonymous:
 
     drop_credentials: bool = False
     """Remove ``Authorization``: nobody has looked at it."""
+    challenge: Refusal | None = None
+    """What to add to the application's answer, should that be a 401."""
 
 
 Decision: TypeAlias = Access | Anonymous | Refusal | Response
@@ -71,18 +72,20 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
     own = gate.own_urls.answer(request)
     if own is not None:
         return own
-    if request.method == "OPTIONS" and is_preflight(request):
-        return _PREFLIGHT
     access: Access | None = None
     try:
+        if gate.passes and not has_agent_credential(gate, request, clock()):
+            return without_access(gate, request)
+        if request.method == "OPTIONS" and is_preflight(request):
+            return _PREFLIGHT
         route = gate.routes.select(request)
         if route.public:
-            return _ANONYMOUS
+            return without_access(gate, request)
         token = find_token(request, ignore_query=gate.server.ignore_query_token)
         if token is None:
             if route.optional:
-                return _ANONYMOUS
-            raise AuthenticationRequiredError(route.scopes)
+                return without_access(gate, request)
+            raise AuthenticationRequiredError(route.named_scopes)
         remembered = gate.remembered.get(digest := sha256(token).digest())
         if remembered is None or route.introspect or remembered.needs_care(clock()):
             remembered = yield from recognise(
@@ -100,9 +103,24 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
             raise ActorRefusedError("unmatched_path")
         if route.demands_something:
             check_policy(route, access, gate.server.leeway, clock())
+        check_actor(remembered)
     except (RequestRefusedError, UnavailableError) as failure:
         return refusal_for(failure, access)
     return access
+
+
+def without_access(gate: Gate, request: Request) -> Anonymous:
+    """Nothing is demanded of *request*.
+
+    Beside an API's other clients, its own 401 tells agents as well where to go.
+    """
+    if not gate.passes:
+        return _ANONYMOUS
+    try:
+        scopes = gate.routes.select(request).named_scopes
+    except InvalidRequestError:
+        scopes = ()  # whatever the application makes of that path
+    return Anonymous(challenge=refusal_for(AuthenticationRequiredError(scopes)))
 
 
 def verify_token(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
@@ -114,6 +132,7 @@ def verify_token(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
     Raises:
         InvalidRequestError: it has not the form of a token.
         InvalidTokenError: it is not good.
+        ActorRefusedError: its agent may not act.
         UnavailableError: nobody can tell at the moment.
     """
     if len(token) > MAX_CREDENTIAL_BYTES:
@@ -124,6 +143,7 @@ def verify_token(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
     )
     yield from check_standing(gate, remembered, clock)
     check_unbound(remembered)
+    check_actor(remembered)
     return remembered.access
 
 
@@ -171,6 +191,12 @@ def check_unbound(remembered: Remembered) -> None:
         raise InvalidTokenError("sender_constrained", "bound to a key, sent as Bearer")
 
 
+def check_actor(remembered: Remembered) -> None:
+    """Refuse an agent that may not act at all. Found once, answered in its turn."""
+    if remembered.actor_refusal is not None:
+        raise ActorRefusedError(remembered.actor_refusal)
+
+
 def _refresh_view(gate: Gate, clock: Clock) -> Procedure[None]:
     """Read the log on, unless somebody is reading and the view is young enough.
 
@@ -212,47 +238,6 @@ def read_on(view: RevocationView, asked_at: float) -> Procedure[None]:
         page = yield from ReadLog(view.position, asked_at)
         view.apply(page, asked_at)
         is_last = page.is_last
-
-
-def check_policy(route: Route, access: Access, leeway: int, now: float) -> None:
-    """Refuse what *route* does not allow: step-up, then scope, then actor and user.
-
-    Raises:
-        StepUpRequiredError, InsufficientScopeError, ActorRefusedError
-    """
-    if route.demands_authentication and not _is_authenticated_enough(
-        route, access, leeway, now
-    ):
-        raise StepUpRequiredError(
-            acr_values=route.acr_values,
-            max_age=route.max_age,
-            scopes=() if access.has_scopes(*route.scopes) else route.scopes,
-        )
-    if not access.scopes.issuperset(route.scopes):
-        raise InsufficientScopeError(route.scopes)
-    if route.user == "required" and access.user is None:
-        raise ActorRefusedError("user_required", f"mode is {access.mode}")
-    if route.agent == "required" and access.agent is None:
-        raise ActorRefusedError("agent_required", f"mode is {access.mode}")
-    if route.agent == "forbidden" and access.agent is not None:
-        raise ActorRefusedError("agent_forbidden", f"mode is {access.mode}")
-
-
-def _is_authenticated_enough(
-    route: Route, access: Access, leeway: int, now: float
-) -> bool:
-    """Whether the user signed in strongly and recently enough (RFC 9470 §4).
-
-    A token that does not say so does not meet the requirement.
-    """
-    if route.acr_values and access.acr not in route.acr_values:
-        return False
-    if route.max_age is None:
-        return True
-    auth_time = access.auth_time
-    if auth_time is None or auth_time > now + leeway:
-        return False
-    return now - auth_time <= route.max_age + leeway
 
 
 def is_preflight(request: Request) -> bool:

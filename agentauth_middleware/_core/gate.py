@@ -6,9 +6,10 @@ from math import inf
 from typing import Protocol, TypeAlias
 
 from agentauth_middleware._core.cache import BoundedMap, Slots
-from agentauth_middleware._core.challenge import Refusal, render
+from agentauth_middleware._core.challenge import Refusal, challenge, render
 from agentauth_middleware._core.endpoints import OwnUrls
 from agentauth_middleware._core.http import Response
+from agentauth_middleware._core.policy import ScopeRules
 from agentauth_middleware._core.revocations import RevocationView
 from agentauth_middleware._core.routes import RouteTable
 from agentauth_middleware._core.trust import Trust, TrustedIssuer
@@ -39,6 +40,7 @@ class Remembered:
 
     __slots__ = (
         "access",
+        "actor_refusal",
         "answered_at",
         "ask_at",
         "cleared_in",
@@ -60,8 +62,11 @@ class Remembered:
         generation: int,
         ask_at: float = inf,
         answered_at: float = -inf,
+        actor_refusal: str | None = None,
     ) -> None:
         self.access = access
+        self.actor_refusal = actor_refusal
+        """Why its agent may not act at all, if so."""
         self.issuer = issuer
         self.dies_at = dies_at
         """Epoch seconds at which it has expired, leeway included."""
@@ -112,9 +117,12 @@ class Gate:
         """
         self.server = server
         self.application_root = application_root
+        self.passes = server.unauthenticated == "pass"
+        """Whether the API has other clients, who reach it untouched."""
         self.own_urls = OwnUrls(server)
         self.routes = RouteTable(server, application_root=application_root)
         self.trust = Trust(server)
+        self.scope_rules = ScopeRules(server)
         self.remembered: BoundedMap[bytes, Remembered] = BoundedMap(_AT_HAND)
         """The tokens in use, by SHA-256. The door serves one resource, so the digest
         alone is the key."""
@@ -135,6 +143,10 @@ class Gate:
             issuer.jwks is None or issuer.introspection is not None
             for issuer in issuers
         )
+
+    def challenge(self, refusal: Refusal) -> str:
+        """The challenge of *refusal*, for an answer that is somebody else's."""
+        return challenge(refusal, self._metadata_url)
 
     def write_refusal(self, refusal: Refusal) -> Response:
         """*refusal* as the answer to the request."""

@@ -122,7 +122,7 @@ def _describe(
         return False
     if route.optional and not is_demanded:
         others.append({})
-    needed = dict.fromkeys([*route.scopes, *scopes])
+    needed = dict.fromkeys([*route.named_scopes, *scopes])
     operation["security"] = [*others, {scheme: list(needed)}]
     responses = operation.setdefault("responses", {})
     for status, (description, headers) in _RESPONSES.items():

@@ -17,12 +17,13 @@ from agentauth_middleware._core.access_token import (
     read_token,
 )
 from agentauth_middleware._core.active import Introspector, ask, note_inactive
-from agentauth_middleware._core.claims import Claims, parse_object
+from agentauth_middleware._core.claims import parse_object
 from agentauth_middleware._core.credential import check_form
 from agentauth_middleware._core.gate import UNSIGNED, Gate, Remembered
 from agentauth_middleware._core.introspection import Answer, check_answer, narrow
 from agentauth_middleware._core.keys import find_keys, keep_usable
 from agentauth_middleware._core.operations import Procedure
+from agentauth_middleware._core.policy import refusal_of_agent
 from agentauth_middleware._core.token_claims import dies_at, is_bound, read_access
 from agentauth_middleware._core.trust import TrustedIssuer
 from agentauth_middleware.access import Access
@@ -87,7 +88,8 @@ def _recall(gate: Gate, digest: bytes, now: float) -> Remembered | None:
     issuer = gate.trust.find(name, now)
     claims = parse_object(payload)
     access = read_access(claims, payload, issuer.issuer)
-    remembered = _remembered(access, claims, issuer, generation, ask_at=ask_at)
+    bound = is_bound(claims)
+    remembered = _remembered(gate, access, issuer, generation, bound, ask_at=ask_at)
     gate.remembered.put(digest, remembered)
     return remembered
 
@@ -111,9 +113,8 @@ def _verify(
         now=clock(),
     )
     ask_at = -inf if _is_always_asked(issuer) else inf
-    remembered = _remembered(
-        access, unverified.claims, issuer, generation, ask_at=ask_at
-    )
+    bound = is_bound(unverified.claims)
+    remembered = _remembered(gate, access, issuer, generation, bound, ask_at=ask_at)
     gate.verified.put(digest, (access.issuer, generation, access.payload, ask_at))
     gate.remembered.put(digest, remembered)
     return remembered
@@ -148,7 +149,13 @@ def _introspect(
         raise
     ask_at = asked_at + min(introspector.settings.remember_for, answer.max_age)
     remembered = _remembered(
-        access, answer.claims, issuer, None, ask_at=ask_at, answered_at=asked_at
+        gate,
+        access,
+        issuer,
+        None,
+        is_bound(answer.claims),
+        ask_at=ask_at,
+        answered_at=asked_at,
     )
     entry = (access.issuer, None, access.payload, ask_at)
     gate.verified.put(question.digest, entry)
@@ -165,9 +172,10 @@ def _ask_again(
         return (yield from _introspect(gate, issuer, question, clock, answered_at))
     asked_at = clock()
     introspector, answer = yield from _ask(issuer, question, clock, answered_at)
+    payload = remembered.access.payload
     try:
         access = narrow(
-            remembered.access,
+            read_access(parse_object(payload), payload, issuer.issuer),
             answer,
             issuer.issuer,
             resource=gate.server.resource,
@@ -178,13 +186,12 @@ def _ask_again(
         note_inactive(introspector, question.digest, clock())
         raise
     counts_for = min(introspector.settings.remember_for, answer.max_age)
-    confirmed = Remembered(
+    confirmed = _remembered(
+        gate,
         access,
         issuer,
-        dies_at=dies_at(access, issuer.leeway),
-        is_bound=remembered.is_bound or is_bound(answer.claims),
-        keys=remembered.keys,
-        generation=remembered.generation,
+        remembered.generation,
+        remembered.is_bound or is_bound(answer.claims),
         ask_at=asked_at + counts_for if _is_always_asked(issuer) else inf,
         answered_at=asked_at,
     )
@@ -213,22 +220,24 @@ def _ask(
 
 
 def _remembered(
+    gate: Gate,
     access: Access,
-    claims: Claims,
     issuer: TrustedIssuer,
     generation: int | None,
+    bound: bool,
     *,
     ask_at: float,
     answered_at: float = -inf,
 ) -> Remembered:
     """*generation* is that of the issuer's keys; ``None`` if it was asked instead."""
     return Remembered(
-        access,
+        gate.scope_rules.apply(access, issuer.issuer),
         issuer,
         dies_at=dies_at(access, issuer.leeway),
-        is_bound=is_bound(claims),
+        is_bound=bound,
         keys=UNSIGNED if generation is None else issuer.keys,
         generation=0 if generation is None else generation,
         ask_at=ask_at,
         answered_at=answered_at,
+        actor_refusal=refusal_of_agent(access, issuer.issuer),
     )

@@ -83,6 +83,7 @@ def read_access(claims: Claims, payload: bytes, issuer: Issuer) -> Access:
         issuer.identity,
         subjects_are_users=issuer.subjects == "users",
         actor_issuers=issuer.actor_issuers,
+        max_chain=issuer.max_chain,
     )
     return Access(
         issuer.issuer,

@@ -89,13 +89,17 @@ class Trust:
             raise InvalidTokenError("unknown_issuer", f"iss is {name[:200]!r}")
         return found
 
+    def has_prefix(self, token: bytes) -> bool:
+        """Whether *token* begins as the opaque tokens of an issuer do."""
+        return bool(self._prefixes) and token.startswith(self._prefixes)
+
     def find_opaque(self, token: bytes) -> TrustedIssuer | None:
         """The issuer to ask about *token*; ``None`` if it has to be a JWT.
 
         Raises:
             InvalidTokenError: the token is of no kind that is accepted.
         """
-        if self._prefixes and token.startswith(self._prefixes):
+        if self.has_prefix(token):
             matching = (p for p in self._prefixes if token.startswith(p))
             return self._by_prefix[next(matching)]
         if b"." in token and token.count(b".") in (2, 4):

@@ -79,8 +79,10 @@ def _outcome(decision: Access | Anonymous | Refusal) -> tuple[str, str]:
     match decision:
         case Access(mode=mode):
             return "granted", mode
-        case Anonymous(drop_credentials=is_preflight):
-            return "passed", "preflight" if is_preflight else "no_access_needed"
+        case Anonymous(drop_credentials=True):
+            return "passed", "preflight"
+        case Anonymous(challenge=challenge):
+            return "passed", "no_access_needed" if challenge is None else "other_client"
         case Refusal(reason=reason):
             return "refused", reason
 

@@ -6,11 +6,12 @@ application, an error handler of the framework what would not get that far.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from agentauth_middleware._core.challenge import (
     Refusal,
@@ -20,6 +21,7 @@ from agentauth_middleware._core.challenge import (
 )
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
+from agentauth_middleware._core.policy import check_policy
 from agentauth_middleware._core.scopes import check_scopes
 from agentauth_middleware._io.audit import is_audited, write_audit
 from agentauth_middleware.access import CURRENT, Access
@@ -29,6 +31,7 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     UnavailableError,
 )
+from agentauth_middleware.route import Route
 
 __all__ = [
     "answer_raised",
@@ -42,19 +45,28 @@ Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 
 
-_DECLARED = "__agentauth_scopes__"
+_LEEWAY = 60
+"""Seconds by which clocks may differ; handlers do not know what the door was told."""
+_DEMANDS = "__agentauth_demands__"
 """The attribute of a guarded handler that says what it demands. Decorators that keep a
 handler's name, as ``functools.wraps`` does, keep this too."""
 
 
-def require_access(scopes: Iterable[str]) -> Access:
+def require_access(scopes: Sequence[str]) -> Access:
     """The ``Access`` of the request being handled, if it carries all of *scopes*.
 
     Raises:
         AuthenticationRequiredError: the request has none; answered 401.
         ConfigurationError: no door has seen the request.
         InsufficientScopeError: a scope is missing; answered 403.
+        ActorRefusedError: none is, but its agent may not use one; answered 403.
     """
+    access = _access_or_challenge(scopes)
+    access.require_scopes(*scopes)
+    return access
+
+
+def _access_or_challenge(scopes: Iterable[str]) -> Access:
     try:
         access = CURRENT.get()
     except LookupError:
@@ -64,41 +76,57 @@ def require_access(scopes: Iterable[str]) -> Access:
         ) from None
     if access is None:
         raise AuthenticationRequiredError(scopes)
-    access.require_scopes(*scopes)
     return access
 
 
 def requires(
     *scopes: str,
+    any_scopes: Sequence[str] = (),
+    user: Literal["required"] | None = None,
+    agent: Literal["required", "forbidden"] | None = None,
+    acr_values: Sequence[str] = (),
+    max_age: int | None = None,
 ) -> Callable[[Callable[Parameters, Returned]], Callable[Parameters, Returned]]:
-    """Let a request reach the decorated handler only if it carries all of *scopes*.
+    """Let a request reach the decorated handler only if it meets these demands.
 
     ::
 
-        @requires("notes.write")
+        @requires("notes.write", agent="forbidden")
         def create(...): ...
 
-    For functions and methods, plain or ``async``. It stands below the decorator that
-    registers the handler. Without scopes, any ``Access`` will do. A request without
-    ``Access`` is answered like one without credentials. Several add up.
+    The demands are those of ``Route``. For functions and methods, plain or ``async``.
+    It stands below the decorator that registers the handler. Without scopes, any
+    ``Access`` will do. A request without ``Access`` is answered like one without
+    credentials. Several add up.
 
     Raises:
-        ConfigurationError: one of *scopes* is not a scope.
+        ConfigurationError: a demand cannot be met by anybody.
     """
-    asked = check_scopes(scopes, "requires")
+    demands = Route(
+        "/*",
+        scopes=check_scopes(scopes, "requires"),
+        any_scopes=check_scopes(any_scopes, "requires"),
+        user=user,
+        agent=agent,
+        acr_values=acr_values,
+        max_age=max_age,
+    )
 
     def guard(
         handler: Callable[Parameters, Returned],
     ) -> Callable[Parameters, Returned]:
         # All at once, so that the answer names what the guards below demand as well.
-        needed = tuple(dict.fromkeys([*asked, *declared_by(handler)]))
+        below = _demands_of(handler)
+        scopes = () if below is None else below.scopes
+        demanded = replace(demands, scopes=(*demands.scopes, *scopes))
 
         @wraps(handler)
         def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
-            require_access(needed)
+            access = _access_or_challenge(demanded.named_scopes)
+            check_policy(demanded, access, _LEEWAY, time.time())
             return handler(*args, **kwargs)
 
-        setattr(guarded, _DECLARED, needed)
+        setattr(guarded, _DEMANDS, demanded)
         if not iscoroutinefunction(handler):
             return guarded
 
@@ -113,17 +141,26 @@ def requires(
 
 
 def declared_by(handler: object, method: str = "GET") -> tuple[str, ...]:
-    """The scopes that ``requires`` demands for *handler*.
+    """The scopes that clients need for *handler*, as far as ``requires`` says so.
 
     Where it is a class with a function for each method: of those for *method*.
     """
-    declared: list[str] = [*getattr(handler, _DECLARED, ())]
+    demands = [_demands_of(handler)]
     if isinstance(handler, type):
         names = ("head", "get") if method == "HEAD" else (method.lower(),)
         functions = (getattr(handler, name, None) for name in names)
-        chosen = next((function for function in functions if function), None)
-        declared += getattr(chosen, _DECLARED, ())
-    return tuple(declared)
+        demands.append(_demands_of(next(filter(None, functions), None)))
+    return tuple(
+        scope
+        for demanded in demands
+        if demanded is not None
+        for scope in demanded.named_scopes
+    )
+
+
+def _demands_of(handler: object) -> Route | None:
+    demands: Route | None = getattr(handler, _DEMANDS, None)
+    return demands
 
 
 def answer_raised(
@@ -157,5 +194,5 @@ def refusal_raised(
         route = gate.routes.select(request)
     except RequestRefusedError:  # seen from inside a mount, where the door is outside
         return refusal
-    route_first = [*route.scopes, *refusal.scopes]
+    route_first = [*route.named_scopes, *refusal.scopes]
     return name_scopes(replace(refusal, scopes=()), route_first)

@@ -108,7 +108,7 @@ def test_pattern_does_not_match(pattern: str, path: str) -> None:
 
 def test_first_match_wins() -> None:
     first = Route("/notes/{id}", scopes=("first",))
-    second = Route("/notes/7", scopes=("second",))
+    second = Route("/{kind}/7", scopes=("second",))
 
     assert table(first, second).select(request("/notes/7")) is first
     assert table(second, first).select(request("/notes/7")) is second

@@ -52,11 +52,13 @@ def read_identity(
     *,
     subjects_are_users: bool,
     actor_issuers: Collection[str] = (),
+    max_chain: int = 5,
 ) -> Identity:
     """Who stands behind *claims*, as *issuer* writes that down.
 
     *actor_issuers* are the namespaces besides its own in which *issuer* may name
-    actors. Only the immediate actor and the subject ever decide; a chain is history.
+    actors, *max_chain* how many a token may name. Only the immediate actor and the
+    subject ever decide; a chain is history.
 
     Raises:
         ValueError: a claim that counts is not of the form demanded.
@@ -67,5 +69,13 @@ def read_identity(
         return read_own(claims, dialect)
     subject = optional_text(claims, "sub")
     return _READERS[dialect](
-        Statement(claims, issuer, subject, client_id, subjects_are_users, actor_issuers)
+        Statement(
+            claims,
+            issuer,
+            subject,
+            client_id,
+            subjects_are_users,
+            actor_issuers,
+            max_chain,
+        )
     )

@@ -5,15 +5,12 @@ Only the outermost may decide anything; the inner ones are history (RFC 8693 §4
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agentauth_middleware._core.claims import is_object, optional_text, text
 from agentauth_middleware._core.identity.statement import Statement, named
 from agentauth_middleware.access import Principal
-
-MAX_CHAIN = 5
-"""Actors of a token, the immediate one included. More are refused, never cut off."""
 
 
 class Actor(NamedTuple):
@@ -41,25 +38,25 @@ def read_actor(act: object) -> Actor:
     )
 
 
-def read_actors(claims: Mapping[str, Any]) -> tuple[Actor, ...]:
-    """The actors nested in *claims*, outermost first.
+def read_actors(said: Statement) -> tuple[Actor, ...]:
+    """The actors nested in what is *said*, outermost first.
 
     Raises:
         ValueError: one of them is malformed, or there are too many.
     """
     actors: list[Actor] = []
-    holder: Any = claims
+    holder: Any = said.claims
     while "act" in holder:
         holder = holder["act"]
         actors.append(read_actor(holder))
-        check_length(actors)
+        check_length(actors, said)
     return tuple(actors)
 
 
-def check_length(actors: list[Actor] | tuple[Actor, ...]) -> None:
-    """Refuse too many actors."""
-    if len(actors) > MAX_CHAIN:
-        raise ValueError(f"more than {MAX_CHAIN} actors")
+def check_length(actors: Sequence[Actor], said: Statement) -> None:
+    """Refuse too many actors, the immediate one included; they are never cut off."""
+    if len(actors) > said.max_chain:
+        raise ValueError(f"more than {said.max_chain} actors")
 
 
 def is_the_subject(actor: Actor, said: Statement) -> bool:

@@ -36,7 +36,7 @@ def read_delegation(said: Statement) -> tuple[Actor, ...]:
     Raises:
         InvalidTokenError: they seem to be acted for, and the subject to act.
     """
-    actors = read_actors(said.claims)
+    actors = read_actors(said)
     check_roles(said, actors)
     if actors and is_the_subject(actors[0], said):
         return ()

@@ -22,6 +22,7 @@ class Statement(NamedTuple):
     client_id: str | None
     subjects_are_users: bool = False
     actor_issuers: Collection[str] = ()
+    max_chain: int = 5
 
     @property
     def profile(self) -> str | None:

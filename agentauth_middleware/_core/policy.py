@@ -1,0 +1,128 @@
+"""What a caller may do: which of its scopes count, and what a route or handler demands.
+
+Which scopes count depends on the token, its agent and the settings, so it is found once
+and kept with the token. What is demanded changes from request to request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from agentauth_middleware._core.cache import BoundedMap
+from agentauth_middleware.access import Access
+from agentauth_middleware.errors import StepUpRequiredError
+from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.route import Route
+
+
+class ScopeRules:
+    """Which scopes imply which, and how far agents reach, for one resource server."""
+
+    def __init__(self, server: ResourceServer) -> None:
+        self._implied = _closure(server.implied_scopes)
+        self._expanded: BoundedMap[frozenset[str], frozenset[str]] = BoundedMap(2048)
+        """Tokens that say the same share one set."""
+
+    def apply(self, access: Access, issuer: Issuer) -> Access:
+        """*access* with the scopes that count, and those that its agent may not use."""
+        scopes = self._expand(access.scopes)
+        ceiling = issuer.ceiling_of(access.agent) if access.agent is not None else None
+        if ceiling is None:
+            return access if scopes is access.scopes else replace(access, scopes=scopes)
+        reached = scopes & self._expand(ceiling)
+        if reached == scopes:
+            return replace(access, scopes=scopes)
+        return replace(access, scopes=reached, withheld_scopes=scopes - reached)
+
+    def _expand(self, scopes: frozenset[str]) -> frozenset[str]:
+        if not self._implied:
+            return scopes
+        expanded = self._expanded.get(scopes)
+        if expanded is None:
+            implied = (self._implied.get(scope, frozenset()) for scope in scopes)
+            expanded = scopes.union(*implied)
+            self._expanded.put(scopes, expanded)
+        return expanded
+
+
+def _closure(implied: Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:
+    """What each scope implies, however indirectly."""
+    return {scope: frozenset(_reached(scope, implied)) for scope in implied}
+
+
+def _reached(scope: str, implied: Mapping[str, Sequence[str]]) -> set[str]:
+    reached: set[str] = set()
+    waiting = [scope]
+    while waiting:
+        found = waiting.pop()
+        if found not in reached:
+            reached.add(found)
+            waiting.extend(implied.get(found, ()))
+    return reached
+
+
+def refusal_of_agent(access: Access, issuer: Issuer) -> str | None:
+    """Why the agent that *issuer* names may not act at all, if so.
+
+    An agent that has no name is on no list.
+    """
+    if issuer.agents is None or not access.is_by_agent:
+        return None
+    is_listed = access.agent is not None and issuer.allows_agent(access.agent)
+    return None if is_listed else "agent_not_allowed"
+
+
+def check_policy(demands: Route, access: Access, leeway: int, now: float) -> None:
+    """Refuse what *demands* do not allow: step-up, then scope, then actor and user.
+
+    Raises:
+        StepUpRequiredError, InsufficientScopeError, ActorRefusedError
+
+    Source: RFC 9470 §3, RFC 6750 §3.1
+    """
+    if demands.demands_authentication and not is_authenticated_enough(
+        access, demands.acr_values, demands.max_age, leeway=leeway, now=now
+    ):
+        raise StepUpRequiredError(
+            acr_values=demands.acr_values,
+            max_age=demands.max_age,
+            scopes=() if _has_scopes(demands, access) else demands.named_scopes,
+        )
+    if not _has_scopes(demands, access):
+        raise access.lacks(demands.named_scopes)
+    if demands.user == "required":
+        access.require_user()
+    if demands.agent == "required":
+        access.require_agent()
+    if demands.agent == "forbidden":
+        access.forbid_agents()
+
+
+def _has_scopes(demands: Route, access: Access) -> bool:
+    return access.scopes.issuperset(demands.scopes) and (
+        not demands.any_scopes or not access.scopes.isdisjoint(demands.any_scopes)
+    )
+
+
+def is_authenticated_enough(
+    access: Access,
+    acr_values: Sequence[str],
+    max_age: int | None,
+    *,
+    leeway: int,
+    now: float,
+) -> bool:
+    """Whether the user signed in strongly and recently enough (RFC 9470 §4).
+
+    A token that does not say so does not meet the requirement.
+    """
+    if acr_values and access.acr not in acr_values:
+        return False
+    if max_age is None:
+        return True
+    auth_time = access.auth_time
+    if auth_time is None or auth_time > now + leeway:
+        return False
+    return now - auth_time <= max_age + leeway
