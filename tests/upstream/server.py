@@ -189,6 +189,7 @@ class _Server(ThreadingHTTPServer):
         self.bugs: list[BaseException | None] = []
 
     def close_port(self) -> None:
+        """Refuse connections, till the end."""
         self.shutdown()
         self.socket.close()
         # Bound and never listening, so that nobody else gets the port.
