@@ -184,7 +184,8 @@ BAD_DAYS: dict[str, BadDay] = {
         retry_after=7,
     ),
     "400": bad_answer(
-        faults.answer("400 Bad Request", b'{"error":"invalid_request"}'), REFUSED_US
+        faults.answer("400 Bad Request", b'{"error":"invalid_request"}'),
+        "introspection_bad_request",
     ),
     "401": bad_answer(
         faults.answer("401 Unauthorized", b'{"error":"invalid_client"}'), REFUSED_US
