@@ -23,7 +23,7 @@ from tests.deadlines import try_within
 from tests.doors.exchange import Answer
 from tests.doors.scenarios import UNAVAILABLE
 from tests.upstream import faults
-from tests.upstream.asking import RESOURCE, Door, opened, resource_server
+from tests.upstream.asking import RESOURCE, Door, opened
 from tests.upstream.certificates import Authority
 from tests.upstream.server import (
     INTROSPECTION,
@@ -201,6 +201,9 @@ BAD_DAYS: dict[str, BadDay] = {
     "metadata of another issuer": bad_metadata(
         faults.wrong_issuer, "metadata_unusable"
     ),
+    "metadata that points into a private network": bad_metadata(
+        faults.private_urls, "upstream_refused"
+    ),
     "metadata 404": bad_metadata(
         faults.answer("404 Not Found"), "metadata_not_found", OPENID
     ),
@@ -251,7 +254,8 @@ def api(upstream: Upstream, day: BadDay) -> ResourceServer:
         endpoint=None if day.is_discovered else upstream.url + INTROSPECTION,
         timeout=day.timeout,
     )
-    return resource_server(upstream, timeout=day.timeout, introspection=introspection)
+    issuer = upstream.trust(timeout=day.timeout, introspection=introspection)
+    return ResourceServer(RESOURCE, issuers=[issuer])
 
 
 def warm_up(door: Door, *tokens: str) -> None:
