@@ -10,18 +10,31 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from agentauth_middleware.testing import FakeIssuer
 from benchmarks.doors import measure_door
 from benchmarks.drivers import measure_drivers
 from benchmarks.imports import measure_imports
+from benchmarks.introspection import measure_introspection
+from benchmarks.keys import measure_keys
 from benchmarks.memory import measure_memory
 from benchmarks.progress import Progress
 from benchmarks.report import Row, as_table, environment, write_json
 from benchmarks.rounds import Rounds, round_numbers
 from benchmarks.scene import NewTokens, Scene
-from benchmarks.sides import SIDES
+from benchmarks.sides import SIDES, Side
+from benchmarks.tenants import make_tenants, measure_tenants
 from benchmarks.verification import measure_verification
 
-GROUPS = (*SIDES, "verification", "drivers", "memory", "imports")
+GROUPS = (
+    *SIDES,
+    "verification",
+    "drivers",
+    "introspection",
+    "keys",
+    "tenants",
+    "memory",
+    "imports",
+)
 _RESULTS = Path(__file__).with_name("results.json")
 _EXAMPLES = """\
 examples:
@@ -40,10 +53,12 @@ class Effort:
     remembered_tokens: int
     processes: int
     """That import the door, and as many that import its dependencies."""
+    hangs: int
+    """Replies that are held back for a second."""
 
 
-FULL = Effort(rounds=300, remembered_tokens=100_000, processes=20)
-QUICK = Effort(rounds=40, remembered_tokens=5_000, processes=5)
+FULL = Effort(rounds=300, remembered_tokens=100_000, processes=20, hangs=5)
+QUICK = Effort(rounds=40, remembered_tokens=5_000, processes=5, hangs=2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -103,6 +118,10 @@ class _Run:
     def _new(self) -> NewTokens:
         return self._scene.new_tokens(round_numbers(self._effort.rounds))
 
+    @cached_property
+    def _tenants(self) -> Sequence[FakeIssuer]:
+        return make_tenants()
+
     def rows(self, group: str) -> Iterator[Row]:
         """Measure one of ``GROUPS``."""
         progress = Progress(group)
@@ -118,6 +137,19 @@ class _Run:
                 yield from measure_verification(self._scene, self._new, rounds)
             case "drivers":
                 yield from measure_drivers(self._scene, self._new, rounds)
+            case "introspection":
+                for side in _each_side():
+                    yield from measure_introspection(
+                        side, self._scene, self._new, rounds
+                    )
+            case "keys":
+                for side in _each_side():
+                    yield from measure_keys(
+                        side, effort.processes, effort.hangs, progress
+                    )
+            case "tenants":
+                for side in _each_side():
+                    yield from measure_tenants(side, self._scene, self._tenants, rounds)
             case "memory":
                 yield from measure_memory(effort.remembered_tokens, effort.rounds)
             case "imports":
@@ -125,6 +157,12 @@ class _Run:
             case _:
                 with closing(SIDES[group]()) as side:
                     yield from measure_door(side, self._scene, self._new, rounds)
+
+
+def _each_side() -> Iterator[Side]:
+    for make in SIDES.values():
+        with closing(make()) as side:
+            yield side
 
 
 if __name__ == "__main__":

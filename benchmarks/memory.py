@@ -29,7 +29,7 @@ from agentauth_middleware._core.recognise import (
 from benchmarks import targets
 from benchmarks.progress import Progress
 from benchmarks.report import Row
-from benchmarks.rounds import Figure, Rounds, clocked, figure
+from benchmarks.rounds import Figure, Rounds, clocked, exactly, figure
 from benchmarks.scene import Scene
 from benchmarks.sides import Call, WSGISide
 from benchmarks.signatures import bare_check, check_name
@@ -65,11 +65,10 @@ def _rows(scene: Scene, tokens: int, rounds: Rounds, note: Progress) -> Iterator
     after = _resident_bytes()
     if before is not None and after is not None:
         each = (after - before - sum(map(sys.getsizeof, sample))) / tokens
-        figure_of_all = Figure(each, each, each)
         yield Row(
             group,
             "memory of one",
-            figure_of_all,
+            exactly(each),
             "bytes",
             target=targets.BYTES_PER_TOKEN,
         )

@@ -23,6 +23,7 @@ __all__ = [
     "Rounds",
     "Timings",
     "clocked",
+    "exactly",
     "figure",
     "round_numbers",
 ]
@@ -55,6 +56,14 @@ class Timings:
     def __init__(self, series: Mapping[str, Sequence[float]]) -> None:
         self._series = series
 
+    @classmethod
+    def joined(cls, parts: Sequence[Timings]) -> Timings:
+        """All rounds of *parts*, which have the same contestants."""
+        names = parts[0]._series
+        return cls(
+            {name: [t for part in parts for t in part._series[name]] for name in names}
+        )
+
     def time(self, name: str, *, minus: str | None = None) -> Figure:
         """Microseconds of *name*, or by how many it exceeds *minus*."""
         return figure(self._excess(name, minus))
@@ -76,6 +85,11 @@ def figure(values: Iterable[float]) -> Figure:
     """The median of *values* and their quartiles."""
     lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
     return Figure(median, lower, upper)
+
+
+def exactly(value: float) -> Figure:
+    """What was counted, and does not vary."""
+    return Figure(value, value, value)
 
 
 def round_numbers(counted: int) -> range:

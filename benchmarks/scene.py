@@ -10,16 +10,25 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from agentauth_middleware import Access, Principal, ResourceServer, Route
+from agentauth_middleware import Access, Issuer, Principal, ResourceServer, Route
 from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import SQLiteStore
 from agentauth_middleware.testing import FakeIssuer
 
-__all__ = ["ALGORITHMS", "SETTING", "NewTokens", "Scene", "check_access"]
+__all__ = [
+    "ALGORITHMS",
+    "SETTING",
+    "NewTokens",
+    "Scene",
+    "check_access",
+    "claims_of",
+    "mint",
+    "resource_server",
+]
 
 NewTokens: TypeAlias = Mapping[str, Sequence[Sequence[str]]]
 """By algorithm and number of the round, tokens that no door has seen before."""
@@ -74,12 +83,8 @@ class Scene:
             )
             for algorithm in ALGORITHMS
         }
-        self.server = ResourceServer(
-            RESOURCE,
-            issuers=[issuer.trust() for issuer in self.issuers.values()],
-            name="Notes",
-            scopes=_SCOPES,
-            routes=_ROUTES,
+        self.server = resource_server(
+            [issuer.trust() for issuer in self.issuers.values()],
             max_remembered_tokens=max_remembered_tokens,
         )
         self.store = SQLiteStore(folder / "agentauth.sqlite")
@@ -99,17 +104,8 @@ class Scene:
     def token(
         self, algorithm: str = "RS256", *, header: Mapping[str, Any] | None = None
     ) -> str:
-        """A token that nobody has seen: one of many users, one of a few agents."""
-        return self.issuers[algorithm].token(
-            RESOURCE,
-            subject=f"user-{secrets.token_hex(12)}",
-            agent=_agent(secrets.randbelow(8)),
-            scopes=_GRANTED,
-            client_id="https://assistant.example.net/oauth/client.json",
-            expires_in=3600,
-            header=header,
-            **_CLAIMS,
-        )
+        """A token that nobody has seen."""
+        return mint(self.issuers[algorithm], header=header)
 
     def tokens(self, count: int, algorithm: str = "RS256") -> list[str]:
         return [self.token(algorithm) for _ in range(count)]
@@ -123,13 +119,42 @@ class Scene:
 
     def revoke(self, token: str) -> None:
         """Take back what *token* gives, as an application's own button would."""
-        claims = _claims_of(token)
+        claims = claims_of(token)
         revoke_blocking(self.store, claims["iss"], token_id=claims["jti"])
+
+
+def resource_server(
+    issuers: Sequence[Issuer] | Callable[[str], Issuer | None], **settings: Any
+) -> ResourceServer:
+    """The API that is protected."""
+    return ResourceServer(
+        RESOURCE,
+        issuers=issuers,
+        name="Notes",
+        scopes=_SCOPES,
+        routes=_ROUTES,
+        **settings,
+    )
+
+
+def mint(issuer: FakeIssuer, *, header: Mapping[str, Any] | None = None) -> str:
+    """A token of *issuer* that nobody has seen: one of many users, one of a few
+    agents."""
+    return issuer.token(
+        RESOURCE,
+        subject=f"user-{secrets.token_hex(12)}",
+        agent=_agent(secrets.randbelow(8)),
+        scopes=_GRANTED,
+        client_id="https://assistant.example.net/oauth/client.json",
+        expires_in=3600,
+        header=header,
+        **_CLAIMS,
+    )
 
 
 def check_access(access: Access | None, token: str) -> None:
     """Stop the run unless *access* is what *token* says."""
-    claims = _claims_of(token)
+    claims = claims_of(token)
     issuer = claims["iss"]
 
     assert access is not None
@@ -143,7 +168,8 @@ def _agent(number: int) -> str:
     return f"https://agents.example.net/{number % 8}"
 
 
-def _claims_of(token: str) -> dict[str, Any]:
+def claims_of(token: str) -> dict[str, Any]:
+    """What *token* says."""
     payload = token.split(".")[1]
     claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "==="))
     return claims

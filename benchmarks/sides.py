@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Barrier
 from time import perf_counter_ns
 from typing import Any, Protocol
 
@@ -19,7 +21,7 @@ from agentauth_middleware import Access, ResourceServer, asgi, wsgi
 from agentauth_middleware.stores import Store
 from benchmarks.rounds import Batch
 
-__all__ = ["SIDES", "Answer", "Call", "Calls", "Side"]
+__all__ = ["SIDES", "ASGISide", "Answer", "Call", "Calls", "Side"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,14 @@ class Side(Protocol):
         """What *app* makes of *call*."""
         ...
 
+    def answers_at_once(self, app: Any, calls: Sequence[Call]) -> list[Answer]:
+        """What *app* makes of *calls*, which all are there before one is answered."""
+        ...
+
+    def begin(self, app: Any, call: Call) -> Callable[[], Answer]:
+        """Let *app* begin with *call*. What is returned waits for its answer."""
+        ...
+
     def batch(self, app: Any, calls: Calls) -> Batch:
         """*app* on each of *calls*."""
         ...
@@ -80,13 +90,46 @@ class ASGISide:
         return asgi.AgentAuthMiddleware(app, server, store=store)
 
     def answer(self, app: Any, call: Call) -> Answer:
+        return self._runner.run(self._answer(app, call))
+
+    def answers_at_once(self, app: Any, calls: Sequence[Call]) -> list[Answer]:
+        async def answer_all() -> list[Answer]:
+            return await asyncio.gather(*(self._answer(app, call) for call in calls))
+
+        return self._runner.run(answer_all())
+
+    def begin(self, app: Any, call: Call) -> Callable[[], Answer]:
+        loop = self._runner.get_loop()
+        answering = loop.create_task(self._answer(app, call))
+        return lambda: loop.run_until_complete(answering)
+
+    def longest_stall(self, app: Any, known: Call, other: Call | None) -> float:
+        """Milliseconds for which the event loop stood still, at the longest, while
+        *app* answered *other*, or for a second, and *known* every other millisecond."""
+
+        async def watch() -> float:
+            meanwhile: Awaitable[object] = (
+                asyncio.sleep(1.0) if other is None else self._answer(app, other)
+            )
+            waiting = asyncio.ensure_future(meanwhile)
+            longest, last = 0, perf_counter_ns()
+            while not waiting.done():
+                await self._answer(app, known)
+                await asyncio.sleep(0.001)
+                now = perf_counter_ns()
+                longest, last = max(longest, now - last), now
+            return longest / 1e6
+
+        return self._runner.run(watch())
+
+    async def _answer(self, app: Any, call: Call) -> Answer:
         sent: list[Mapping[str, Any]] = []
 
         async def send(message: Mapping[str, Any]) -> None:
             sent.append(message)
 
         scope = _scope(call)
-        self._runner.run(app(scope, _receive, send))
+        await app(scope, _receive, send)
         return Answer(sent[0]["status"], scope.get("agentauth.access"))
 
     def batch(self, app: Any, calls: Calls) -> Batch:
@@ -176,6 +219,22 @@ class WSGISide:
         environ = _environ(call)
         _read(app(environ, start_response))
         return Answer(int(started[0][:3]), environ.get("agentauth.access"))
+
+    def answers_at_once(self, app: Any, calls: Sequence[Call]) -> list[Answer]:
+        barrier = Barrier(len(calls))
+
+        def answer(call: Call) -> Answer:
+            barrier.wait()
+            return self.answer(app, call)
+
+        with ThreadPoolExecutor(len(calls)) as threads:
+            return list(threads.map(answer, calls))
+
+    def begin(self, app: Any, call: Call) -> Callable[[], Answer]:
+        executor = ThreadPoolExecutor(1)
+        answering = executor.submit(self.answer, app, call)
+        executor.shutdown(wait=False)
+        return answering.result
 
     def batch(self, app: Any, calls: Calls) -> Batch:
         def batch(number: int) -> float:

@@ -24,3 +24,21 @@ BYTES_PER_TOKEN = 1300.0
 COLLECTION_MS = 40.0
 IMPORT = 1.25
 """In imports of what the door depends on."""
+
+INTROSPECTION = 6.5
+"""In exchanges with the same server over a bare socket."""
+CALLS_FOR_ONE_TOKEN = 1.0
+CALLS_FOR_MORE = 0.0
+
+FETCHES_WHEN_COLD = 1.0
+FETCHES_FOR_A_NEW_KEY = 1.0
+FETCHES_FOR_RANDOM_KIDS = 5.0
+KNOWN_KEY_MEANWHILE = 1.1
+"""In requests while no reply is held back: as long, but for the noise."""
+STALL_MS = 15.0
+
+TENANTS_REMEMBERED = 1.1
+"""In requests to a door with one issuer: as long, but for the noise."""
+TENANTS_NEW = 1.15
+"""What lies in a thousand places is not at hand: of the bare check with a thousand
+keys that makes 1.03."""

@@ -47,7 +47,7 @@ def measure_verification(scene: Scene, new: NewTokens, rounds: Rounds) -> Iterat
 def _verification(scene: Scene, algorithm: str, new: NewTokens) -> Batch:
     (settings,) = (
         issuer
-        for issuer in scene.server.issuers
+        for issuer in scene.server.listed_issuers
         if issuer.issuer == scene.issuers[algorithm].issuer
     )
     keys = IssuerKeys(settings).current

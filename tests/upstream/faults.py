@@ -73,4 +73,13 @@ def wrong_content_type(exchange: Exchange) -> None:
     exchange.reply(json.dumps(exchange.document).encode(), content_type="text/plain")
 
 
+PRIVATE = "https://127.0.0.1:9/"
 wrong_issuer = changed(lambda members: {**members, "issuer": "https://other.example"})
+
+
+def into_private_network(members: dict[str, Any]) -> dict[str, Any]:
+    urls = {"jwks_uri": PRIVATE + "keys", "introspection_endpoint": PRIVATE + "ask"}
+    return {**members, **urls}
+
+
+private_urls = changed(into_private_network)

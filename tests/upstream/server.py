@@ -39,7 +39,8 @@ class Exchange:
     """A request, and the means to answer it."""
 
     path: str
-    form: Mapping[str, list[str]]
+    fields: Mapping[str, str]
+    """Names in lower case."""
     document: Mapping[str, Any] | None
     """The good answer, if there is one."""
     connection: socket.socket
@@ -189,6 +190,7 @@ class _Server(ThreadingHTTPServer):
         self.bugs: list[BaseException | None] = []
 
     def close_port(self) -> None:
+        """Refuse connections, till the end."""
         self.shutdown()
         self.socket.close()
         # Bound and never listening, so that nobody else gets the port.
@@ -227,8 +229,9 @@ class _Handler(BaseHTTPRequestHandler):
         form = parse_qs(body.decode())
         document = upstream.document(self.path, form)
         wire = cast(BinaryIO, self.wfile)
+        fields = {name.lower(): value for name, value in self.headers.items()}
         exchange = Exchange(
-            self.path, form, document, self.connection, wire, upstream.over
+            self.path, fields, document, self.connection, wire, upstream.over
         )
         with suppress(OSError):  # The client has had enough.
             upstream.answer(exchange)

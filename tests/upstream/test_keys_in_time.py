@@ -5,12 +5,22 @@ Requests, drivers and exchanges are real; only the clock is the test's.
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.deadlines import try_within
 from tests.upstream import faults
 from tests.upstream.asking import GRANTED, RESOURCE, Core, outcome_of
-from tests.upstream.server import ELSEWHERE, KEYS, METADATA, PATIENCE, Fault, Upstream
+from tests.upstream.server import (
+    ELSEWHERE,
+    KEYS,
+    METADATA,
+    PATIENCE,
+    Exchange,
+    Fault,
+    Upstream,
+)
 
 HOUR, DAY = 3600.0, 86_400.0
 down = faults.answer("503 Service Unavailable")
@@ -115,6 +125,58 @@ def test_refresh_that_fails_is_tried_twice_by_500_tokens(
     calls = try_within(PATIENCE, lambda: upstream.count(KEYS), until=bool)
 
     assert 1 <= calls <= 2
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "seconds"),
+    [
+        pytest.param("max-age=1", 600.0, id="less than the floor"),
+        pytest.param("public, max-age=1200", 1200.0, id="as the server says"),
+        pytest.param("max-age=80000", 80_000.0, id="most of a day"),
+        pytest.param("no-store", HOUR, id="no age"),
+    ],
+)
+def test_refresh_is_due_when_the_server_says(
+    cache_control: str, seconds: float, clocked: Core, upstream: Upstream
+) -> None:
+    upstream.faults[KEYS] = lambda exchange: exchange.reply(
+        json.dumps(exchange.document).encode(),
+        "200 OK",
+        "application/json",
+        f"Cache-Control: {cache_control}",
+    )
+    known = loaded(clocked, upstream)
+    clocked.clock.tick(seconds - 101.0)
+    assert clocked.ask(known) == GRANTED
+    assert upstream.calls == []
+    clocked.clock.tick(1.0)
+    assert clocked.ask(known) == GRANTED
+
+    assert try_within(PATIENCE, lambda: upstream.count(KEYS), until=bool) == 1
+
+
+def test_unchanged_set_is_not_sent_again(clocked: Core, upstream: Upstream) -> None:
+    """And is as good as one that was sent: for an hour nobody asks again."""
+    asked: list[str | None] = []
+
+    def answer(exchange: Exchange) -> None:
+        asked.append(exchange.fields.get("if-none-match"))
+        etag = 'ETag: "1"'
+        if asked[-1] == '"1"':
+            exchange.reply(b"", "304 Not Modified", "application/json", etag)
+        else:
+            document = json.dumps(exchange.document).encode()
+            exchange.reply(document, "200 OK", "application/json", etag)
+
+    upstream.faults[KEYS] = answer
+    known, first_seen = loaded(clocked, upstream), token(upstream)
+    clocked.clock.tick(100.0)
+    junk = token(upstream, kid="nobody's")
+    assert clocked.ask(junk) == (401, "unknown_kid")
+    clocked.clock.tick(HOUR - 1.0)
+
+    assert clocked.ask(known) == clocked.ask(first_seen) == GRANTED
+    assert asked == [None, '"1"']
 
 
 # An outage
