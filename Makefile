@@ -8,9 +8,9 @@ DEMO_READY := $(VENV)/.demo-ready
 LOWEST := .venv-lowest
 LOWEST_READY := $(LOWEST)/.ready
 
-# What the tests need and pip cannot install; names of Debian packages. Node also comes
+# What tests and benchmarks need and pip cannot install; Debian's names. Node also comes
 # from elsewhere, then with npm in it.
-SYSTEM_PACKAGES := curl $(if $(shell command -v npm 2>/dev/null),,nodejs npm)
+SYSTEM_PACKAGES := curl wrk $(if $(shell command -v npm 2>/dev/null),,nodejs npm)
 
 # Where package.json names the clients and the server that run under node.
 NODE_CLIENTS := tests/interop/node

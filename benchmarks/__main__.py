@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -13,6 +14,7 @@ from pathlib import Path
 from agentauth_middleware.testing import FakeIssuer
 from benchmarks.doors import measure_door
 from benchmarks.drivers import measure_drivers
+from benchmarks.end_to_end import LOADER, measure_end_to_end
 from benchmarks.imports import measure_imports
 from benchmarks.introspection import measure_introspection
 from benchmarks.keys import measure_keys
@@ -32,13 +34,14 @@ GROUPS = (
     "introspection",
     "keys",
     "tenants",
+    "uvicorn",
     "memory",
     "imports",
 )
 _RESULTS = Path(__file__).with_name("results.json")
 _EXAMPLES = """\
 examples:
-  python -m benchmarks                           everything, in about a minute
+  python -m benchmarks                           everything, in a few minutes
   python -m benchmarks --quick                   everything, less exactly
   python -m benchmarks --only asgi --only wsgi
   python -m benchmarks --json before.json        to compare with a later run
@@ -55,10 +58,28 @@ class Effort:
     """That import the door, and as many that import its dependencies."""
     hangs: int
     """Replies that are held back for a second."""
+    loads: int
+    """Of each kind under uvicorn."""
+    seconds: int
+    """That each of them takes."""
 
 
-FULL = Effort(rounds=300, remembered_tokens=100_000, processes=20, hangs=5)
-QUICK = Effort(rounds=40, remembered_tokens=5_000, processes=5, hangs=2)
+FULL = Effort(
+    rounds=300,
+    remembered_tokens=100_000,
+    processes=20,
+    hangs=5,
+    loads=7,
+    seconds=2,
+)
+QUICK = Effort(
+    rounds=40,
+    remembered_tokens=5_000,
+    processes=5,
+    hangs=2,
+    loads=2,
+    seconds=1,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -79,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         description="Measure the doors beside the bare application, and new tokens "
         "beside the bare signature check. Exits with an error only if a door does not "
-        "do what is measured; a row over its target is shown as such.",
+        "do what is measured; a row that misses its target is shown as such.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -150,6 +171,17 @@ class _Run:
             case "tenants":
                 for side in _each_side():
                     yield from measure_tenants(side, self._scene, self._tenants, rounds)
+            case "uvicorn":
+                if shutil.which(LOADER) is None:
+                    progress.leave_out(f"there is no {LOADER}; try: make system-deps")
+                    return
+                yield from measure_end_to_end(
+                    self._scene,
+                    self._folder,
+                    effort.loads,
+                    effort.seconds,
+                    progress,
+                )
             case "memory":
                 yield from measure_memory(effort.remembered_tokens, effort.rounds)
             case "imports":

@@ -25,6 +25,10 @@ class Progress:
         self._next_at = now + self._interval
         self._write(f"{self._group}: {text}")
 
+    def leave_out(self, why: str) -> None:
+        """Say that the group is not measured, and why."""
+        print(f"\r{self._group}: left out; {why}", file=sys.stderr)
+
     def finish(self) -> None:
         """Leave the line to the next."""
         if self._is_terminal:

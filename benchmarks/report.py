@@ -32,19 +32,23 @@ class Row:
     group: str
     name: str
     value: Figure
-    unit: Literal["µs", "ms", "bytes", "calls"]
+    unit: Literal["µs", "ms", "bytes", "MB", "calls", "req/s"]
     ratio: Figure | None = None
     """*value* as a multiple of what *of* names, measured in the same rounds."""
     of: str | None = None
     target: float | None = None
     """The most that *ratio* may be; of *value*, where there is no ratio."""
+    least: float | None = None
+    """The least, where more is better."""
 
     @property
-    def verdict(self) -> Literal["ok", "over"] | None:
-        if self.target is None:
-            return None
-        judged = self.value if self.ratio is None else self.ratio
-        return "ok" if judged.median <= self.target else "over"
+    def verdict(self) -> Literal["ok", "over", "under"] | None:
+        judged = (self.value if self.ratio is None else self.ratio).median
+        if self.least is not None:
+            return "ok" if judged >= self.least else "under"
+        if self.target is not None:
+            return "ok" if judged <= self.target else "over"
+        return None
 
 
 def environment() -> dict[str, Any]:
@@ -70,7 +74,7 @@ def write_json(path: Path, rows: Sequence[Row], about: dict[str, Any]) -> None:
 
 
 def as_table(rows: Sequence[Row], about: dict[str, Any]) -> str:
-    """*rows* below one another, by group; what is over its target says so."""
+    """*rows* below one another, by group; what misses its target says so."""
     versions = ", ".join(f"{name} {of}" for name, of in about["versions"].items())
     lines = [
         f"{about['python']} on {about['machine']}, {about['processors']} processors, "
@@ -91,4 +95,6 @@ def _line(row: Row) -> str:
     line = f"  {row.name:<48}{row.value.median:10.2f} {row.unit:<6}{ratio:<28}"
     if row.target is not None:
         line += f"  at most {row.target:.4g}  {row.verdict}"
+    if row.least is not None:
+        line += f"  at least {row.least:.4g}  {row.verdict}"
     return line.rstrip()
