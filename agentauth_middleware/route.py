@@ -129,7 +129,7 @@ def check_reachable(routes: Sequence[Route]) -> None:
 def _takes_methods(earlier: Route, later: Route) -> bool:
     if earlier.methods is None:
         return True
-    taken = set(earlier.methods) | ({"HEAD"} if "GET" in earlier.methods else set())
+    taken = {*earlier.methods, *(["HEAD"] if "GET" in earlier.methods else [])}
     return later.methods is not None and set(later.methods) <= taken
 
 

@@ -87,7 +87,7 @@ def create_app() -> FastAPI:
     path = os.environ.get("NOTES_DATABASE", "notes.db")
     with transaction(path) as database:
         database.executescript(SCHEMA)
-        database.execute(LINK_USERS, {"issuer": server.issuers[0].issuer})
+        database.execute(LINK_USERS, {"issuer": server.listed_issuers[0].issuer})
 
     app = FastAPI(title="Notes")
     store = SQLiteStore(os.environ.get("AGENTAUTH_STORE", "agentauth.db"))

@@ -10,6 +10,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 from flask import Blueprint, Flask, abort, current_app, g, request
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from agentauth_middleware import Issuer, ResourceServer, Route
@@ -52,7 +53,7 @@ def create_app() -> Flask:
     app.teardown_appcontext(close_database)
     with app.app_context(), open_database() as database:
         database.executescript(SCHEMA)
-        database.execute(LINK_USERS, {"issuer": server.issuers[0].issuer})
+        database.execute(LINK_USERS, {"issuer": server.listed_issuers[0].issuer})
 
     store = SQLiteStore(os.environ.get("AGENTAUTH_STORE", "agentauth.db"))
     AgentAuth(server, store=store).init_app(app)
@@ -135,5 +136,7 @@ def is_unicode(text: str) -> bool:
 
 
 @api.errorhandler(HTTPException)
-def answer_in_json(error: HTTPException) -> tuple[dict[str, str | None], int]:
+def answer_in_json(error: HTTPException) -> ResponseReturnValue:
+    if error.response is not None:
+        return cast(ResponseReturnValue, error.response)  # a refusal: it tells agents
     return {"detail": error.description}, error.code or 500
