@@ -97,6 +97,8 @@ class IssuerKeys:
         self.usable_until = -inf
         self.asked_at = -inf
         """When the current set was asked for; a key published by then is in it."""
+        self.noticed_at = inf
+        """When a refresh was first found due that has neither come nor failed since."""
         self.held_off_until = -inf
         self.absent: BoundedMap[str, float] = BoundedMap(1024)
         """Each ``kid`` that a set lacked, and until when that counts."""
@@ -162,6 +164,7 @@ class IssuerKeys:
         self.asked_at = asked_at
         self.usable_until = now + self.issuer.max_key_age
         self.refresh_at = now + min(lifetime, self.issuer.max_key_age)
+        self.noticed_at = inf
         self.held_off_until = -inf
         self._taken = attempt
         self._attempt = max(self._attempt, attempt + 1)
@@ -172,6 +175,7 @@ class IssuerKeys:
             return
         self.held_off_until = now + _HOLD_OFF
         self.refresh_at = min(now + _RETRY, self.usable_until)
+        self.noticed_at = inf
         self.discovery.forget()
         self._attempt = attempt + 1
 
@@ -232,14 +236,16 @@ def keep_usable(state: IssuerKeys, clock: Clock) -> Procedure[None]:
     if now >= state.usable_until:
         _refuse_while_held_off(state, now)
         yield from _load(state, clock, state.issuer.timeout)
-    elif now < state.refresh_at + _OVERDUE:
+        return
+    state.noticed_at = min(state.noticed_at, now)
+    if now < state.noticed_at + _OVERDUE:
         yield from Start(
             f"keys of {state.issuer.issuer}",
             lambda: _load(state, clock, state.issuer.timeout),
         )
     elif state.waiters.take():
         try:
-            yield from _load(state, clock, _REFETCH_WAIT)
+            yield from _load(state, clock, _wait(state))
         except UnavailableError:
             pass  # noted; an old set that may be used is used
         finally:
@@ -290,11 +296,17 @@ def _wait_for_refetch(state: IssuerKeys, clock: Clock) -> Procedure[None]:
     if not state.waiters.take():
         raise UnavailableError("keys_cooling_down", retry_after=1)
     try:
-        if not state.is_asking(now) and not state.cooldown.take(now):
+        # While a refresh is due somebody asks anyway: that costs no permission.
+        may_ask = state.is_asking(now) or now >= state.refresh_at
+        if not may_ask and not state.cooldown.take(now):
             raise UnavailableError("keys_cooling_down", retry_after=_REFETCH_INTERVAL)
-        yield from _load(state, clock, _REFETCH_WAIT)
+        yield from _load(state, clock, _wait(state))
     finally:
         state.waiters.give_back()
+
+
+def _wait(state: IssuerKeys) -> float:
+    return min(_REFETCH_WAIT, state.issuer.timeout)
 
 
 def _load(state: IssuerKeys, clock: Clock, timeout: float) -> Procedure[None]:

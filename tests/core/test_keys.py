@@ -605,7 +605,9 @@ def test_refresh_that_fails_is_started_again_after_five_seconds() -> None:
 def test_refresh_that_nobody_made_is_made_in_line() -> None:
     """Some servers run no threads."""
     held = loaded(A, B)
-    held.clock.tick(3600.0 + 59.75)
+    held.clock.tick(3600.0)
+    assert starts(held.find("a"))
+    held.clock.tick(59.75)
     assert starts(held.find("a"))
     held.clock.tick(0.25)
     step = held.find("a")
@@ -616,9 +618,24 @@ def test_refresh_that_nobody_made_is_made_in_line() -> None:
     assert held.find_at_once("c") == ["c"]
 
 
+def make_overdue(held: Keys, seconds: float = 2 * 3600.0) -> None:
+    """Let a refresh be due after *seconds*, and nobody make it for a minute."""
+    held.clock.tick(seconds)
+    assert starts(held.find("a"))
+    held.clock.tick(60.0)
+
+
+def test_refresh_that_nobody_noticed_is_made_in_the_background() -> None:
+    """After a quiet night it has not been missed yet, so a known key need not wait."""
+    held = loaded(A)
+    held.clock.tick(8 * 3600.0)
+
+    assert starts(held.find("a"))
+
+
 def test_refresh_in_line_that_fails_leaves_the_old_keys_in_use() -> None:
     held = loaded(A)
-    held.clock.tick(2 * 3600.0)
+    make_overdue(held)
     step = held.find("a")
     step.answer(BROKEN)
 
@@ -628,20 +645,20 @@ def test_refresh_in_line_that_fails_leaves_the_old_keys_in_use() -> None:
 
 def test_two_at_most_wait_for_a_refresh_in_line() -> None:
     held = loaded(A)
-    held.clock.tick(2 * 3600.0)
+    make_overdue(held)
     waiting = [held.find("a"), held.find("a")]
 
     assert [step.asks for step in waiting] == [fetch(KEYS, 1, 1.0)] * 2
     assert held.find_at_once("a") == ["a"]
     waiting[0].answer(BROKEN)
-    held.clock.tick(2 * 3600.0)
+    make_overdue(held)
     assert held.find("a").asks == fetch(KEYS, 2, 1.0)
 
 
 def test_abandoned_wait_for_a_refresh_leaves_its_place() -> None:
     """A client that goes away ends its request in the middle."""
     held = loaded(A)
-    held.clock.tick(2 * 3600.0)
+    make_overdue(held)
     for _ in range(5):
         step = held.find("a")
         assert step.asks == fetch(KEYS, 1, 1.0)
@@ -650,7 +667,7 @@ def test_abandoned_wait_for_a_refresh_leaves_its_place() -> None:
 
 def test_keys_are_used_for_a_day_after_the_last_success() -> None:
     held = loaded(A)
-    held.clock.tick(DAY - 10.0)
+    make_overdue(held, DAY - 70.0)
     step = held.find("a")
     assert step.asks == fetch(KEYS, 1, 1.0)
     step.answer(BROKEN)
@@ -916,6 +933,8 @@ def test_place_of_a_waiter_is_free_again_however_it_ends(end: str) -> None:
     for _ in range(5):
         held.clock.tick(100.0)
         step = held.find("x")
+        if starts(step):
+            step.answer(None)
         assert isinstance(step.asks, Fetch)
         if end == "refused":
             refused_for(step, json_reply(jwks(A)))
@@ -1039,7 +1058,7 @@ def generation_after(first: list[Key], second: list[Key]) -> bool:
     """Whether a refresh from *first* to *second* begins another generation."""
     held = loaded(*first)
     before = held.state.generation
-    held.clock.tick(2 * 3600.0)
+    make_overdue(held)
     held.find("a").answer(json_reply(jwks(*second)))
     return held.state.generation != before
 
@@ -1060,7 +1079,7 @@ def test_each_drop_of_a_key_begins_a_generation_of_its_own() -> None:
     held = loaded(A, B, C)
     seen = {held.state.generation}
     for rest in ([A, B], [A], [A, B, C], [A]):
-        held.clock.tick(2 * 3600.0)
+        make_overdue(held)
         held.find("a").answer(json_reply(jwks(*rest)))
         seen.add(held.state.generation)
 
@@ -1175,7 +1194,7 @@ def test_keys_are_used_as_long_as_the_operator_allows() -> None:
         find_keys(held.state, header("a"), held.clock),
         [(fetch(KEYS, 0, 5.0), json_reply(jwks(A)))],
     )
-    held.clock.now += 7 * DAY - 1
+    make_overdue(held, 7 * DAY - 61)
     step = held.find("a")  # overdue, so in line
     step.answer(BROKEN)
 
@@ -1198,3 +1217,24 @@ def test_file_with_keys_is_looked_at_again_after_seconds(tmp_path: Path) -> None
     held.clock.now += 11
 
     assert isinstance(held.find("a").asks, Start)
+
+
+def test_nobody_waits_longer_than_an_exchange_may_take() -> None:
+    held = Keys(Issuer(AS, jwks_uri=KEYS, timeout=0.25))
+    held.find("a").answer(json_reply(jwks(A)))
+    held.clock.tick(100.0)
+
+    assert held.find("b").asks == fetch(KEYS, 1, 0.25)
+
+
+def test_new_key_is_fetched_while_a_refresh_is_due_whoever_asked_before() -> None:
+    """Where no thread makes it, a failed refetch must not cost twelve seconds more."""
+    held = loaded(A)
+    held.clock.tick(100.0)
+    failing(held.find("b"), BROKEN)
+    held.clock.tick(5.0)
+    step = held.find("b")
+    assert starts(step)
+    step.answer(None)
+
+    assert isinstance(step.asks, Fetch)
