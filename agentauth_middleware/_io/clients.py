@@ -25,28 +25,30 @@ from __future__ import annotations
 import time
 import weakref
 import zlib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 
 from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware._io.addresses import (
     NotPublicError,
-    check_host,
     find_proxy,
     public_addresses,
 )
-from agentauth_middleware._io.client_authentication import (
-    Form,
-    build_client_authentication,
-)
+from agentauth_middleware._io.bodies import check_size, read_body, read_body_async
 from agentauth_middleware._io.files import is_file_url, read_file
 from agentauth_middleware._io.lifetimes import PerLoop, PerProcess
+from agentauth_middleware._io.outgoing import (
+    OutgoingRequest,
+    build_request,
+    described,
+    pin,
+    place_of,
+    public_url,
+)
 from agentauth_middleware._io.threads import AsyncThreads, BlockingThreads
 from agentauth_middleware.errors import ConfigurationError, UnavailableError
 
@@ -56,14 +58,6 @@ if TYPE_CHECKING:
     import httpx
 
 __all__ = ["AsyncHTTPClient", "BlockingHTTPClient", "Certificates"]
-
-# Gzip alone, because it can be unpacked up to a limit. httpx would offer more, and
-# unpack each piece whole: a few kilobytes could fill the memory.
-_ACCEPT_ENCODING = "gzip"
-_GZIP = zlib.MAX_WBITS | 16
-_FORM = "application/x-www-form-urlencoded"
-_MAX_ADDRESSES = 4
-"""How many of a host are tried, while nobody listens there."""
 
 FindAddresses: TypeAlias = Callable[[str, int], Sequence[str]]
 
@@ -142,17 +136,17 @@ class BlockingHTTPClient:
     def _exchange(self, fetch: Fetch, deadline: float) -> Reply:
         if is_file_url(fetch.url):
             return _reply_from_file(fetch)
-        request = _build_request(fetch)
+        request = build_request(fetch)
         if fetch.public_only:
             return self._exchange_in_public(fetch, request, deadline)
         return self._send(self._client(), fetch, request, deadline)
 
     def _exchange_in_public(
-        self, fetch: Fetch, request: _Request, deadline: float
+        self, fetch: Fetch, request: OutgoingRequest, deadline: float
     ) -> Reply:
         import httpx
 
-        url = _public_url(fetch)
+        url = public_url(fetch)
         if self._given is not None:
             return self._send(self._given, fetch, request, deadline)
         context = self._certificates.load()
@@ -160,21 +154,25 @@ class BlockingHTTPClient:
         with httpx.Client(verify=context, proxy=proxy, trust_env=False) as client:
             if proxy is not None:
                 return self._send(client, fetch, request, deadline)
-            addresses = self._find_addresses(*_place(url))
-            *others, last = _pin(request, url, addresses)
+            addresses = self._find_addresses(*place_of(url))
+            *others, last = pin(request, url, addresses)
             for pinned in others:
                 with suppress(httpx.ConnectError, httpx.ConnectTimeout):
                     return self._send(client, fetch, pinned, deadline)
             return self._send(client, fetch, last, deadline)
 
     def _send(
-        self, client: httpx.Client, fetch: Fetch, request: _Request, deadline: float
+        self,
+        client: httpx.Client,
+        fetch: Fetch,
+        request: OutgoingRequest,
+        deadline: float,
     ) -> Reply:
         import httpx
 
         timeout = httpx.Timeout(fetch.timeout, connect=request.connect_timeout)
         with client.stream(**request.arguments(), timeout=timeout) as response:
-            return _reply(response, _read(fetch, response, deadline))
+            return _reply(response, read_body(fetch, response, deadline))
 
     def _client(self) -> httpx.Client:
         return self._clients.get() if self._given is None else self._given
@@ -231,15 +229,17 @@ class AsyncHTTPClient:
             if is_file_url(fetch.url):
                 read = partial(_reply_from_file, fetch)
                 return await self._threads.run(read, at=_server(fetch))
-            request = _build_request(fetch)
+            request = build_request(fetch)
             if fetch.public_only:
                 return await self._exchange_in_public(fetch, request)
             return await self._send(await self._client(), fetch, request)
 
-    async def _exchange_in_public(self, fetch: Fetch, request: _Request) -> Reply:
+    async def _exchange_in_public(
+        self, fetch: Fetch, request: OutgoingRequest
+    ) -> Reply:
         import httpx
 
-        url = _public_url(fetch)
+        url = public_url(fetch)
         if self._given is not None:
             return await self._send(self._given, fetch, request)
         context = self._certificates.load()
@@ -249,22 +249,22 @@ class AsyncHTTPClient:
         ) as client:
             if proxy is not None:
                 return await self._send(client, fetch, request)
-            find = partial(self._find_addresses, *_place(url))
+            find = partial(self._find_addresses, *place_of(url))
             addresses = await self._threads.run(find, at=_server(fetch))
-            *others, last = _pin(request, url, addresses)
+            *others, last = pin(request, url, addresses)
             for pinned in others:
                 with suppress(httpx.ConnectError, httpx.ConnectTimeout):
                     return await self._send(client, fetch, pinned)
             return await self._send(client, fetch, last)
 
     async def _send(
-        self, client: httpx.AsyncClient, fetch: Fetch, request: _Request
+        self, client: httpx.AsyncClient, fetch: Fetch, request: OutgoingRequest
     ) -> Reply:
         import httpx
 
         timeout = httpx.Timeout(None, connect=request.connect_timeout)
         async with client.stream(**request.arguments(), timeout=timeout) as response:
-            return _reply(response, await _read_async(fetch, response))
+            return _reply(response, await read_body_async(fetch, response))
 
     async def _client(self) -> httpx.AsyncClient:
         return await self._clients.get() if self._given is None else self._given
@@ -293,97 +293,6 @@ async def _close_async(client: httpx.AsyncClient) -> None:
     await client.aclose()
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What is sent. Never shown: it has our credentials and somebody's token."""
-
-    url: str | httpx.URL
-    headers: Mapping[str, str]
-    content: bytes | None
-    """Where there is some, it is posted."""
-    connect_timeout: float
-    extensions: Mapping[str, Any]
-    auth: Any
-    """Ours is in the headers; this is httpx's, which a client handed in may have."""
-
-    __repr__ = object.__repr__
-
-    def arguments(self) -> dict[str, Any]:
-        """For a client's ``stream``, all but the limits of time."""
-        return {
-            "method": "GET" if self.content is None else "POST",
-            "url": self.url,
-            "headers": self.headers,
-            "content": self.content,
-            "extensions": self.extensions,
-            "auth": self.auth,
-            "follow_redirects": False,
-        }
-
-
-def _build_request(fetch: Fetch) -> _Request:
-    import httpx
-
-    headers = {"Accept": fetch.accept, "Accept-Encoding": _ACCEPT_ENCODING}
-    form = fetch.form
-    auth: Any = httpx.USE_CLIENT_DEFAULT
-    if fetch.etag is not None and fetch.etag.isascii():  # Else httpx cannot send it.
-        headers["If-None-Match"] = fetch.etag
-    if fetch.authentication is not None:
-        ours = build_client_authentication(fetch.authentication, int(time.time()))
-        headers.update(ours[0])
-        form += ours[1]
-        auth = None  # Two ways at once are refused (RFC 6749 §2.3).
-    if form:
-        headers["Content-Type"] = _FORM
-    content = _encode(form) if form else None
-    return _Request(fetch.url, headers, content, fetch.timeout, {}, auth)
-
-
-def _encode(form: Form) -> bytes:
-    # The error of encoding holds all that was to be encoded; so it must not get out.
-    with suppress(UnicodeEncodeError):
-        return urlencode(form).encode()
-    raise ValueError("a form that is no text")
-
-
-def _public_url(fetch: Fetch) -> httpx.URL:
-    """The URL, unless it says by itself that it is not public.
-
-    As httpx understands it: what is checked has to be what is connected to.
-    """
-    import httpx
-
-    url = httpx.URL(fetch.url)
-    check_host(_host(url))
-    return url
-
-
-def _host(url: httpx.URL) -> str:
-    return url.raw_host.decode()
-
-
-def _place(url: httpx.URL) -> tuple[str, int]:
-    return _host(url), url.port or (443 if url.scheme == "https" else 80)
-
-
-def _pin(request: _Request, url: httpx.URL, addresses: Sequence[str]) -> list[_Request]:
-    """*request* to each of *addresses*, and the certificate still for the name."""
-    tried = addresses[:_MAX_ADDRESSES]
-    headers = {**request.headers, "Host": url.netloc.decode()}
-    extensions = {"sni_hostname": _host(url).rstrip(".")}
-    return [
-        replace(
-            request,
-            url=url.copy_with(host=address),
-            headers=headers,
-            extensions=extensions,
-            connect_timeout=request.connect_timeout / len(tried),
-        )
-        for address in tried
-    ]
-
-
 def _server(fetch: Fetch) -> str:
     """Scheme, host and port, of whatever the URL is."""
     return "/".join(fetch.url.split("/", 3)[:3])
@@ -393,7 +302,7 @@ def _reply_from_file(fetch: Fetch) -> Reply:
     if fetch.public_only:
         raise NotPublicError
     body = read_file(fetch)
-    _check_size(fetch, body)
+    check_size(fetch, body)
     return Reply(200, {"content-type": "application/json"}, body)
 
 
@@ -406,7 +315,7 @@ def _faults_told(fetch: Fetch) -> Generator[None, None, None]:
         yield
     except NotPublicError as fault:
         raise UnavailableError(
-            "upstream_refused", f"{_asked(fetch)}: not a public address"
+            "upstream_refused", f"{described(fetch)}: not a public address"
         ) from fault
     except (TimeoutError, httpx.TimeoutException) as fault:
         raise UnavailableError("upstream_timeout", _told(fetch, fault)) from fault
@@ -414,7 +323,9 @@ def _faults_told(fetch: Fetch) -> Generator[None, None, None]:
         httpx.HTTPError,
         httpx.InvalidURL,
         OSError,
-        ValueError,  # A URL or host name that cannot be one.
+        # A URL or host name that cannot be one: ours, that of a proxy, or that of a
+        # redirect, which httpx reads though it is not followed.
+        ValueError,
         zlib.error,
     ) as fault:
         raise UnavailableError("upstream_unreachable", _told(fetch, fault)) from fault
@@ -422,68 +333,7 @@ def _faults_told(fetch: Fetch) -> Generator[None, None, None]:
 
 def _told(fetch: Fetch, fault: Exception) -> str:
     # The fault's own text may quote what the server sent.
-    return f"{_asked(fetch)}: {type(fault).__name__}"
-
-
-def _asked(fetch: Fetch) -> str:
-    return f"{'POST' if fetch.form else 'GET'} {fetch.url}"
-
-
-def _read(fetch: Fetch, response: httpx.Response, deadline: float) -> bytes:
-    if response.is_stream_consumed:
-        return _read_already(fetch, response)
-    packed = bytearray()
-    for piece in response.iter_raw():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        packed += piece
-        _check_size(fetch, packed)
-    return _unpack(fetch, response, packed)
-
-
-async def _read_async(fetch: Fetch, response: httpx.Response) -> bytes:
-    if response.is_stream_consumed:
-        return _read_already(fetch, response)
-    packed = bytearray()
-    with anyio.CancelScope() as reading:
-        async for piece in response.aiter_raw():
-            packed += piece
-            if len(packed) > fetch.max_bytes:
-                # Not by leaving the loop: httpx's generators would be dropped
-                # half-way, and trio warns of that.
-                reading.cancel()
-    _check_size(fetch, packed)
-    return _unpack(fetch, response, packed)
-
-
-def _read_already(fetch: Fetch, response: httpx.Response) -> bytes:
-    """The body from a transport without a wire, ``httpx.MockTransport`` say."""
-    _check_size(fetch, response.content)
-    return response.content
-
-
-def _unpack(fetch: Fetch, response: httpx.Response, packed: bytearray) -> bytes:
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding == "identity" or not packed:
-        return bytes(packed)
-    if encoding not in ("gzip", "x-gzip"):
-        raise UnavailableError(
-            "upstream_unreachable", f"{_asked(fetch)}: encoded in a way we did not ask"
-        )
-    unpacker = zlib.decompressobj(_GZIP)
-    body = unpacker.decompress(packed, fetch.max_bytes + 1)
-    _check_size(fetch, body)
-    if not unpacker.eof:
-        raise zlib.error
-    return body
-
-
-def _check_size(fetch: Fetch, body: bytes | bytearray) -> None:
-    if len(body) > fetch.max_bytes:
-        raise UnavailableError(
-            "upstream_too_large",
-            f"{_asked(fetch)}: the body is longer than {fetch.max_bytes} bytes",
-        )
+    return f"{described(fetch)}: {type(fault).__name__}"
 
 
 def _reply(response: httpx.Response, body: bytes) -> Reply:

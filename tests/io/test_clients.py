@@ -95,6 +95,16 @@ def test_get_follows_no_redirect(get: Get, serve: Serve) -> None:
     assert elsewhere.requests == []
 
 
+@pytest.mark.parametrize("location", ["https://[::1", "http://xn--/", "https://a:b"])
+def test_get_survives_a_redirect_that_leads_nowhere(
+    get: Get, serve: Serve, location: str
+) -> None:
+    """httpx reads where it leads, even if it is not followed."""
+    server = serve(once(f"Location: {location}", status="302 Found"))
+
+    assert failure_of(get, fetch(server.url)).reason == "upstream_unreachable"
+
+
 def test_get_asks_for_the_media_type_it_is_told(get: Get, serve: Serve) -> None:
     server = serve(answer_all)
     get(fetch(server.url, accept="application/token-introspection+jwt"))
