@@ -1,15 +1,15 @@
 """One structured log record for each decision, for whoever has to explain it later.
 
 Logger ``agentauth_middleware.audit``; what was granted at DEBUG, what was refused at
-INFO, and at ERROR what nobody but the operator can mend. The members stand in
-``record.agentauth``. Tokens, proofs and plain subjects never do.
+INFO, our own trouble at WARNING, and at ERROR what nobody but the operator can mend.
+The members stand in ``record.agentauth``. Tokens, proofs and plain subjects never do.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from logging import DEBUG, ERROR, INFO
+from logging import DEBUG, ERROR, INFO, WARNING
 from typing import Any
 
 from agentauth_middleware._core.challenge import Refusal
@@ -17,7 +17,7 @@ from agentauth_middleware._core.decide import Anonymous
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request
 from agentauth_middleware.access import Access, Principal
-from agentauth_middleware.errors import RequestRefusedError
+from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 
 __all__ = ["is_audited", "write_audit"]
 
@@ -28,29 +28,49 @@ _MISCONFIGURED = frozenset(
         "introspection_not_configured",
         "introspection_refused_us",
         "issuer_lookup_failed",
+        "metadata_not_found",
+        "metadata_unusable",
+        "upstream_refused",
     }
 )
+_CAUSED_BY_JUNK = frozenset(
+    {"introspection_busy", "introspection_held_off", "keys_cooling_down"}
+)
+"""Trouble that strangers can make with tokens of their own, as often as they like: it
+must not fill a log that somebody is woken up by."""
 
 
 def is_audited(decision: Access | Anonymous | Refusal) -> bool:
     """Whether anybody listens, so that a request pays for no record nobody reads."""
-    return _logger.isEnabledFor(INFO if isinstance(decision, Refusal) else DEBUG)
+    return _logger.isEnabledFor(_level(decision))
+
+
+def _level(decision: Access | Anonymous | Refusal) -> int:
+    if not isinstance(decision, Refusal):
+        return DEBUG
+    if decision.reason in _MISCONFIGURED:
+        return ERROR
+    is_trouble = decision.status == UnavailableError.status
+    return WARNING if is_trouble and decision.reason not in _CAUSED_BY_JUNK else INFO
 
 
 def write_audit(
     decision: Access | Anonymous | Refusal,
     gate: Gate,
-    request: Request,
+    request: Request | None,
     duration: float | None = None,
 ) -> None:
-    """Write the record of *decision*; *duration* in seconds, where it is known."""
+    """Write the record of *decision*, which was about *request* or a token alone.
+
+    *duration* in seconds, where it is known.
+    """
     outcome, reason = _outcome(decision)
-    members: dict[str, Any] = {
-        "outcome": outcome,
-        "reason": reason,
-        "method": request.method,
-        "route": _route(gate, request),
-    }
+    members: dict[str, Any] = {"outcome": outcome, "reason": reason}
+    place = ""
+    if request is not None:
+        route = _route(gate, request)
+        members |= {"method": request.method, "route": route}
+        place = f" ({request.method} {route})"
     if duration is not None:
         members["duration"] = duration
     detail = ""
@@ -60,16 +80,12 @@ def write_audit(
     access = decision if isinstance(decision, Access) else _access_of(decision)
     if access is not None:
         members |= _who(access)
-    level = INFO if outcome == "refused" else DEBUG
-    if reason in _MISCONFIGURED:
-        level = ERROR
     _logger.log(
-        level,
-        "%s: %s (%s %s)%s",
+        _level(decision),
+        "%s: %s%s%s",
         outcome,
         reason,
-        request.method,
-        members["route"],
+        place,
         detail,
         extra={"agentauth": members},
     )

@@ -315,7 +315,8 @@ def test_audit_of_a_refusal_raised_in_a_handler(
     granted, refused = records
     members = members_of(refused)
     assert members_of(granted)["outcome"] == "granted"
-    assert refused.levelno == logging.INFO
+    is_trouble = isinstance(failure, UnavailableError)
+    assert refused.levelno == (logging.WARNING if is_trouble else logging.INFO)
     assert members["outcome"] == "refused"
     assert members["reason"] == (reason or failure.reason)
     assert members["status"] == failure.status
@@ -348,22 +349,92 @@ def test_audit_of_an_error_that_is_no_refusal(
 
 
 @pytest.mark.parametrize(
-    ("level", "outcomes"),
+    ("level", "reasons"),
     [
-        pytest.param(logging.DEBUG, ["granted", "passed", "refused"], id="DEBUG"),
-        pytest.param(logging.INFO, ["refused"], id="INFO"),
-        pytest.param(logging.WARNING, [], id="WARNING"),
+        pytest.param(
+            logging.DEBUG,
+            ["user", "no_access_needed", "no_credentials", "user", "no_database"],
+            id="DEBUG",
+        ),
+        pytest.param(logging.INFO, ["no_credentials", "no_database"], id="INFO"),
+        pytest.param(logging.WARNING, ["no_database"], id="WARNING"),
+        pytest.param(logging.ERROR, [], id="ERROR"),
     ],
 )
 def test_audit_level_chooses(
-    level: int, outcomes: list[str], get: Get, caplog: pytest.LogCaptureFixture
+    level: int, reasons: list[str], get: Get, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(level, logger=AUDIT)
     get("/", ISSUER.token(RESOURCE))
     get("/public")
     get("/")
+    get("/", ISSUER.token(RESOURCE), raising(UnavailableError("no_database")))
 
-    assert [members_of(record)["outcome"] for record in caplog.records] == outcomes
+    assert [members_of(record)["reason"] for record in caplog.records] == reasons
+
+
+TROUBLE = [
+    ("keys_unreachable", logging.WARNING),
+    ("keys_unusable", logging.WARNING),
+    ("introspection_failed", logging.WARNING),
+    ("introspection_throttled", logging.WARNING),
+    ("store_unreachable", logging.WARNING),
+    ("upstream_timeout", logging.WARNING),
+    # What junk can cause.
+    ("introspection_busy", logging.INFO),
+    ("introspection_held_off", logging.INFO),
+    ("keys_cooling_down", logging.INFO),
+    # What nobody but the operator can mend.
+    ("introspection_bad_request", logging.ERROR),
+    ("introspection_not_configured", logging.ERROR),
+    ("introspection_refused_us", logging.ERROR),
+    ("issuer_lookup_failed", logging.ERROR),
+    ("metadata_not_found", logging.ERROR),
+    ("metadata_unusable", logging.ERROR),
+    ("upstream_refused", logging.ERROR),
+]
+
+
+@pytest.mark.parametrize(("reason", "level"), TROUBLE)
+def test_audit_level_of_trouble_says_who_has_to_do_something(
+    reason: str, level: int, get: Get, records: list[logging.LogRecord]
+) -> None:
+    token = ISSUER.token(RESOURCE)
+
+    assert get("/", token, raising(UnavailableError(reason))) == 503
+    assert records[1].levelno == level
+
+
+def test_audit_of_keys_out_of_reach_is_a_warning(
+    records: list[logging.LogRecord],
+) -> None:
+    """And of a key that nobody has, which strangers can name all day, it is none."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response("204 No Content", [])
+        return []
+
+    with FakeIssuer.serve() as issuer:
+        server = ResourceServer(
+            RESOURCE, issuers=[issuer.trust()], insecure_loopback=True
+        )
+        issuer.replies["/jwks.json"] = (500, {}, b"")
+        ask(WsgiDoor(app, server), issuer.token(RESOURCE))
+        del issuer.replies["/jwks.json"]
+        door = WsgiDoor(app, server)
+        for key_id in (issuer.key_id, "junk-1", "junk-2"):
+            ask(door, issuer.token(RESOURCE, header={"kid": key_id}))
+
+    assert [(members_of(it)["reason"], it.levelname) for it in records] == [
+        ("keys_unusable", "WARNING"),
+        ("unknown", "DEBUG"),
+        ("unknown_kid", "INFO"),
+        ("keys_cooling_down", "INFO"),
+    ]
+
+
+def ask(door: WsgiDoor, token: str) -> int:
+    return serve(door, environ(HTTP_AUTHORIZATION=f"Bearer {token}")).status
 
 
 # What must never be in a record
