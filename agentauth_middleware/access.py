@@ -6,7 +6,7 @@ object serves every request that presents the token.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, TypeAlias
@@ -140,7 +140,8 @@ class Access:
     """Earlier actors, most recent first. For audit: they decide nothing."""
     mode: Mode = "unknown"
     scopes: frozenset[str] = frozenset()
-    """Those of the token, and what the settings say that they imply."""
+    """Those of the token, and what the settings say that they imply; for an agent, as
+    far as it may use them."""
     client_id: str | None = None
     """The OAuth client. Neither a user nor an agent."""
     audience: tuple[str, ...] = ()
@@ -156,8 +157,9 @@ class Access:
     """How strongly the user authenticated (RFC 9470)."""
     payload: bytes = field(default=b"{}", repr=False, compare=False)
     """The token's claims as they came, JSON. Never the token itself."""
-    withheld_scopes: frozenset[str] = frozenset()
-    """Scopes of the token that its agent may not use here (``Issuer.agent_scopes``)."""
+    scope_ceiling: frozenset[str] | None = None
+    """All scopes that its agent may use here (``Issuer.agent_scopes``), and what they
+    imply; ``None`` for no limit."""
 
     @property
     def claims(self) -> Mapping[str, Any]:
@@ -211,33 +213,41 @@ class Access:
 
         Raises:
             InsufficientScopeError: one is missing; answered 403.
-            ActorRefusedError: none is, but its agent may not use one; answered 403.
+            ActorRefusedError: its agent may not use one; answered 403.
         """
         if not self.scopes.issuperset(scopes):
             raise self.lacks(scopes)
 
-    def require_any_scope(self, *scopes: str) -> None:
-        """Refuse the request unless the token carries one of *scopes*.
+    def require_any_scope(self, preferred: str, *others: str) -> None:
+        """Refuse the request unless the token carries one of these scopes.
 
-        The first is the one that the answer tells the client to ask for.
+        The answer tells the client to ask for the first that its agent may use.
 
         Raises:
             InsufficientScopeError: it carries none; answered 403.
-            ActorRefusedError: it does, but its agent may not use it; answered 403.
+            ActorRefusedError: its agent may use none; answered 403.
         """
+        scopes = (preferred, *others)
         if self.scopes.isdisjoint(scopes):
-            raise self.lacks(scopes[:1])
+            raise self.lacks((), scopes)
 
-    def lacks(self, scopes: Iterable[str]) -> RequestRefusedError:
-        """What to raise where not all of *scopes* are there.
+    def lacks(
+        self, scopes: Iterable[str], *alternatives: Sequence[str]
+    ) -> RequestRefusedError:
+        """What to raise where *scopes*, and one of each of *alternatives*, are needed.
 
-        A token that carries them, for an agent that may not use them, cannot be
-        bettered by another: its client is not told to ask for one.
+        A client is never told to ask for a scope that its agent may not use: no token
+        would be any better.
         """
-        needed = tuple(scopes)
-        if self.withheld_scopes and self.withheld_scopes | self.scopes >= set(needed):
-            return ActorRefusedError("scope_withheld", "not for this agent")
-        return InsufficientScopeError(needed)
+        needed = [*scopes]
+        for choice in alternatives:
+            needed += [scope for scope in choice if self._may_use(scope)][:1] or choice
+        if all(map(self._may_use, needed)):
+            return InsufficientScopeError(dict.fromkeys(needed))
+        return ActorRefusedError("scope_withheld", "not for this agent")
+
+    def _may_use(self, scope: str) -> bool:
+        return self.scope_ceiling is None or scope in self.scope_ceiling
 
     def require_user(self) -> Principal:
         """The user this request acts for.

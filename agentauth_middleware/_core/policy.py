@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware.access import Access
-from agentauth_middleware.errors import StepUpRequiredError
+from agentauth_middleware.errors import InsufficientScopeError, StepUpRequiredError
 from agentauth_middleware.issuer import Issuer
 from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.route import Route
@@ -26,15 +26,13 @@ class ScopeRules:
         """Tokens that say the same share one set."""
 
     def apply(self, access: Access, issuer: Issuer) -> Access:
-        """*access* with the scopes that count, and those that its agent may not use."""
+        """*access* with the scopes that count, as far as its agent may use them."""
         scopes = self._expand(access.scopes)
-        ceiling = issuer.ceiling_of(access.agent) if access.agent is not None else None
-        if ceiling is None:
-            return access if scopes is access.scopes else replace(access, scopes=scopes)
-        reached = scopes & self._expand(ceiling)
-        if reached == scopes:
-            return replace(access, scopes=scopes)
-        return replace(access, scopes=reached, withheld_scopes=scopes - reached)
+        ceiling = _ceiling(access, issuer)
+        if ceiling is not None:
+            ceiling = self._expand(ceiling)
+            return replace(access, scopes=scopes & ceiling, scope_ceiling=ceiling)
+        return access if scopes is access.scopes else replace(access, scopes=scopes)
 
     def _expand(self, scopes: frozenset[str]) -> frozenset[str]:
         if not self._implied:
@@ -45,6 +43,19 @@ class ScopeRules:
             expanded = scopes.union(*implied)
             self._expanded.put(scopes, expanded)
         return expanded
+
+
+def _ceiling(access: Access, issuer: Issuer) -> frozenset[str] | None:
+    """The scopes that the agent behind *access* may use at most, if there are any.
+
+    An agent that has no name is one of all others, which are ``"*"``: were it free, a
+    named one would only have to come without its name.
+    """
+    if access.agent is not None:
+        return issuer.ceiling_of(access.agent)
+    if access.is_by_agent and "*" in issuer.agent_scopes:
+        return frozenset(issuer.agent_scopes["*"])
+    return None
 
 
 def _closure(implied: Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:
@@ -74,24 +85,35 @@ def refusal_of_agent(access: Access, issuer: Issuer) -> str | None:
     return None if is_listed else "agent_not_allowed"
 
 
-def check_policy(demands: Route, access: Access, leeway: int, now: float) -> None:
+def check_policy(
+    demands: Route,
+    access: Access,
+    leeway: int,
+    now: float,
+    alternatives: Sequence[Sequence[str]] = (),
+) -> None:
     """Refuse what *demands* do not allow: step-up, then scope, then actor and user.
+
+    Of each of *alternatives* one scope is needed besides.
 
     Raises:
         StepUpRequiredError, InsufficientScopeError, ActorRefusedError
 
     Source: RFC 9470 §3, RFC 6750 §3.1
     """
+    lacking = None
+    if not _has_scopes(demands, access, alternatives):
+        lacking = access.lacks(demands.scopes, demands.any_scopes, *alternatives)
     if demands.demands_authentication and not is_authenticated_enough(
         access, demands.acr_values, demands.max_age, leeway=leeway, now=now
     ):
+        # Told at once, so that the client does not have to come back for them.
+        scopes = lacking.scopes if isinstance(lacking, InsufficientScopeError) else ()
         raise StepUpRequiredError(
-            acr_values=demands.acr_values,
-            max_age=demands.max_age,
-            scopes=() if _has_scopes(demands, access) else demands.named_scopes,
+            acr_values=demands.acr_values, max_age=demands.max_age, scopes=scopes
         )
-    if not _has_scopes(demands, access):
-        raise access.lacks(demands.named_scopes)
+    if lacking is not None:
+        raise lacking
     if demands.user == "required":
         access.require_user()
     if demands.agent == "required":
@@ -100,10 +122,15 @@ def check_policy(demands: Route, access: Access, leeway: int, now: float) -> Non
         access.forbid_agents()
 
 
-def _has_scopes(demands: Route, access: Access) -> bool:
-    return access.scopes.issuperset(demands.scopes) and (
-        not demands.any_scopes or not access.scopes.isdisjoint(demands.any_scopes)
-    )
+def _has_scopes(
+    demands: Route, access: Access, alternatives: Sequence[Sequence[str]]
+) -> bool:
+    scopes = access.scopes
+    if not scopes.issuperset(demands.scopes):
+        return False
+    if demands.any_scopes and scopes.isdisjoint(demands.any_scopes):
+        return False
+    return not alternatives or not any(map(scopes.isdisjoint, alternatives))
 
 
 def is_authenticated_enough(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, Literal, ParamSpec, TypeVar, cast
@@ -22,12 +22,12 @@ from agentauth_middleware._core.challenge import (
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
 from agentauth_middleware._core.policy import check_policy
-from agentauth_middleware._core.scopes import check_scopes
 from agentauth_middleware._io.audit import is_audited, write_audit
 from agentauth_middleware.access import CURRENT, Access
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
     ConfigurationError,
+    InsufficientScopeError,
     RequestRefusedError,
     UnavailableError,
 )
@@ -59,7 +59,7 @@ def require_access(scopes: Sequence[str]) -> Access:
         AuthenticationRequiredError: the request has none; answered 401.
         ConfigurationError: no door has seen the request.
         InsufficientScopeError: a scope is missing; answered 403.
-        ActorRefusedError: none is, but its agent may not use one; answered 403.
+        ActorRefusedError: its agent may not use one; answered 403.
     """
     access = _access_or_challenge(scopes)
     access.require_scopes(*scopes)
@@ -97,15 +97,14 @@ def requires(
     The demands are those of ``Route``. For functions and methods, plain or ``async``.
     It stands below the decorator that registers the handler. Without scopes, any
     ``Access`` will do. A request without ``Access`` is answered like one without
-    credentials. Several add up.
+    credentials. Several add up, and are answered as one.
 
     Raises:
         ConfigurationError: a demand cannot be met by anybody.
     """
-    demands = Route(
-        "/*",
-        scopes=check_scopes(scopes, "requires"),
-        any_scopes=check_scopes(any_scopes, "requires"),
+    own = _Demands.read(
+        scopes=scopes,
+        any_scopes=any_scopes,
         user=user,
         agent=agent,
         acr_values=acr_values,
@@ -115,18 +114,15 @@ def requires(
     def guard(
         handler: Callable[Parameters, Returned],
     ) -> Callable[Parameters, Returned]:
-        # All at once, so that the answer names what the guards below demand as well.
         below = _demands_of(handler)
-        scopes = () if below is None else below.scopes
-        demanded = replace(demands, scopes=(*demands.scopes, *scopes))
+        demands = own if below is None else own.joined_with(below)
 
         @wraps(handler)
         def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
-            access = _access_or_challenge(demanded.named_scopes)
-            check_policy(demanded, access, _LEEWAY, time.time())
+            demands.check(_access_or_challenge(demands.named_scopes))
             return handler(*args, **kwargs)
 
-        setattr(guarded, _DEMANDS, demanded)
+        setattr(guarded, _DEMANDS, demands)
         if not iscoroutinefunction(handler):
             return guarded
 
@@ -138,6 +134,72 @@ def requires(
         return cast(Callable[Parameters, Returned], awaited)
 
     return guard
+
+
+@dataclass(frozen=True, slots=True)
+class _Demands:
+    """What one guard demands, or several of a handler together.
+
+    All is checked at once, so that the answer is in order and names all of it.
+    """
+
+    route: Route
+    alternatives: tuple[Sequence[str], ...] = ()
+    """The ``any_scopes`` of further guards."""
+
+    @classmethod
+    def read(cls, **demands: Any) -> _Demands:
+        """*demands*, those of a ``Route``."""
+        try:
+            return cls(Route("/*", **demands))
+        except ConfigurationError as fault:
+            text = str(fault).removeprefix("Route('/*').")
+            raise ConfigurationError(f"requires: {text}") from None
+
+    def joined_with(self, below: _Demands) -> _Demands:
+        """Both together.
+
+        Raises:
+            ConfigurationError: nobody can meet both.
+        """
+        outer, inner = self.route, below.route
+        if {outer.agent, inner.agent} == {"required", "forbidden"}:
+            raise ConfigurationError(
+                "requires: agent is required and forbidden for one handler; remove one"
+            )
+        ages = [age for age in (outer.max_age, inner.max_age) if age is not None]
+        route = replace(
+            outer,
+            scopes=(*outer.scopes, *inner.scopes),
+            user=outer.user or inner.user,
+            agent=outer.agent or inner.agent,
+            acr_values=_in_both(outer.acr_values, inner.acr_values),
+            max_age=min(ages, default=None),
+        )
+        choices = (*self.alternatives, inner.any_scopes, *below.alternatives)
+        return _Demands(route, tuple(filter(None, choices)))
+
+    @property
+    def named_scopes(self) -> tuple[str, ...]:
+        """What a challenge names."""
+        preferred = (choice[0] for choice in self.alternatives)
+        return tuple(dict.fromkeys([*self.route.named_scopes, *preferred]))
+
+    def check(self, access: Access) -> None:
+        check_policy(self.route, access, _LEEWAY, time.time(), self.alternatives)
+
+
+def _in_both(outer: Sequence[str], inner: Sequence[str]) -> Sequence[str]:
+    """The ``acr_values`` that meet two demands; of none at all, any will do."""
+    if not (outer and inner):
+        return outer or inner
+    common = [value for value in outer if value in inner]
+    if not common:
+        raise ConfigurationError(
+            f"requires: acr_values are {' or '.join(outer)} and {' or '.join(inner)} "
+            "for one handler, and no token has two; name one that is in both"
+        )
+    return common
 
 
 def declared_by(handler: object, method: str = "GET") -> tuple[str, ...]:
@@ -158,8 +220,8 @@ def declared_by(handler: object, method: str = "GET") -> tuple[str, ...]:
     )
 
 
-def _demands_of(handler: object) -> Route | None:
-    demands: Route | None = getattr(handler, _DEMANDS, None)
+def _demands_of(handler: object) -> _Demands | None:
+    demands: _Demands | None = getattr(handler, _DEMANDS, None)
     return demands
 
 
@@ -188,11 +250,19 @@ def refusal_raised(
     ask for no more than the answer names, and would then lack it.
     """
     refusal = refusal_for(failure, access)
-    if not is_scope_named(refusal):
+    if not (is_scope_named(refusal) or refusal.scopes):
         return refusal
     try:
         route = gate.routes.select(request)
     except RequestRefusedError:  # seen from inside a mount, where the door is outside
         return refusal
-    route_first = [*route.named_scopes, *refusal.scopes]
+    route_first = [*_named_by(route, access), *refusal.scopes]
     return name_scopes(replace(refusal, scopes=()), route_first)
+
+
+def _named_by(route: Route, access: Access | None) -> Sequence[str]:
+    """What *route* has named to a client, or would have."""
+    if access is None:
+        return route.named_scopes
+    lacking = access.lacks(route.scopes, route.any_scopes)
+    return lacking.scopes if isinstance(lacking, InsufficientScopeError) else ()
