@@ -3,6 +3,9 @@
 An application without and one with a door stand in processes of their own and are
 loaded by turns with the same requests. Both have imported what the door stands on, as
 an application of this kind has anyway; so the memory is that of the door itself.
+
+Server and loader need a processor each. Where others want one too, rates fall for all
+that, and what a request took of the server's processor says more.
 """
 
 from __future__ import annotations
@@ -28,7 +31,6 @@ __all__ = ["LOADER", "measure_end_to_end"]
 
 LOADER = "wrk"
 _SCRIPT = Path(__file__).with_name("load.lua")
-_STATM = "/proc/{}/statm"
 _CONNECTIONS = 16
 _KNOWN_TOKENS = 50
 _NEW_TOKENS = 6000
@@ -44,6 +46,8 @@ class _Load(NamedTuple):
     """Requests per second."""
     p99: float
     """Microseconds within which 99 of 100 requests were answered."""
+    processor: float | None
+    """Microseconds of a processor that a request took of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +60,35 @@ class _Server:
         url = f"http://127.0.0.1:{self.port}/notes/1"
         amount = ["-t1", f"-c{_CONNECTIONS}", f"-d{seconds}s"]
         program = [_loader(), *amount, "-s", str(_SCRIPT), url, "--", str(tokens)]
+        before = self._processor_seconds()
         run = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
+        after = self._processor_seconds()
         result: dict[str, int] = json.loads(run.stdout.splitlines()[-1])
         assert result["errors"] == 0, result
-        return _Load(result["requests"] / result["microseconds"] * 1e6, result["p99"])
+        requests = result["requests"]
+        return _Load(
+            requests / result["microseconds"] * 1e6,
+            result["p99"],
+            (after - before) / requests * 1e6 if before and after else None,
+        )
 
     def megabytes(self) -> float | None:
         """The memory of its process, where Linux tells."""
-        statm = Path(_STATM.format(self.process))
-        if not statm.exists():
+        fields = self._told("statm")
+        if fields is None:
             return None
-        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def _processor_seconds(self) -> float | None:
+        """What its process has used so far, itself and in the system."""
+        fields = self._told("stat")
+        if fields is None:
+            return None
+        return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+    def _told(self, name: str) -> list[str] | None:
+        path = Path(f"/proc/{self.process}/{name}")
+        return path.read_text().split() if path.exists() else None
 
 
 def measure_end_to_end(
@@ -90,6 +112,7 @@ def measure_end_to_end(
                 loads[name].append(server.load(tokens, seconds))
     yield from _rates(loads)
     yield from _latencies(loads)
+    yield from _processor_times(loads)
     yield from memory
 
 
@@ -127,8 +150,18 @@ def _latencies(loads: dict[str, list[_Load]]) -> Iterator[Row]:
         yield Row("uvicorn", f"p99, {name}", times, "ms", ratio, limit, target)
 
 
+def _processor_times(loads: dict[str, list[_Load]]) -> Iterator[Row]:
+    limit = f"processor, {_BARE}"
+    for name, of_kind in loads.items():
+        times = [load.processor for load in of_kind if load.processor is not None]
+        if len(times) < len(of_kind):
+            return  # only Linux tells
+        ratio = None if name == _BARE else _ratio(loads, name, "processor")
+        yield Row("uvicorn", f"processor, {name}", figure(times), "µs", ratio, limit)
+
+
 def _ratio(
-    loads: dict[str, list[_Load]], name: str, of: Literal["rate", "p99"]
+    loads: dict[str, list[_Load]], name: str, of: Literal["rate", "p99", "processor"]
 ) -> Figure:
     pairs = zip(loads[name], loads[_BARE], strict=True)
     return figure(getattr(load, of) / getattr(bare, of) for load, bare in pairs)

@@ -164,7 +164,11 @@ def _serve() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         print(listening.getsockname()[1], flush=True)
         config = uvicorn.Config(
-            _Application(), lifespan="off", log_level="warning", access_log=False
+            _Application(),
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            timeout_keep_alive=3600,  # the benchmarks are silent for minutes
         )
         uvicorn.Server(config).run([listening])
 
