@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
-from inspect import iscoroutinefunction
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from agentauth_middleware._core.claims import freeze, is_array, is_object
 from agentauth_middleware._core.client_authentication import (
@@ -23,12 +22,15 @@ from agentauth_middleware._core.client_authentication import (
     load_private_key,
 )
 from agentauth_middleware._core.scopes import check_scopes
-from agentauth_middleware._core.settings import (
+from agentauth_middleware._core.setting_checks import (
     check_flag,
+    check_plain_function,
     check_range,
+    check_secret,
+    check_text,
     checked_items,
-    is_text,
     replace_setting,
+    shown,
 )
 from agentauth_middleware._core.urls import check_url
 from agentauth_middleware.access import Identity, IdentityDialect, Principal
@@ -67,6 +69,8 @@ _OWN_PARAMETERS = frozenset(
     }
 )
 _TOKEN68 = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+_JWT_BEGINNINGS = ("eyA", "eyB", "eyI", "eyJ", "ew0", "ewk", "ewo")
+"""Base64url of a brace and what JSON lets follow: a quotation mark, or white space."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +114,19 @@ class Introspection:
     inactive_per_minute: int = 60
     """Answers that a token is inactive, per address of a client. Who had more gets a
     429 for tokens that would have to be asked about."""
+    _authentication: ClientAuthentication = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not is_text(self.client_id):
-            raise ConfigurationError(
-                "Introspection.client_id: empty; write the name under which the "
-                "authorization server knows this resource server"
-            )
-        replace_setting(self, "auth_method", self._checked_method())
+        check_text(
+            self.client_id,
+            "Introspection.client_id",
+            "write the name under which the authorization server knows this resource "
+            "server",
+        )
+        self._check_credential()
+        method = self._checked_method()
+        replace_setting(self, "auth_method", method)
+        replace_setting(self, "_authentication", self._build_authentication(method))
         for flag in ("signed", "always", "require_audience"):
             check_flag(getattr(self, flag), f"Introspection.{flag}")
         check_range(self.remember_for, "Introspection.remember_for", 0, 3600)
@@ -139,24 +148,39 @@ class Introspection:
             unit="answers",
         )
         replace_setting(self, "extra_parameters", self._checked_parameters())
-        _ = self._key
+
+    def _check_credential(self) -> None:
+        if self.client_secret is None and self.private_key is None:
+            raise ConfigurationError(
+                "Introspection: neither client_secret nor private_key; give one of "
+                "them, and see whether the environment variable that it comes from is "
+                "set"
+            )
+        if self.client_secret is not None and self.private_key is not None:
+            raise ConfigurationError(
+                "Introspection: client_secret and private_key exclude each other; keep "
+                "the one that the authorization server knows"
+            )
+        if self.client_secret is not None:
+            check_secret(self.client_secret, "Introspection.client_secret")
+        for name in ("key_id", "assertion_audience"):
+            if (value := getattr(self, name)) is not None:
+                check_text(value, f"Introspection.{name}", "write a name, or None")
+                self._check_is_sent(name)
+
+    def _check_is_sent(self, name: str) -> None:
+        if self.private_key is None:
+            raise ConfigurationError(
+                f"Introspection.{name}: is sent in assertions alone; give private_key, "
+                "or remove it"
+            )
 
     def _checked_method(self) -> AuthMethod:
         """How we authenticate: as said, or as what was given allows."""
-        if (self.client_secret is None) == (self.private_key is None):
-            raise ConfigurationError(
-                "Introspection: give either client_secret or private_key; the server "
-                "answers nobody whom it does not know"
-            )
-        if self.client_secret is not None and not self.client_secret:
-            raise ConfigurationError(
-                "Introspection.client_secret: empty; set the environment variable "
-                "that it comes from"
-            )
         fitting: tuple[AuthMethod, ...] = ("private_key_jwt",)
         if self.private_key is None:
             fitting = ("client_secret_basic", "client_secret_post")
-        method = self.auth_method or fitting[0]
+        method = fitting[0] if self.auth_method is None else self.auth_method
         if method not in get_args(AuthMethod):
             raise ConfigurationError(
                 f"Introspection.auth_method: {method!r} is not one of "
@@ -171,38 +195,37 @@ class Introspection:
 
     def _checked_parameters(self) -> Mapping[str, str]:
         key = "Introspection.extra_parameters"
-        if not is_object(self.extra_parameters) or not all(
-            isinstance(value, str) for value in self.extra_parameters.values()
-        ):
-            raise ConfigurationError(
-                f'{key}: no strings by name; write {{"name": "x"}}'
-            )
-        for name in self.extra_parameters:
+        if not is_object(self.extra_parameters):
+            raise ConfigurationError(f'{key}: no mapping; write {{"name": "x"}}')
+        for name, value in self.extra_parameters.items():
+            check_text(name, key, 'write {"name": "x"}')
             if name in _OWN_PARAMETERS:
                 raise ConfigurationError(f"{key}[{name!r}]: is sent anyway; remove it")
+            check_secret(value, f"{key}[{name!r}]")  # for it may well be one
         return MappingProxyType(dict(self.extra_parameters))
 
-    @cached_property
-    def _key(self) -> tuple[Any, str] | None:
-        if self.private_key is None:
-            return None
-        try:
-            return load_private_key(self.private_key)
-        except ValueError as fault:
-            raise ConfigurationError(f"Introspection.private_key: {fault}") from None
-
-    def authentication(self, issuer: str) -> ClientAuthentication:
-        """Who we are, as *issuer* wants to be told."""
-        private_key, algorithm = self._key or (None, None)
+    def _build_authentication(self, method: AuthMethod) -> ClientAuthentication:
+        """Who we are, as every issuer would be told."""
+        private_key, algorithm = None, None
+        if self.private_key is not None:
+            try:
+                private_key, algorithm = load_private_key(self.private_key)
+            except ValueError as fault:
+                key = "Introspection.private_key"
+                raise ConfigurationError(f"{key}: {fault}") from None
         return ClientAuthentication(
-            cast(AuthMethod, self.auth_method),
+            method,
             self.client_id,
             secret=self.client_secret,
             private_key=private_key,
             key_id=self.key_id,
             algorithm=algorithm,
-            audience=self.assertion_audience or issuer,
+            audience=self.assertion_audience,
         )
+
+    def authentication(self, issuer: str) -> ClientAuthentication:
+        """Who we are, as *issuer* wants to be told."""
+        return replace(self._authentication, audience=self.assertion_audience or issuer)
 
 
 @dataclass(frozen=True)
@@ -296,6 +319,7 @@ class Issuer:
         replace_setting(self, "algorithms", _checked_algorithms(self.algorithms))
         replace_setting(self, "audience", _checked_audience(self.audience))
         replace_setting(self, "jwks", _checked_jwks(self.jwks))
+        self._check_claims()
         self._check_opaque_tokens()
         self._check_agents()
         if not self.require_audience and not self.client_ids:
@@ -310,10 +334,21 @@ class Issuer:
             raise ConfigurationError(
                 "Issuer: jwks, jwks_uri and jwks_file exclude each other; keep one"
             )
-        if self.jwks_file is not None and not _is_path(self.jwks_file):
+        if self.jwks_file is not None:
+            _check_path(self.jwks_file, "Issuer.jwks_file")
+
+    def _check_claims(self) -> None:
+        """Refuse to look nowhere for what is needed."""
+        if not self.scope_claims:
             raise ConfigurationError(
-                f"Issuer.jwks_file: {self.jwks_file!r} is no path; keys themselves are "
-                "Issuer.jwks"
+                "Issuer.scope_claims: empty, so that no token has any scope; name at "
+                "least one claim"
+            )
+        if not self.client_id_claims and (self.require_client_id or self.client_ids):
+            raise ConfigurationError(
+                "Issuer.client_id_claims: empty, so that no token names its client and "
+                "all are refused; name a claim, or switch off require_client_id and "
+                "leave out client_ids"
             )
 
     def _check_durations(self) -> None:
@@ -328,8 +363,7 @@ class Issuer:
         key = "Issuer.max_chain"
         check_range(self.max_chain, key, 1, 20, whole=True, unit="actors")
         if self.agents is not None:
-            names = [self._checked_agent(name, "Issuer.agents") for name in self.agents]
-            replace_setting(self, "agents", tuple(names))
+            replace_setting(self, "agents", self._checked_agents(self.agents))
         key = "Issuer.agent_scopes"
         if not is_object(self.agent_scopes):
             raise ConfigurationError(f'{key}: no mapping; write {{"*": ["x.read"]}}')
@@ -343,6 +377,14 @@ class Issuer:
                     "add it there"
                 )
         replace_setting(self, "agent_scopes", MappingProxyType(ceilings))
+
+    def _checked_agents(self, agents: Iterable[object]) -> tuple[AgentName, ...]:
+        key = "Issuer.agents"
+        if isinstance(agents, str) or not hasattr(agents, "__iter__"):
+            raise ConfigurationError(
+                f'{key}: {shown(agents)} is no list; write ["agent-1"]'
+            )
+        return tuple(self._checked_agent(name, key) for name in agents)
 
     def _checked_agent(self, name: object, key: str) -> tuple[str, str]:
         """*name* as namespace and subject."""
@@ -369,7 +411,7 @@ class Issuer:
 
     def _check_opaque_tokens(self) -> None:
         if self.introspection is not None:
-            checked_items([self.introspection], Introspection, "Issuer.introspection")
+            _check_introspection(self.introspection)
         prefixes = _checked_names(self.opaque_prefixes, "Issuer.opaque_prefixes")
         for prefix in prefixes:
             if not _TOKEN68.fullmatch(prefix):
@@ -377,12 +419,22 @@ class Issuer:
                     f"Issuer.opaque_prefixes: no token can begin with {prefix!r} "
                     "(RFC 6750 §2.1)"
                 )
+            self._check_is_of_no_jwt(prefix)
         if prefixes and self.introspection is None:
             raise ConfigurationError(
                 "Issuer.opaque_prefixes: nobody could say whether such a token is "
                 "good; add introspection"
             )
         replace_setting(self, "opaque_prefixes", prefixes)
+
+    def _check_is_of_no_jwt(self, prefix: str) -> None:
+        for beginning in _JWT_BEGINNINGS:
+            if prefix.startswith(beginning) or beginning.startswith(prefix):
+                common = min(prefix, beginning, key=len)
+                raise ConfigurationError(
+                    f"Issuer.opaque_prefixes: JWTs begin with {common!r} too, and "
+                    f"would all be shown to {self.issuer}; write another prefix"
+                )
 
     @cached_property
     def keys_url(self) -> str | None:
@@ -421,20 +473,35 @@ def check_issuer(issuer: Issuer, *, insecure_loopback: bool) -> None:
 
 def _check_identity(identity: object) -> None:
     dialects: tuple[str, ...] = get_args(IdentityDialect)
-    if iscoroutinefunction(identity):
+    if callable(identity):
+        check_plain_function(identity, "Issuer.identity")
+    elif identity not in dialects:
         raise ConfigurationError(
-            f"Issuer.identity: {identity!r} has to be awaited; write a plain function"
+            f"Issuer.identity: {identity!r} is not one of {', '.join(dialects)}; "
+            "choose one of them, or write a function from claims to Identity"
         )
-    if identity in dialects or callable(identity):
-        return
-    raise ConfigurationError(
-        f"Issuer.identity: {identity!r} is not one of {', '.join(dialects)}; choose "
-        "one of them, or write a function from claims to Identity"
-    )
 
 
-def _is_path(value: object) -> bool:
-    return isinstance(value, str | os.PathLike)
+def _check_introspection(introspection: object) -> None:
+    if not isinstance(introspection, Introspection):
+        raise ConfigurationError(
+            f"Issuer.introspection: {shown(introspection)} is no Introspection; write "
+            "Introspection(client_id, client_secret=...)"
+        )
+
+
+def _check_path(path: object, key: str) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigurationError(
+            f"{key}: {shown(path)} is no path; keys themselves are Issuer.jwks"
+        )
+    if not path:
+        raise ConfigurationError(f"{key}: empty; write the path of a file, or None")
+    if isinstance(path, str) and "://" in path:
+        raise ConfigurationError(
+            f"{key}: {path!r} is a URL; that is Issuer.jwks_uri, and a file is named "
+            "by its path alone"
+        )
 
 
 def _checked_names(names: Sequence[str], key: str) -> tuple[str, ...]:

@@ -16,12 +16,14 @@ from typing import Any, Literal
 
 from agentauth_middleware._core.claims import freeze, is_object
 from agentauth_middleware._core.scopes import check_scopes
-from agentauth_middleware._core.settings import (
+from agentauth_middleware._core.setting_checks import (
     check_flag,
+    check_plain_function,
     check_range,
     checked_items,
     is_text,
     replace_setting,
+    shown,
 )
 from agentauth_middleware._core.urls import check_url, well_known_url
 from agentauth_middleware.errors import ConfigurationError
@@ -67,7 +69,8 @@ class ResourceServer:
     does no I/O, its answers are remembered, and ``None`` refuses the token."""
     authorization_servers: Sequence[str] | None = None
     """Which issuers the metadata names; by default all. With a function for *issuers*
-    nobody but you can list them."""
+    nobody but you can list them. ``[]`` names none: agents then have to know from
+    elsewhere who issues tokens."""
     name: str | None = None
     """For people, when an agent asks them for permission."""
     scopes: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -149,13 +152,10 @@ class ResourceServer:
         check_url(url, key, insecure_loopback=self.insecure_loopback)
 
     def _check_issuers(self) -> None:
-        if not callable(self.issuers):
+        if callable(self.issuers):
+            self._check_function(self.issuers)
+        else:
             replace_setting(self, "issuers", self._checked_issuers(self.issuers))
-        elif self.authorization_servers is None:
-            raise ConfigurationError(
-                "ResourceServer.authorization_servers: missing; a function as issuers "
-                "cannot be listed, so name the issuers that clients may start from"
-            )
         servers = self.authorization_servers
         if servers is None:
             servers = [issuer.issuer for issuer in self.listed_issuers]
@@ -169,6 +169,14 @@ class ResourceServer:
                     "tokens would be refused"
                 )
         replace_setting(self, "authorization_servers", servers)
+
+    def _check_function(self, function: Callable[[str], Issuer | None]) -> None:
+        check_plain_function(function, "ResourceServer.issuers")
+        if self.authorization_servers is None:
+            raise ConfigurationError(
+                "ResourceServer.authorization_servers: missing; a function as issuers "
+                "cannot be listed, so name the issuers that clients may start from"
+            )
 
     def _checked_issuers(self, given: Sequence[Issuer]) -> tuple[Issuer, ...]:
         key = "ResourceServer.issuers"
@@ -191,11 +199,44 @@ class ResourceServer:
         return () if callable(self.issuers) else tuple(self.issuers)
 
     def find_issuer(self, name: str) -> Issuer | None:
-        """The issuer called *name*, if its tokens are accepted."""
+        """The issuer called *name*, if its tokens are accepted.
+
+        Raises:
+            ConfigurationError: the function that is asked cannot say so.
+        """
         if callable(self.issuers):
-            return self.issuers(name)
+            return self._ask_function(self.issuers, name)
         found = (issuer for issuer in self.issuers if issuer.issuer == name)
         return next(found, None)
+
+    def _ask_function(
+        self, function: Callable[[str], Issuer | None], name: str
+    ) -> Issuer | None:
+        key, mend = "ResourceServer.issuers", "return an Issuer, or None"
+        try:
+            found = function(name)
+        except Exception as fault:  # the operator's code may raise whatever it likes
+            raise ConfigurationError(
+                f"{key}: raised {fault!r} for {name!r}; {mend}"
+            ) from fault
+        if found is None:
+            return None
+        if not _is_issuer(found):
+            raise ConfigurationError(
+                f"{key}: returned {shown(found)} for {name!r}; {mend}"
+            )
+        if found.issuer != name:
+            raise ConfigurationError(
+                f"{key}: returned the Issuer {found.issuer!r} for {name!r}; return the "
+                "one of that name, or None"
+            )
+        if found.opaque_prefixes:
+            raise ConfigurationError(
+                f"Issuer.opaque_prefixes: of {name!r}, which a function gives; opaque "
+                "tokens name no issuer to call it with, so list their issuers"
+            )
+        check_issuer(found, insecure_loopback=self.insecure_loopback)
+        return found
 
     def _check_scopes(self) -> None:
         if not is_object(self.scopes) or not all(map(is_text, self.scopes.values())):
@@ -277,6 +318,10 @@ class ResourceServer:
             whole=True,
             unit="tokens",
         )
+
+
+def _is_issuer(value: object) -> bool:
+    return isinstance(value, Issuer)
 
 
 def _check_prefixes(issuers: Sequence[Issuer]) -> None:

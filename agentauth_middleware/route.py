@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Literal
 
 from agentauth_middleware._core.scopes import check_scopes, check_words
-from agentauth_middleware._core.settings import (
+from agentauth_middleware._core.setting_checks import (
     check_flag,
     check_range,
     checked_items,

@@ -37,7 +37,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "_core.http",
         "_core.operations",
         "_core.scopes",
-        "_core.settings",
+        "_core.setting_checks",
         "_core.urls",
     ),
     "rules": (

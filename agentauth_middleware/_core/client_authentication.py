@@ -44,7 +44,7 @@ class ClientAuthentication:
     """``aud`` of the assertion: the authorization server's issuer identifier."""
 
 
-def load_private_key(pem: str | bytes) -> tuple[PrivateKey, str]:
+def load_private_key(pem: object) -> tuple[PrivateKey, str]:
     """The key in *pem*, and the algorithm that it signs assertions with.
 
     RSA of 2048 bits or more: RS256; P-256, P-384, P-521: ES256, ES384, ES512;
@@ -59,6 +59,10 @@ def load_private_key(pem: str | bytes) -> tuple[PrivateKey, str]:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     encoded = pem.encode(errors="replace") if isinstance(pem, str) else pem
+    if not isinstance(encoded, bytes):
+        raise ValueError(
+            f"is no text but {type(pem).__name__}; of a file give Path(...).read_text()"
+        )
     try:
         key = load_pem_private_key(encoded, password=None)
     except TypeError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from agentauth_middleware._core.claims import parse_object
 from agentauth_middleware._core.discovery import MAX_DOCUMENT_BYTES
 from agentauth_middleware._core.keys import check_given_keys
-from agentauth_middleware._core.operations import Fetch
-from agentauth_middleware._io.files import read_file
+from agentauth_middleware._core.setting_checks import shown
+from agentauth_middleware._io.files import is_file_url, read_file
 from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.issuer import Issuer
 from agentauth_middleware.resource_server import ResourceServer
@@ -22,29 +22,36 @@ def check_arguments(app: object, resource_server: object, store: object) -> None
     """
     if not isinstance(resource_server, ResourceServer):
         raise ConfigurationError(
-            f"resource_server: {resource_server!r} is no ResourceServer; write "
+            f"resource_server: {shown(resource_server)} is no ResourceServer; write "
             "AgentAuthMiddleware(app, ResourceServer(...))"
         )
     if not callable(app):
         raise ConfigurationError(
-            f"app: {app!r} is no application; write AgentAuthMiddleware(app, "
+            f"app: {shown(app)} is no application; write AgentAuthMiddleware(app, "
             "resource_server)"
         )
     if store is not None and not _is_store(store):
         raise ConfigurationError(
-            f"store: {store!r} is no store; write MemoryStore() or "
+            f"store: {shown(store)} is no store; write MemoryStore() or "
             'SQLiteStore("tokens.db")'
         )
     for issuer in resource_server.listed_issuers:
-        if issuer.jwks_file is not None:
-            _check_key_file(issuer, issuer.keys_url or "")
+        url = issuer.keys_url
+        if url is not None and is_file_url(url):
+            _check_key_file(issuer, url)
 
 
 def _check_key_file(issuer: Issuer, url: str) -> None:
     """Refuse a file without keys now, and not with every request until it is mended."""
     key = "Issuer.jwks_file"
     try:
-        body = read_file(Fetch(url, url, issuer.timeout, MAX_DOCUMENT_BYTES))
+        body = read_file(url, MAX_DOCUMENT_BYTES)
+        if len(body) > MAX_DOCUMENT_BYTES:
+            raise ConfigurationError(
+                f"{key}: {issuer.jwks_file!r} is larger than the "
+                f"{MAX_DOCUMENT_BYTES} bytes that are read; write nothing into it but "
+                "the keys that are in use"
+            )
         document = parse_object(body)
     except OSError as fault:
         raise ConfigurationError(

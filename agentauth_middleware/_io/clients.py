@@ -301,7 +301,7 @@ def _server(fetch: Fetch) -> str:
 def _reply_from_file(fetch: Fetch) -> Reply:
     if fetch.public_only:
         raise NotPublicError
-    body = read_file(fetch)
+    body = read_file(fetch.url, fetch.max_bytes)
     check_size(fetch, body)
     return Reply(200, {"content-type": "application/json"}, body)
 

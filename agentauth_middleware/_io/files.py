@@ -1,4 +1,4 @@
-"""Carrying out a ``Fetch`` of a file that the operator has named."""
+"""Reading a file that the operator has named, as keys are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import stat
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from agentauth_middleware._core.operations import Fetch
-
 __all__ = ["is_file_url", "read_file"]
 
 
@@ -16,17 +14,17 @@ def is_file_url(url: str) -> bool:
     return url[:5].lower() == "file:"
 
 
-def read_file(fetch: Fetch) -> bytes:
-    """What the file holds, up to one byte more than *fetch* allows.
+def read_file(url: str, max_bytes: int) -> bytes:
+    """What the file at *url* holds, up to one byte more than *max_bytes*.
 
     Raises:
         OSError: it cannot be read, or is none: a pipe or a device might have no end.
         ValueError: the URL is not one of a file here.
     """
-    with open(_path(fetch.url), "rb", opener=_open) as file:
+    with open(_path(url), "rb", opener=_open) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError("no regular file")
-        return file.read(fetch.max_bytes + 1)
+        return file.read(max_bytes + 1)
 
 
 def _open(path: str, flags: int) -> int:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 from agentauth_middleware._core.claims import freeze, is_object
 from agentauth_middleware._core.jose import JOSEHeader, KeySet, parse_key_set
-from agentauth_middleware._core.settings import replace_setting
+from agentauth_middleware._core.setting_checks import (
+    check_secret,
+    check_text,
+    checked_items,
+    replace_setting,
+)
 from agentauth_middleware._core.urls import check_url, same_identifier
 from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.resource_server import ALGORITHMS, Issuer, ResourceServer
@@ -89,9 +94,9 @@ class IntrospectionClient:
     """Its public keys (RFC 7517 §5), for ``private_key_jwt``."""
 
     def __post_init__(self) -> None:
-        _check_printable(self.client_id, "IntrospectionClient.client_id")
+        check_text(self.client_id, "IntrospectionClient.client_id", "write a name")
         key = f"IntrospectionClient({self.client_id!r})"
-        _check_printable(self.resource, f"{key}.resource")
+        check_text(self.resource, f"{key}.resource", "write a resource identifier")
         if self.client_secret is None and self.jwks is None:
             raise ConfigurationError(
                 f"{key}: neither client_secret nor jwks; give one of them, and see "
@@ -103,7 +108,8 @@ class IntrospectionClient:
                 "resource server can sign"
             )
         if self.client_secret is not None:
-            _check_secret(self.client_secret, f"{key}.client_secret")
+            _check_not_guessable(self.client_secret, f"{key}.client_secret")
+            check_secret(self.client_secret, f"{key}.client_secret")
         if self.jwks is not None:
             replace_setting(self, "jwks", freeze(self.jwks))
             _check_client_keys(self, f"{key}.jwks")
@@ -114,26 +120,12 @@ class IntrospectionClient:
         return KeySet(()) if self.jwks is None else parse_key_set(self.jwks)
 
 
-def _check_printable(value: object, key: str) -> None:
-    if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{key}: {value!r} is no text or empty; write a name")
-    if not value.isprintable():
-        raise ConfigurationError(
-            f"{key}: {value!r} has a line break or other control character; remove it"
-        )
-
-
-def _check_secret(secret: object, key: str) -> None:
-    """Refuse what can be guessed, or never arrives. The message must not tell it."""
-    if not isinstance(secret, str) or len(secret) < _SHORTEST_SECRET:
+def _check_not_guessable(secret: object, key: str) -> None:
+    """The message must not tell it."""
+    if isinstance(secret, str) and len(secret) < _SHORTEST_SECRET:
         raise ConfigurationError(
             f"{key}: shorter than {_SHORTEST_SECRET} characters, so it can be guessed; "
             "use what secrets.token_urlsafe(32) gives"
-        )
-    if not secret.isprintable():
-        raise ConfigurationError(
-            f"{key}: has a line break or other control character; strip what comes "
-            "from a file"
         )
 
 
@@ -156,7 +148,7 @@ def check_introspection_clients(
     clients: Sequence[IntrospectionClient], resources: Sequence[ResourceServer]
 ) -> None:
     key = "AuthorizationServer.introspection_clients"
-    _check_items(clients, IntrospectionClient, key)
+    checked_items(clients, IntrospectionClient, key)
     _check_different((client.client_id for client in clients), key, "client_id")
     known = [server.resource for server in resources]
     for client in clients:
@@ -169,7 +161,7 @@ def check_introspection_clients(
 
 def check_resources(issuer: str, resources: Sequence[ResourceServer]) -> None:
     key = "AuthorizationServer.resources"
-    _check_items(resources, ResourceServer, key)
+    checked_items(resources, ResourceServer, key)
     if not resources:
         raise ConfigurationError(
             f"{key}: empty; name the ResourceServer that tokens are for"
@@ -203,7 +195,7 @@ def check_providers(
     issuer: str, providers: Sequence[AgentProvider], *, insecure_loopback: bool
 ) -> None:
     key = "AuthorizationServer.providers"
-    _check_items(providers, AgentProvider, key)
+    checked_items(providers, AgentProvider, key)
     if not providers:
         raise ConfigurationError(
             f"{key}: empty; name at least one AgentProvider, or no agent can ever "
@@ -241,13 +233,6 @@ def check_seconds(name: str, seconds: object) -> None:
             f"AuthorizationServer.{name}: {seconds!r} is not a whole number between 1 "
             f"and {_LONGEST} (seconds)"
         )
-
-
-def _check_items(values: object, kind: type, key: str) -> None:
-    if not isinstance(values, Sequence) or not all(
-        isinstance(value, kind) for value in cast("Sequence[object]", values)
-    ):
-        raise ConfigurationError(f"{key}: write a list of {kind.__name__}(...)")
 
 
 def _check_different(names: Iterable[str], key: str, what: str) -> None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware.errors import ConfigurationError
@@ -16,6 +22,7 @@ from agentauth_middleware.resource_server import Issuer, ResourceServer, Route
 from agentauth_middleware.stores import SQLiteStore
 from tests.core.tokens import ISSUER, RESOURCE, jwks, key
 
+T1 = "https://login.example.com/t1"
 MAIL = {"mail.read": "Read your mail", "mail.send": "Send mail for you"}
 
 
@@ -33,7 +40,38 @@ def of_issuer(name: Any = ISSUER, **settings: Any) -> ResourceServer:
 
 
 def asked(**settings: Any) -> Introspection:
-    return Introspection("rs", client_secret="a-secret", **settings)
+    settings = {"client_secret": "a-secret", **settings}
+    return Introspection("rs", **settings)
+
+
+def named(client_id: Any) -> Introspection:
+    return Introspection(client_id, client_secret="a-secret")
+
+
+def signing(**settings: Any) -> Introspection:
+    pem = key("ES256").private.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    settings = {"private_key": pem, **settings}
+    return Introspection("rs", **settings)
+
+
+def with_prefix(prefix: str) -> Callable[[], ResourceServer]:
+    prefixes = ["at_", prefix]
+    return lambda: of_issuer(opaque_prefixes=prefixes, introspection=asked())
+
+
+def by_function(issuers: Callable[[str], Any]) -> ResourceServer:
+    return server(issuers=issuers, authorization_servers=[T1])
+
+
+async def awaited(name: str) -> Issuer:
+    return Issuer(name)
+
+
+class AwaitedWhenCalled:
+    async def __call__(self, name: str) -> Issuer:
+        return Issuer(name)
 
 
 def of_route(pattern: Any = "/mail", **settings: Any) -> ResourceServer:
@@ -80,27 +118,79 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "issuers one Issuer": (
         lambda: server(issuers=Issuer(ISSUER)),
         "ResourceServer.issuers",
-        "is no list; write a list of Issuer",
+        "ResourceServer.issuers: Issuer is no list; write a list, [Issuer(...)]",
     ),
     "issuers one string": (
         lambda: server(issuers=ISSUER),
         "ResourceServer.issuers",
-        "is no list; write a list of Issuer",
+        "is no list; write a list, [Issuer(...)]",
     ),
     "issuers None": (
         lambda: server(issuers=None),
         "ResourceServer.issuers",
-        "None is no list; write a list of Issuer",
+        "None is no list; write a list, [Issuer(...)]",
     ),
     "issuers strings": (
         lambda: server(issuers=[ISSUER]),
         "ResourceServer.issuers",
-        "is no Issuer; write a list of Issuer",
+        "is no Issuer; write a list, [Issuer(...)]",
     ),
     "issuers a class": (
         lambda: server(issuers=[Issuer]),
         "ResourceServer.issuers",
-        "is no Issuer; write a list of Issuer",
+        "is no Issuer; write a list, [Issuer(...)]",
+    ),
+    "issuers to be read once": (
+        lambda: server(issuers=iter([Issuer(ISSUER)])),
+        "ResourceServer.issuers",
+        "list_iterator is no list; write a list, [Issuer(...)]",
+    ),
+    "issuers looked up in a mapping": (
+        lambda: by_function({ISSUER: Issuer(ISSUER)}.__getitem__),
+        "ResourceServer.issuers",
+        f"raised KeyError({T1!r}) for {T1!r}; return an Issuer, or None",
+    ),
+    "issuers that have to be awaited": (
+        lambda: by_function(awaited),
+        "ResourceServer.issuers",
+        "has to be awaited; write a plain function",
+    ),
+    "issuers of an object that has to be awaited": (
+        lambda: by_function(AwaitedWhenCalled()),
+        "ResourceServer.issuers",
+        "has to be awaited; write a plain function",
+    ),
+    "issuers by a function that gives text": (
+        lambda: by_function(lambda name: name),
+        "ResourceServer.issuers",
+        f"returned {T1!r} for {T1!r}; return an Issuer, or None",
+    ),
+    "issuers by a function that gives settings": (
+        lambda: by_function(lambda name: {"client_secret": "a-secret"}),
+        "ResourceServer.issuers",
+        f"returned dict for {T1!r}; return an Issuer, or None",
+    ),
+    "issuers by a function that gives another": (
+        lambda: by_function(lambda name: Issuer(ISSUER)),
+        "ResourceServer.issuers",
+        f"returned the Issuer {ISSUER!r} for {T1!r}; return the one of that name",
+    ),
+    "issuers by a function with http": (
+        lambda: by_function(lambda name: Issuer(name, jwks_uri="http://as.example")),
+        "Issuer.jwks_uri",
+        "is not https; use https",
+    ),
+    "issuers by a function with prefixes": (
+        lambda: by_function(
+            lambda name: Issuer(name, introspection=asked(), opaque_prefixes=["at_"])
+        ),
+        "Issuer.opaque_prefixes",
+        f"of {T1!r}, which a function gives; opaque tokens name no issuer",
+    ),
+    "issuers by a function that knows none": (
+        lambda: by_function(lambda name: None),
+        "ResourceServer.authorization_servers",
+        f"{T1!r} is not among ResourceServer.issuers",
     ),
     "issuer twice": (
         lambda: server(issuers=[Issuer(ISSUER), Issuer(ISSUER, subjects="users")]),
@@ -187,6 +277,21 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "Issuer.jwks_file",
         "is no path; keys themselves are Issuer.jwks",
     ),
+    "jwks_file from an unset variable": (
+        lambda: of_issuer(jwks_file=""),
+        "Issuer.jwks_file",
+        "empty; write the path of a file, or None",
+    ),
+    "jwks_file a URL": (
+        lambda: of_issuer(jwks_file=ISSUER + "/keys"),
+        "Issuer.jwks_file",
+        f"'{ISSUER}/keys' is a URL; that is Issuer.jwks_uri",
+    ),
+    "jwks_file a number": (
+        lambda: of_issuer(jwks_file=3),
+        "Issuer.jwks_file",
+        "3 is no path",
+    ),
     "keys used for minutes": (
         lambda: of_issuer(max_key_age=599),
         "Issuer.max_key_age",
@@ -211,6 +316,33 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         lambda: of_issuer(scope_claims="scp"),
         "Issuer.scope_claims",
         "is no list; write a list of str",
+    ),
+    "scopes nowhere": (
+        lambda: of_issuer(scope_claims=[]),
+        "Issuer.scope_claims",
+        "empty, so that no token has any scope; name at least one claim",
+    ),
+    "clients nowhere": (
+        lambda: of_issuer(client_id_claims=[]),
+        "Issuer.client_id_claims",
+        "all are refused; name a claim, or switch off require_client_id",
+    ),
+    "some clients nowhere": (
+        lambda: of_issuer(
+            client_id_claims=[], require_client_id=False, client_ids=["a"]
+        ),
+        "Issuer.client_id_claims",
+        "and leave out client_ids",
+    ),
+    "agents one string": (
+        lambda: of_issuer(agents="agent-1"),
+        "Issuer.agents",
+        "'agent-1' is no list; write [\"agent-1\"]",
+    ),
+    "agents a number": (
+        lambda: of_issuer(agents=1),
+        "Issuer.agents",
+        '1 is no list; write ["agent-1"]',
     ),
     "claim without a name": (
         lambda: of_issuer(required_claims=[""]),
@@ -242,10 +374,24 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "Issuer.opaque_prefixes",
         "no token can begin with 'at '",
     ),
+    **{
+        f"prefix {prefix} of JWTs": (
+            with_prefix(prefix),
+            "Issuer.opaque_prefixes",
+            f"JWTs begin with {prefix[:3]!r} too, and would all be shown to {ISSUER}; "
+            "write another prefix",
+        )
+        for prefix in ("e", "ey", "eyJ", "eyJhbGciOi", "eyA", "ew", "ewog", "ew0K")
+    },
     "introspection a URL": (
         lambda: of_issuer(introspection=ISSUER + "/introspect"),
         "Issuer.introspection",
-        "is no Introspection; write a list of Introspection",
+        f"'{ISSUER}/introspect' is no Introspection; write Introspection(client_id, ",
+    ),
+    "introspection a mapping": (
+        lambda: of_issuer(introspection={"client_secret": "a-secret"}),
+        "Issuer.introspection",
+        "dict is no Introspection; write Introspection(client_id, client_secret=...)",
     ),
     "introspection http": (
         lambda: of_issuer(introspection=asked(endpoint="http://as.example.com")),
@@ -258,24 +404,99 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "cannot be asked about its tokens; add Issuer.introspection",
     ),
     "introspection without a name": (
-        lambda: Introspection("", client_secret="s"),
+        lambda: named(""),
         "Introspection.client_id",
         "write the name under which",
+    ),
+    "introspection with a name from an unset variable": (
+        lambda: named(None),
+        "Introspection.client_id",
+        "None is no text or empty; write the name under which",
+    ),
+    "introspection with a name from a file": (
+        lambda: named("rs\n"),
+        "Introspection.client_id",
+        "'rs\\n' has a line break",
     ),
     "introspection without a credential": (
         lambda: Introspection("rs"),
         "Introspection",
-        "give either client_secret or private_key",
+        "neither client_secret nor private_key; give one of them",
     ),
     "introspection with two credentials": (
-        lambda: Introspection("rs", client_secret="s", private_key="k"),
+        lambda: Introspection("rs", client_secret="a-secret", private_key="a-secret"),
         "Introspection",
-        "give either client_secret or private_key",
+        "client_secret and private_key exclude each other; keep",
     ),
     "introspection with a secret from an unset variable": (
         lambda: Introspection("rs", client_secret=""),
         "Introspection.client_secret",
         "set the environment variable",
+    ),
+    "introspection with a secret of blanks": (
+        lambda: Introspection("rs", client_secret="  "),
+        "Introspection.client_secret",
+        "empty; set the environment variable",
+    ),
+    "introspection with a secret from a file": (
+        lambda: Introspection("rs", client_secret="a-secret\n"),
+        "Introspection.client_secret",
+        "has a line break or other control character; strip what comes from a file",
+    ),
+    "introspection with a secret that is no text": (
+        lambda: Introspection("rs", client_secret="a-secret\udcff"),
+        "Introspection.client_secret",
+        "has a line break or other control character",
+    ),
+    "introspection with a secret in bytes": (
+        lambda: asked(client_secret=b"a-secret"),
+        "Introspection.client_secret",
+        "is no text but bytes; give a string",
+    ),
+    "introspection with a secret that is a number": (
+        lambda: asked(client_secret=5),
+        "Introspection.client_secret",
+        "is no text but int; give a string",
+    ),
+    "introspection with a key by its path": (
+        lambda: signing(private_key=Path("key.pem")),
+        "Introspection.private_key",
+        "is no text but PosixPath; of a file give Path(...).read_text()",
+    ),
+    "introspection with a key that is a number": (
+        lambda: signing(private_key=5),
+        "Introspection.private_key",
+        "is no text but int; of a file give",
+    ),
+    "introspection with a key id that is a number": (
+        lambda: signing(key_id=3),
+        "Introspection.key_id",
+        "3 is no text or empty; write a name, or None",
+    ),
+    "introspection with an empty key id": (
+        lambda: signing(key_id=""),
+        "Introspection.key_id",
+        "'' is no text or empty; write a name, or None",
+    ),
+    "introspection with a key id of no key": (
+        lambda: asked(key_id="a"),
+        "Introspection.key_id",
+        "is sent in assertions alone; give private_key, or remove it",
+    ),
+    "introspection with an audience that is a number": (
+        lambda: signing(assertion_audience=3),
+        "Introspection.assertion_audience",
+        "3 is no text or empty; write a name, or None",
+    ),
+    "introspection with an audience of nothing": (
+        lambda: asked(assertion_audience=ISSUER),
+        "Introspection.assertion_audience",
+        "is sent in assertions alone; give private_key, or remove it",
+    ),
+    "introspection with an empty method": (
+        lambda: asked(auth_method=""),
+        "Introspection.auth_method",
+        "'' is not one of client_secret_basic, client_secret_post, private",
     ),
     "introspection with a method nobody knows": (
         lambda: asked(auth_method="basic"),
@@ -298,9 +519,24 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "is sent anyway; remove it",
     ),
     "introspection with parameters that are none": (
-        lambda: asked(extra_parameters={"resource": 1}),
+        lambda: asked(extra_parameters=["resource"]),
         "Introspection.extra_parameters",
-        'write {"name": "x"}',
+        'no mapping; write {"name": "x"}',
+    ),
+    "introspection with a parameter that is a number": (
+        lambda: asked(extra_parameters={"resource": 1}),
+        "Introspection.extra_parameters['resource']",
+        "is no text but int; give a string",
+    ),
+    "introspection with a parameter from a file": (
+        lambda: asked(extra_parameters={"api_key": "a-secret\n"}),
+        "Introspection.extra_parameters['api_key']",
+        "strip what comes from a file",
+    ),
+    "introspection with a parameter without a name": (
+        lambda: asked(extra_parameters={1: "a-secret"}),
+        "Introspection.extra_parameters",
+        '1 is no text or empty; write {"name": "x"}',
     ),
     "introspection remembered too long": (
         lambda: asked(remember_for=3601),
@@ -580,12 +816,12 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "routes one Route": (
         lambda: server(routes=Route("/mail")),
         "ResourceServer.routes",
-        "is no list; write a list of Route",
+        "is no list; write a list, [Route(...)]",
     ),
     "routes strings": (
         lambda: server(routes=["/mail"]),
         "ResourceServer.routes",
-        "'/mail' is no Route; write a list of Route",
+        "'/mail' is no Route; write a list, [Route(...)]",
     ),
     "route without slash": (
         lambda: of_route("mail"),
@@ -746,6 +982,7 @@ def test_fault_is_named_with_its_key_and_its_mend(fault: str) -> None:
     text = str(refused.value)
     assert text.startswith(f"{named}: ")
     assert words in text
+    assert "a-secret" not in text
 
 
 def test_algorithms_are_no_single_string() -> None:
@@ -806,6 +1043,62 @@ def test_settings_are_good(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize("timeout", [0.001, 5, 60])
 def test_timeout_of_an_issuer_is_good(timeout: float) -> None:
     assert Issuer(ISSUER, timeout=timeout).timeout == timeout
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"client_id_claims": [], "require_client_id": False}, id="client"),
+        pytest.param({"jwks_file": Path("keys.json")}, id="path"),
+        pytest.param({"agents": []}, id="no agent"),
+        *(
+            pytest.param(
+                {"opaque_prefixes": [prefix], "introspection": asked()}, id=prefix
+            )
+            for prefix in ("at_", "eye_", "ewallet_", "Ey", "a.b")
+        ),
+    ],
+)
+def test_settings_of_an_issuer_are_good(settings: dict[str, Any]) -> None:
+    assert of_issuer(**settings).listed_issuers[0].issuer == ISSUER
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"client_secret": "s"}, id="short secret of another server"),
+        pytest.param({"client_secret": "pass word: ä"}, id="secret with a space"),
+        pytest.param({"client_secret": "s", "auth_method": None}, id="no method"),
+        pytest.param({"extra_parameters": {"resource": RESOURCE}}, id="parameter"),
+    ],
+)
+def test_introspection_is_good(settings: dict[str, Any]) -> None:
+    assert asked(**settings).auth_method == "client_secret_basic"
+
+
+def test_introspection_signs_with_what_it_was_given() -> None:
+    who = signing(key_id="k", assertion_audience="them").authentication(ISSUER)
+
+    assert (who.method, who.key_id, who.audience) == ("private_key_jwt", "k", "them")
+    assert signing().authentication(ISSUER).audience == ISSUER
+
+
+@pytest.mark.parametrize("asking", [asked(), signing()], ids=["secret", "key"])
+def test_no_secret_shows_in_settings(asking: Introspection) -> None:
+    text = repr(of_issuer(introspection=asking))
+
+    assert "a-secret" not in text
+    assert "PRIVATE" not in text
+
+
+@pytest.mark.parametrize("servers", [[], [T1]], ids=["none", "one"])
+def test_metadata_names_the_issuers_that_are_listed_beside_a_function(
+    servers: list[str],
+) -> None:
+    """None is a choice: agents then have to know from elsewhere."""
+    settings = server(issuers=Issuer, authorization_servers=servers)
+
+    assert list(settings.authorization_servers or ()) == servers
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,30 @@ def gives_one_that_cannot_work(name: str) -> Issuer | None:
     return Issuer(name, jwks={"keys": [{"kty": "oct", "k": "x"}]})
 
 
-@pytest.mark.parametrize("function", [fails, gives_another, gives_one_that_cannot_work])
+def gives_text(name: str) -> Any:
+    return name
+
+
+def gives_one_with_http_keys(name: str) -> Issuer | None:
+    return Issuer(name, jwks_uri="http://as.example.com/keys")
+
+
+def gives_one_with_prefixes(name: str) -> Issuer | None:
+    asked_too = Introspection("rs", client_secret="x")
+    return Issuer(name, introspection=asked_too, opaque_prefixes=["at_"])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        fails,
+        gives_another,
+        gives_one_that_cannot_work,
+        gives_text,
+        gives_one_with_http_keys,
+        gives_one_with_prefixes,
+    ],
+)
 def test_function_that_fails_says_nothing_about_the_token(function: Any) -> None:
     settings = ResourceServer(RESOURCE, issuers=function, authorization_servers=[])
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from agentauth_middleware import asgi, wsgi
+from agentauth_middleware._core.discovery import MAX_DOCUMENT_BYTES
 from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.issuer import Issuer
 from agentauth_middleware.resource_server import ResourceServer
@@ -35,6 +36,11 @@ FAULTS: dict[str, tuple[Callable[[str], object], str, str]] = {
         lambda protocol: build(protocol, SERVER, application),
         "resource_server",
         "write AgentAuthMiddleware(app, ResourceServer(...))",
+    ),
+    "settings of another kind": (
+        lambda protocol: build(protocol, server=Issuer("https://as.example.com")),
+        "resource_server",
+        "resource_server: Issuer is no ResourceServer; write",
     ),
     "class of settings": (
         lambda protocol: build(protocol, server=ResourceServer),
@@ -100,6 +106,14 @@ BAD_FILES: dict[str, tuple[bytes | None, str]] = {
     "no JSON": (b"-----BEGIN", "is no JSON object"),
     "no set": (b"{}", "keys is not an array"),
     "no key that verifies": (b'{"keys": []}', "no key in it can verify"),
+    "large": (
+        b'{"keys": []}' + b" " * MAX_DOCUMENT_BYTES,
+        f"is larger than the {MAX_DOCUMENT_BYTES} bytes that are read; write nothing",
+    ),
+    "as large as may be": (
+        b'{"keys": []}'.ljust(MAX_DOCUMENT_BYTES),
+        "no key in it can verify",
+    ),
 }
 
 
