@@ -14,16 +14,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from agentauth_middleware._core.challenge import Refusal, refusal_for
 from agentauth_middleware._core.decide import verify_token
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.operations import Procedure
 from agentauth_middleware._core.scopes import check_scopes
+from agentauth_middleware._io.audit import is_audited, write_audit
 from agentauth_middleware._io.drive import drive, drive_async
 from agentauth_middleware._io.perform import AsyncPerformer, BlockingPerformer
 from agentauth_middleware.access import Access
-from agentauth_middleware.errors import ConfigurationError, InvalidRequestError
+from agentauth_middleware.errors import (
+    ConfigurationError,
+    InvalidRequestError,
+    RequestRefusedError,
+    UnavailableError,
+)
 from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore, Store
 
@@ -43,8 +51,8 @@ class Verifier:
     Does not look at routes, which are about requests: name the scopes that the
     operation needs, and let the guards of ``Access`` check the rest. Knows of no proof
     of possession: a token that is bound to a key is refused. Writes no challenge and
-    no audit record, and does not set ``current_access()``: whoever calls it answers
-    its own caller.
+    does not set ``current_access()``: whoever calls it answers its own caller. Each
+    decision has its audit record, which names no method and no route.
     """
 
     def __init__(
@@ -68,17 +76,17 @@ class Verifier:
         self._gate = Gate(resource_server)
         self._perform_async: AsyncPerformer | None = None
         self._perform: BlockingPerformer | None = None
-        store = MemoryStore() if store is None else store
+        self._store = MemoryStore() if store is None else store
         if http_client is None:
-            self._perform_async = AsyncPerformer(store)
-            self._perform = BlockingPerformer(store)
+            self._perform_async = AsyncPerformer(self._store)
+            self._perform = BlockingPerformer(self._store)
             return
         import httpx
 
         if isinstance(http_client, httpx.Client):
-            self._perform = BlockingPerformer(store, http_client)
+            self._perform = BlockingPerformer(self._store, http_client)
         else:
-            self._perform_async = AsyncPerformer(store, http_client)
+            self._perform_async = AsyncPerformer(self._store, http_client)
 
     async def verify(self, token: str | bytes, *, scopes: Iterable[str] = ()) -> Access:
         """What *token* gives, which must be good and carry all of *scopes*.
@@ -90,6 +98,7 @@ class Verifier:
             InvalidTokenError: it is expired, revoked, bound to a key, for another
                 resource, or otherwise no good.
             InsufficientScopeError: it lacks one of *scopes*.
+            ActorRefusedError: its agent may not act, or not use one of *scopes*.
             UnavailableError: nobody can tell at the moment; says nothing about it.
             ConfigurationError: one of *scopes* is not a scope, or *http_client* blocks.
         """
@@ -99,9 +108,7 @@ class Verifier:
                 "an httpx.AsyncClient"
             )
         needed = check_scopes(scopes, "scopes")
-        access = await drive_async(self._procedure(token), self._perform_async)
-        access.require_scopes(*needed)
-        return access
+        return await drive_async(self._decide(token, needed), self._perform_async)
 
     def verify_blocking(
         self, token: str | bytes, *, scopes: Iterable[str] = ()
@@ -110,7 +117,7 @@ class Verifier:
 
         Raises:
             InvalidRequestError, InvalidTokenError, InsufficientScopeError,
-            UnavailableError: as ``verify`` does.
+            ActorRefusedError, UnavailableError: as ``verify`` does.
             ConfigurationError: one of *scopes* is not a scope, or *http_client* has
                 to be awaited.
         """
@@ -120,9 +127,7 @@ class Verifier:
                 "give an httpx.Client"
             )
         needed = check_scopes(scopes, "scopes")
-        access = drive(self._procedure(token), self._perform)
-        access.require_scopes(*needed)
-        return access
+        return drive(self._decide(token, needed), self._perform)
 
     async def aclose(self) -> None:
         """Close the HTTP clients made here for this event loop and for the background.
@@ -140,8 +145,29 @@ class Verifier:
         if self._perform is not None:
             self._perform.close()
 
-    def _procedure(self, token: str | bytes) -> Procedure[Access]:
-        return verify_token(self._gate, _as_bytes(token), time.time)
+    def _decide(self, token: str | bytes, scopes: Iterable[str]) -> Procedure[Access]:
+        """What *token* gives if it carries all of *scopes*; with the record of it."""
+        started = time.perf_counter()
+        presented = b""
+        try:
+            presented = _as_bytes(token)
+            access = yield from verify_token(self._gate, presented, time.time)
+            access.require_scopes(*scopes)
+        except (RequestRefusedError, UnavailableError) as failure:
+            self._audit(refusal_for(failure, self._known(presented)), started)
+            raise
+        self._audit(access, started)
+        return access
+
+    def _known(self, token: bytes) -> Access | None:
+        """What *token* says, where it was found good once; for the log."""
+        remembered = self._gate.remembered.get(sha256(token).digest())
+        return None if remembered is None else remembered.access
+
+    def _audit(self, decision: Access | Refusal, started: float) -> None:
+        if is_audited(decision):
+            duration = time.perf_counter() - started
+            write_audit(decision, self._gate, None, duration)
 
 
 def _as_bytes(token: str | bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import httpx
 import pytest
 
 from agentauth_middleware import Issuer, ResourceServer
+from agentauth_middleware._io.audit import hashed
 from agentauth_middleware.access import Access, current_access
 from agentauth_middleware.errors import (
     ConfigurationError,
@@ -201,6 +203,87 @@ def test_every_way_to_verify_shares_one_memory(served: ServedIssuer) -> None:
         "/.well-known/oauth-authorization-server",
         "/jwks.json",
     ]
+
+
+# The record of each decision
+
+
+@pytest.fixture
+def audit(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """All that is audited during a test."""
+    caplog.set_level(logging.DEBUG, "agentauth_middleware.audit")
+    return caplog
+
+
+def members_of(record: logging.LogRecord) -> dict[str, Any]:
+    members: dict[str, Any] = record.__dict__["agentauth"]
+    return members
+
+
+def test_audit_of_a_good_token_names_no_request(
+    verify: Verify, audit: pytest.LogCaptureFixture
+) -> None:
+    token = ISSUER.token(RESOURCE, agent="assistant-7", scopes=["mail.send"])
+    verify(Verifier(SERVER), token, scopes=["mail.send"])
+    (record,) = audit.records
+    members = dict(members_of(record))
+
+    assert record.levelno == logging.DEBUG
+    assert record.getMessage() == "granted: delegated"
+    assert 0 < members.pop("duration") < 60
+    assert members == {
+        "outcome": "granted",
+        "reason": "delegated",
+        "issuer": ISSUER.issuer,
+        "subject": hashed(ISSUER.issuer, "user-1"),
+        "agent": f"{ISSUER.issuer} assistant-7",
+        "client_id": "client-1",
+        "scopes": ["mail.send"],
+    }
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_audit_of_a_bad_token_says_why(
+    verify: Verify, kind: str, audit: pytest.LogCaptureFixture
+) -> None:
+    """And whose it is, where it was good once: not even then the token itself."""
+    token, error, reason = BAD[kind]
+    store = MemoryStore()
+    revoke_blocking(store, ISSUER.issuer, token_id="revoked")
+    with pytest.raises(error):
+        verify(Verifier(SERVER, store=store), token)
+    (record,) = audit.records
+    members = members_of(record)
+
+    assert record.levelno == logging.INFO
+    assert record.getMessage().startswith(f"refused: {reason}")
+    assert (members["reason"], members["status"]) == (reason, error.status)
+    assert ("subject" in members) is (kind in ("bound to a key", "revoked"))
+    assert not {"method", "route"} & {*members}
+    assert not token or str(token) not in repr(record.__dict__)
+
+
+def test_audit_of_a_missing_scope_names_whose_token_it_is(
+    verify: Verify, audit: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InsufficientScopeError):
+        verify(Verifier(SERVER), ISSUER.token(RESOURCE), scopes=["mail.send"])
+    (record,) = audit.records
+
+    assert record.getMessage() == "refused: insufficient_scope: needs mail.send"
+    assert members_of(record)["subject"] == hashed(ISSUER.issuer, "user-1")
+
+
+def test_audit_of_our_own_trouble_is_a_warning(
+    verify: Verify, served: ServedIssuer, audit: pytest.LogCaptureFixture
+) -> None:
+    served.replies["/jwks.json"] = (500, {}, b"")
+    with pytest.raises(UnavailableError):
+        verify(Verifier(server_of(served)), served.token(RESOURCE))
+
+    assert [
+        (record.levelname, members_of(record)["status"]) for record in audit.records
+    ] == [("WARNING", 503)]
 
 
 # Loops, threads, processes
