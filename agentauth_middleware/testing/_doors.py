@@ -10,12 +10,13 @@ from typing import Any, Protocol, cast
 from agentauth_middleware import asgi, wsgi
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware.stores import Store
+from agentauth_middleware.verifier import Verifier
 
 __all__ = ["Door", "exchanged", "find_doors", "gate_of", "store_of"]
 
 
 class Door(Protocol):
-    """What both doors keep to themselves, and this module alone reaches for.
+    """What doors and verifiers keep to themselves, and this module alone reaches for.
 
     A door offers no other gate to applications: for them that would be a back door.
     """
@@ -43,16 +44,20 @@ def exchanged(door: Door, gate: Gate) -> Generator[None, None, None]:
         door._gate = former  # pyright: ignore[reportPrivateUsage]
 
 
-_INNER = ("app", "application", "wsgi_app", "middleware_stack", "_transport")
-"""Where middleware, mounts, Flask, Starlette and test clients keep what is further in;
-the last is httpx's, whose transports have an ``app``."""
+_INNER = (
+    *("app", "application", "wsgi_app", "middleware_stack"),
+    "_transport",  # httpx's clients; transports have an ``app``
+    *("backend", "token_verifier", "_verifier"),  # the MCP SDK's auth, and ours in it
+)
+"""Where middleware, mounts, Flask, Starlette and test clients keep what is inside."""
+_DOORS = (asgi.AgentAuthMiddleware, wsgi.AgentAuthMiddleware, Verifier)
 
 
 def find_doors(app: object) -> list[Door]:
     """The doors in front of, inside of or around *app*, from the outside in.
 
-    *app* may also be a test client. A wrapper that keeps what it wraps to itself, such
-    as a function, hides it.
+    A ``Verifier`` counts as one. *app* may also be a test client. A wrapper that keeps
+    what it wraps to itself, such as a function, hides it.
 
     Raises:
         LookupError: there is none.
@@ -61,7 +66,7 @@ def find_doors(app: object) -> list[Door]:
     places, seen = deque([app]), {id(app)}
     while places:
         place = places.popleft()
-        if isinstance(place, asgi.AgentAuthMiddleware | wsgi.AgentAuthMiddleware):
+        if isinstance(place, _DOORS):
             doors.append(place)
         for inner in _inside(place):
             if id(inner) not in seen:
@@ -69,8 +74,8 @@ def find_doors(app: object) -> list[Door]:
                 places.append(inner)
     if not doors:
         raise LookupError(
-            f"no door stands in front of {app!r}; give the AgentAuthMiddleware itself, "
-            "or the application it was added to"
+            f"no door stands in front of {app!r}; give the AgentAuthMiddleware or the "
+            "Verifier itself, or the application it was added to"
         )
     return doors
 

@@ -43,9 +43,9 @@ def trusting(
         with trusting(app) as agent_token:
             token = agent_token(user="ana", scopes=["notes.read"])
 
-    *app* is an application, a door or a test client. Where a door cannot be found from
-    there, give the door. What is revoked in a door's store counts from the next
-    request, and what was revoked before does not count.
+    *app* is an application, a door, a ``Verifier`` or a test client. Where a door
+    cannot be found from there, give the door. What is revoked in a door's store counts
+    from the next request, and what was revoked before does not count.
 
     Raises:
         LookupError: no door was found.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -22,9 +23,11 @@ from werkzeug.test import Client
 
 from agentauth_middleware import UnavailableError
 from agentauth_middleware.asgi import AgentAuthMiddleware
+from agentauth_middleware.errors import InvalidTokenError
 from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import LogPage, MemoryStore
 from agentauth_middleware.testing import FakeIssuer, trusting
+from agentauth_middleware.verifier import Verifier
 from agentauth_middleware.wsgi import AgentAuthMiddleware as WSGIMiddleware
 from tests.testing.notes_api import (
     ISSUER,
@@ -103,6 +106,31 @@ def test_wsgi_door_is_found_and_trusts_for_a_while(make: Callable[[], Any]) -> N
 
     assert {answer.status_code for answer in inside} == {200}
     assert outside.status_code == 401
+
+
+def test_verifier_trusts_for_a_while() -> None:
+    verifier = Verifier(SERVER)
+    with trusting(verifier) as agent_token:
+        token = agent_token(user="ana", agent="assistant", scopes=["notes.read"])
+        user, agent = verifier.verify_blocking(token).require_delegation()
+        awaited = anyio.run(verifier.verify, token)
+    with pytest.raises(InvalidTokenError):
+        verifier.verify_blocking(token)
+
+    assert (user.subject, agent.subject) == ("ana", "assistant")
+    assert awaited.scopes == {"notes.read"}
+
+
+def test_verifier_refuses_what_a_test_revokes() -> None:
+    store = MemoryStore()
+    verifier = Verifier(SERVER, store=store)
+    with trusting(verifier) as agent_token:
+        token = agent_token(user="ana")
+        verifier.verify_blocking(token)
+        revoke_blocking(store, ISSUER, subject="ana")
+        for revoked in (token, agent_token.revoked(user="ben")):
+            with pytest.raises(InvalidTokenError):
+                verifier.verify_blocking(revoked)
 
 
 def test_door_without_an_application_is_named() -> None:
