@@ -40,7 +40,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentauth_middleware import asgi
 from agentauth_middleware._core.claims import parse_object
-from agentauth_middleware._core.metadata import metadata
 from agentauth_middleware._io import raised
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
@@ -114,9 +113,16 @@ class AgentAuthMiddleware(asgi.AgentAuthMiddleware):
         *,
         store: Store | None = None,
         http_client: httpx.AsyncClient | None = None,
+        scopes_for: Callable[[Scope], Iterable[str]] | None = None,
     ) -> None:
         """As for the ASGI door."""
-        super().__init__(app, resource_server, store=store, http_client=http_client)
+        super().__init__(
+            app,
+            resource_server,
+            store=store,
+            http_client=http_client,
+            scopes_for=scopes_for,
+        )
         self.app = _KnownCallers(app, resource_server)
 
 
@@ -319,11 +325,20 @@ class AgentAuthTokenVerifier:
 
         *required_scopes* are needed for every request, and all that its metadata tells
         clients to ask for.
+
+        Raises:
+            ConfigurationError: the resource server's settings name no issuer.
         """
         server = self._verifier.resource_server
+        if not server.authorization_servers:
+            raise ConfigurationError(
+                "ResourceServer.authorization_servers: names no issuer, and the SDK's "
+                "metadata needs one; list the one at which clients get their tokens, "
+                "or put the door in front of the application"
+            )
         return AuthSettings.model_validate(
             {
-                "issuer_url": metadata(server)["authorization_servers"][0],
+                "issuer_url": server.authorization_servers[0],
                 "resource_server_url": server.resource,
                 "required_scopes": list(required_scopes) or None,
                 # The verifier checks the audience itself.

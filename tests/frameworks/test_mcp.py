@@ -17,19 +17,22 @@ from starlette.testclient import TestClient
 from agentauth_middleware import (
     Access,
     ConfigurationError,
+    Introspection,
     Issuer,
     ResourceServer,
     Route,
     UnavailableError,
     current_access,
 )
-from agentauth_middleware.errors import TooManyRequestsError
+from agentauth_middleware.errors import ActorRefusedError
 from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import MemoryStore
-from agentauth_middleware.testing import FakeIssuer
+from agentauth_middleware.testing import FakeIssuer, trusting
 from agentauth_middleware.verifier import Verifier
 from tests.doors.server_side import exchange, http_scope
 from tests.doors.server_side import request as exchanged
+from tests.upstream import faults
+from tests.upstream.server import INTROSPECTION, serving
 
 pytest.importorskip("mcp", reason="see the extra mcp of pyproject.toml")
 
@@ -406,6 +409,19 @@ async def test_streams_that_clients_open_begin_at_once() -> None:
     assert talk.body == b"news"
 
 
+def test_scopes_for_names_what_a_handler_will_demand() -> None:
+    app = AgentAuthMiddleware(
+        notes_server().streamable_http_app(),
+        SERVER,
+        scopes_for=lambda scope: ["notes.write"],
+    )
+    with running(app) as client:
+        answer = Wire(client, None).call("add_note", text="hello")
+
+    assert answer.status_code == 401
+    assert 'scope="notes.read notes.write"' in answer.headers["www-authenticate"]
+
+
 @pytest.mark.anyio
 async def test_tool_without_a_door_is_not_called() -> None:
     with pytest.raises(UnexpectedToolError) as failed:
@@ -491,15 +507,37 @@ async def test_keys_out_of_reach_are_not_none() -> None:
             await AgentAuthTokenVerifier(server).verify_token(issuer.token(RESOURCE))
 
 
-class _Busy(Verifier):
-    async def verify(self, token: str | bytes, *, scopes: Any = ()) -> Any:
-        raise TooManyRequestsError("too_many_inactive", retry_after=3)
+@pytest.mark.anyio
+async def test_issuer_that_is_asked_too_much_is_not_none() -> None:
+    """What it says about a token is a verdict; that it says nothing is none."""
+    with serving() as upstream:
+        asked = Introspection("api", client_secret="secret of ours")
+        server = ResourceServer(
+            RESOURCE,
+            issuers=[upstream.trust(introspection=asked)],
+            insecure_loopback=True,
+        )
+        upstream.active["good"] = {"active": True, "aud": RESOURCE, "sub": "user-1"}
+        verifier = AgentAuthTokenVerifier(server)
+
+        assert await verifier.verify_token("good") is not None
+        assert await verifier.verify_token("inactive") is None
+
+        upstream.faults[INTROSPECTION] = faults.answer("429 Slow")
+        with pytest.raises(UnavailableError, match="429"):
+            await verifier.verify_token("new")
 
 
 @pytest.mark.anyio
-async def test_refusal_that_is_none_of_the_token_is_not_none() -> None:
-    with pytest.raises(TooManyRequestsError):
-        await AgentAuthTokenVerifier(_Busy(SERVER)).verify_token(token())
+async def test_refusal_of_an_agent_is_not_none() -> None:
+    """Its token is good, and it would only fetch another."""
+    trusted = Issuer(ISSUER.issuer, jwks=ISSUER.jwks, agents=["assistant-7"])
+    server = ResourceServer(RESOURCE, issuers=[trusted], insecure_loopback=True)
+    verifier = AgentAuthTokenVerifier(server)
+
+    assert await verifier.verify_token(token(agent="assistant-7")) is not None
+    with pytest.raises(ActorRefusedError):
+        await verifier.verify_token(token(agent="assistant-8"))
 
 
 @pytest.mark.anyio
@@ -514,15 +552,30 @@ async def test_verifier_may_be_shared() -> None:
         AgentAuthTokenVerifier(shared, store=MemoryStore())
 
 
+def test_settings_without_an_issuer_are_named() -> None:
+    server = ResourceServer(
+        RESOURCE,
+        issuers=lambda name: None,
+        authorization_servers=[],
+        insecure_loopback=True,
+    )
+
+    with pytest.raises(ConfigurationError, match=r"authorization_servers: names no"):
+        AgentAuthTokenVerifier(server).settings()
+
+
 @contextmanager
 def protected_by_the_sdk(
     server: ResourceServer = SERVER,
 ) -> Generator[Wire, None, None]:
+    with running(protected(server).streamable_http_app()) as client:
+        yield Wire(client, None)
+
+
+def protected(server: ResourceServer = SERVER) -> MCPServer[Any]:
     verifier = AgentAuthTokenVerifier(server)
     settings = verifier.settings(required_scopes=["notes.read"])
-    mcp = notes_server(token_verifier=verifier, auth=settings)
-    with running(mcp.streamable_http_app()) as client:
-        yield Wire(client, None)
+    return notes_server(token_verifier=verifier, auth=settings)
 
 
 def test_sdk_answers_in_its_own_way() -> None:
@@ -574,6 +627,16 @@ def test_sdk_answers_500_and_no_verdict_to_our_trouble() -> None:
 
     assert answer.status_code == 500
     assert "www-authenticate" not in answer.headers
+
+
+def test_application_with_the_sdks_settings_trusts_in_tests() -> None:
+    app = protected().streamable_http_app()
+    with running(app) as client, trusting(app) as agent_token:
+        wire = Wire(client, None)
+        good = agent_token(agent="assistant-7", scopes=["notes.read"])
+
+        assert wire.call("who_am_i", good).status_code == 200
+        assert wire.call("who_am_i", token()).status_code == 401
 
 
 # The extra
