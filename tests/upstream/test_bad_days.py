@@ -8,6 +8,7 @@ operators. The upstream is real, TLS included.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import socket
 from collections.abc import Callable, Iterator
@@ -277,6 +278,7 @@ def check(
         assert answer.status == 200
         return
     body = {"error": "temporarily_unavailable", "error_description": UNAVAILABLE}
+    assert log.records[0].levelno >= logging.WARNING
     assert answer.status == 503
     assert answer.json() == body
     assert answer.fields == (
