@@ -217,7 +217,7 @@ class ResourceServer:
             found = function(name)
         except Exception as fault:  # the operator's code may raise whatever it likes
             raise ConfigurationError(
-                f"{key}: raised {fault!r} for {name!r}; {mend}"
+                f"{key}: raised {fault!r} for {name!r}{_place_of(fault)}; {mend}"
             ) from fault
         if found is None:
             return None
@@ -318,6 +318,14 @@ class ResourceServer:
             whole=True,
             unit="tokens",
         )
+
+
+def _place_of(fault: Exception) -> str:
+    """Where the operator's code raised *fault*, which was caught where it is called."""
+    trace, place = fault.__traceback__, ""
+    while trace is not None and (trace := trace.tb_next) is not None:
+        place = f" in {trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"
+    return place
 
 
 def _is_issuer(value: object) -> bool:

@@ -687,4 +687,6 @@ def test_audit_of_what_only_the_operator_can_mend_is_an_error(
     assert answer.status == 503
     assert [record.levelno for record in records] == [logging.ERROR]
     assert members_of(records[0])["reason"] == "issuer_lookup_failed"
+    line = fails.__code__.co_firstlineno + 1
+    assert f"{__file__}, line {line}" in members_of(records[0])["detail"]
     check_no_secrets(records, token)
