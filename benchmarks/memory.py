@@ -89,7 +89,7 @@ def _look_up_rows(
     now = time()
 
     def look_up(token: bytes) -> object:
-        return gate.verified.get(sha256(token).digest())
+        return gate.kept.get(sha256(token).digest())
 
     def recall(token: bytes) -> object:
         return _recall(gate, sha256(token).digest(), now)

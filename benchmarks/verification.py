@@ -11,6 +11,7 @@ from agentauth_middleware._core.access_token import (
     read_token,
 )
 from agentauth_middleware._core.keys import IssuerKeys
+from agentauth_middleware._core.token_claims import Terms
 from agentauth_middleware.access import Access
 from benchmarks import targets
 from benchmarks.report import Row
@@ -51,7 +52,7 @@ def _verification(scene: Scene, algorithm: str, new: NewTokens) -> Batch:
         if issuer.issuer == scene.issuers[algorithm].issuer
     )
     keys = IssuerKeys(settings).current
-    server = scene.server
+    terms = Terms(settings, scene.server.resource, scene.server.leeway)
 
     def verify(token: bytes) -> Access:
         unverified = read_token(token)
@@ -59,10 +60,8 @@ def _verification(scene: Scene, algorithm: str, new: NewTokens) -> Batch:
         return check_token(
             unverified,
             keys.candidates(unverified.jws.header),
-            settings,
-            resource=server.resource,
-            leeway=server.leeway,
-            now=time.time(),
+            terms,
+            time.time(),
         )
 
     return clocked(

@@ -55,7 +55,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "_core.token_claims",
     ),
     "procedures": (
-        "_core.active",
+        "_core.introspector",
         "_core.coexistence",
         "_core.decide",
         "_core.discovery",

@@ -28,6 +28,7 @@ from agentauth_middleware._core.jose import (
     verify_signature,
 )
 from agentauth_middleware._core.token_claims import (
+    Terms,
     check_common_claims,
     check_use,
     read_access,
@@ -109,13 +110,7 @@ def check_header(token: UnverifiedToken, issuer: Issuer) -> None:
 
 
 def check_token(
-    token: UnverifiedToken,
-    keys: Sequence[SigningKey],
-    issuer: Issuer,
-    *,
-    resource: str,
-    leeway: int,
-    now: float,
+    token: UnverifiedToken, keys: Sequence[SigningKey], terms: Terms, now: float
 ) -> Access:
     """The ``Access`` that *token* gives, if it was signed by one of *keys* and is good.
 
@@ -128,19 +123,14 @@ def check_token(
     Source: RFC 9068 §4
     """
     verify_signature(token.jws, keys)
-    claims = token.claims
+    claims, issuer = token.claims, terms.issuer
     _check_kind(claims)
     try:
         if token.jws.header.type != _TYPE:
-            _check_is_access_token(claims, issuer, resource)
+            _check_is_access_token(claims, issuer)
         _check_required(claims, issuer)
         check_common_claims(
-            claims,
-            issuer,
-            resource=resource,
-            leeway=leeway,
-            now=now,
-            require_audience=issuer.require_audience,
+            claims, terms, now, require_audience=issuer.require_audience
         )
         return read_access(claims, token.jws.payload, issuer)
     except ValueError as fault:
@@ -157,7 +147,7 @@ def _check_kind(claims: Claims) -> None:
             raise InvalidTokenError("wrong_token_type", f"has {mark}")
 
 
-def _check_is_access_token(claims: Claims, issuer: Issuer, resource: str) -> None:
+def _check_is_access_token(claims: Claims, issuer: Issuer) -> None:
     """Tell an access token by its claims, where ``typ`` does not.
 
     An ID token may carry almost all that an access token does, but it is for a client

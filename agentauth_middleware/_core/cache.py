@@ -92,6 +92,34 @@ class NamedSlots:
                 del self._taken[name]
 
 
+class Failures:
+    """How many exchanges have failed, in a row and in all.
+
+    One that many share is counted once.
+    """
+
+    __slots__ = ("_counted", "_lock", "in_a_row", "in_all")
+
+    def __init__(self) -> None:
+        self._counted: BoundedMap[str, bool] = BoundedMap(256)
+        self._lock = Lock()
+        self.in_a_row = 0
+        self.in_all = 0
+
+    def add(self, name: str, *, in_a_row: bool = True) -> bool:
+        """Count the exchange *name*; whether it is news that it failed."""
+        with self._lock:
+            if self._counted.get(name):
+                return False
+            self._counted.put(name, True)
+            self.in_all += 1
+            self.in_a_row += in_a_row
+            return True
+
+    def end_row(self) -> None:
+        self.in_a_row = 0
+
+
 class Budgets:
     """For each of many names, so much in any *interval*; what is spent comes back
     little by little."""

@@ -17,7 +17,6 @@ checks raise, and ``decide`` is the one place that turns what they raise into it
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from math import inf
@@ -28,7 +27,7 @@ from agentauth_middleware._core.coexistence import has_agent_credential
 from agentauth_middleware._core.credential import MAX_CREDENTIAL_BYTES, find_token
 from agentauth_middleware._core.gate import Gate, Remembered
 from agentauth_middleware._core.http import Request, Response
-from agentauth_middleware._core.operations import Procedure, ReadLog
+from agentauth_middleware._core.operations import Clock, Procedure, ReadLog
 from agentauth_middleware._core.policy import check_policy
 from agentauth_middleware._core.recognise import recognise
 from agentauth_middleware._core.revocations import RevocationView
@@ -42,8 +41,6 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     UnavailableError,
 )
-
-Clock = Callable[[], float]
 
 READ_LOG_AFTER = 0.25
 """Seconds. Who finds the view of the log older reads on first."""
@@ -86,7 +83,7 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
             if route.optional:
                 return without_access(gate, request)
             raise AuthenticationRequiredError(route.named_scopes)
-        remembered = gate.remembered.get(digest := sha256(token).digest())
+        remembered = gate.at_hand.get(digest := sha256(token).digest())
         if remembered is None or route.introspect or remembered.needs_care(clock()):
             remembered = yield from recognise(
                 gate,

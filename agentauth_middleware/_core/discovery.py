@@ -6,12 +6,11 @@ letter: otherwise one server could answer for another (RFC 8414 §3.3).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
 from typing import NamedTuple
 
 from agentauth_middleware._core.claims import Claims, parse_object
-from agentauth_middleware._core.operations import Fetch, Procedure, Reply
+from agentauth_middleware._core.operations import Clock, Fetch, Procedure, Reply
 from agentauth_middleware._core.urls import (
     is_acceptable_url,
     is_loopback,
@@ -19,8 +18,6 @@ from agentauth_middleware._core.urls import (
     origin_of,
 )
 from agentauth_middleware.errors import UnavailableError
-
-Clock = Callable[[], float]
 
 MAX_DOCUMENT_BYTES = 512 * 1024
 _DAY = 86_400.0
@@ -79,10 +76,13 @@ def discover(
     known = state.known(clock())
     if known is not None:
         return known
+    passed_over: list[str] = []
     for url in issuer_metadata_urls(state.issuer):
         reply = yield from fetch_document(url, f"{url}#{mark}", clock, deadline)
         if 300 <= reply.status < 500 or (reply.status == 200 and not reply.is_json):
-            continue  # nothing is published here; perhaps a page for people is
+            # Nothing is published here; perhaps a page for people is.
+            passed_over.append(f"{url} ({reply.status})")
+            continue
         found = read_issuer_metadata(
             reply, url, state.issuer, insecure_loopback=state.insecure_loopback
         )
@@ -107,18 +107,27 @@ def fetch_document(
     Raises:
         UnavailableError: it did not answer, or no time is left.
     """
-    remaining = deadline - clock()
-    if remaining <= 0:
-        raise UnavailableError("upstream_timeout", f"no time left for {url}")
     reply = yield from Fetch(
         url,
         flight,
-        remaining,
+        time_left(url, clock, deadline),
         MAX_DOCUMENT_BYTES,
         etag=etag,
         public_only=public_only,
     )
     return reply
+
+
+def time_left(url: str, clock: Clock, deadline: float) -> float:
+    """Seconds until *deadline*.
+
+    Raises:
+        UnavailableError: none.
+    """
+    remaining = deadline - clock()
+    if remaining <= 0:
+        raise UnavailableError("upstream_timeout", f"no time left for {url}")
+    return remaining
 
 
 def read_issuer_metadata(

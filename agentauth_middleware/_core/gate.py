@@ -47,14 +47,14 @@ class Remembered:
         "dies_at",
         "generation",
         "is_bound",
-        "issuer",
         "keys",
+        "trusted",
     )
 
     def __init__(
         self,
         access: Access,
-        issuer: TrustedIssuer,
+        trusted: TrustedIssuer,
         *,
         dies_at: float,
         is_bound: bool,
@@ -67,7 +67,7 @@ class Remembered:
         self.access = access
         self.actor_refusal = actor_refusal
         """Why its agent may not act at all, if so."""
-        self.issuer = issuer
+        self.trusted = trusted
         self.dies_at = dies_at
         """Epoch seconds at which it has expired, leeway included."""
         self.is_bound = is_bound
@@ -94,7 +94,7 @@ class Remembered:
         )
 
 
-Verified: TypeAlias = tuple[str, int | None, bytes, float]
+Kept: TypeAlias = tuple[str, int | None, bytes, float]
 """What is left of a token: its issuer, the generation of the keys if it was signed, the
 claims unread, and when to ask about it again.
 
@@ -123,12 +123,10 @@ class Gate:
         self.routes = RouteTable(server, application_root=application_root)
         self.trust = Trust(server)
         self.scope_rules = ScopeRules(server)
-        self.remembered: BoundedMap[bytes, Remembered] = BoundedMap(_AT_HAND)
+        self.at_hand: BoundedMap[bytes, Remembered] = BoundedMap(_AT_HAND)
         """The tokens in use, by SHA-256. The door serves one resource, so the digest
         alone is the key."""
-        self.verified: BoundedMap[bytes, Verified] = BoundedMap(
-            server.max_remembered_tokens
-        )
+        self.kept: BoundedMap[bytes, Kept] = BoundedMap(server.max_remembered_tokens)
         """All tokens that need no second check, as small as they can be."""
         self.revocations = RevocationView()
         self.log_reader = Slots(1)

@@ -25,6 +25,7 @@ from agentauth_middleware._core.claims import (
 from agentauth_middleware._core.jose import CompactJWS, parse_compact
 from agentauth_middleware._core.operations import Reply
 from agentauth_middleware._core.token_claims import (
+    Terms,
     check_common_claims,
     check_use,
     read_access,
@@ -33,13 +34,12 @@ from agentauth_middleware._core.token_claims import (
 )
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import InvalidTokenError, UnavailableError
-from agentauth_middleware.issuer import Introspection, Issuer
+from agentauth_middleware.issuer import Introspection
 
-SIGNED = "application/token-introspection+jwt"
 _TYPE = "token-introspection+jwt"
+SIGNED = f"application/{_TYPE}"
 _FRESH_FOR = 60
 """Seconds, and the leeway: an old answer might be an active one that was kept."""
-_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})")
 _REFUSES_US = {400: "introspection_bad_request"} | dict.fromkeys(
     (401, 403, 404, 405), "introspection_refused_us"
 )
@@ -69,7 +69,7 @@ def build_form(token: bytes, settings: Introspection) -> tuple[tuple[str, str], 
     )
 
 
-def check_status(reply: Reply) -> None:
+def check_status(reply: Reply, url: str) -> None:
     """Refuse an answer about anything but the token.
 
     Raises:
@@ -83,7 +83,7 @@ def check_status(reply: Reply) -> None:
         return
     code = _ERROR_CODE.search(reply.body)
     told = f" {code[1].decode()}" if code else ""
-    detail = f"the introspection endpoint answered {reply.status}{told}"
+    detail = f"{url} answered {reply.status}{told}"
     if reply.status == 429:
         after = reply.headers.get("retry-after", "")
         seconds = int(after) if after.isascii() and after.isdigit() else 1
@@ -94,7 +94,7 @@ def check_status(reply: Reply) -> None:
     raise UnavailableError(reason, detail)
 
 
-def read_answer(reply: Reply) -> Answer | None:
+def read_answer(reply: Reply, url: str) -> Answer | None:
     """What a plain answer says; ``None`` for a token that is not active.
 
     Raises:
@@ -103,15 +103,15 @@ def read_answer(reply: Reply) -> Answer | None:
     Source: RFC 7662 §2.2
     """
     if not reply.is_json:
-        raise _unusable("not of a JSON media type")
+        raise _unusable(url, "not of a JSON media type")
     try:
         claims = parse_object(reply.body)
     except ValueError as fault:
-        raise _unusable(str(fault)) from None
-    return _only_active(claims, reply.body, _max_age(reply))
+        raise _unusable(url, str(fault)) from None
+    return _only_active(url, claims, reply.body, _max_age(reply))
 
 
-def parse_signed_answer(reply: Reply) -> CompactJWS:
+def parse_signed_answer(reply: Reply, url: str) -> CompactJWS:
     """A signed answer, taken apart. Nothing about it is verified yet.
 
     Raises:
@@ -120,69 +120,66 @@ def parse_signed_answer(reply: Reply) -> CompactJWS:
     Source: RFC 9701 §5
     """
     if reply.media_type != SIGNED:
-        raise _unusable(f"not of type {SIGNED}")
+        raise _unusable(url, f"not of type {SIGNED}")
     try:
         jws = parse_compact(reply.body.strip())
     except InvalidTokenError as fault:
-        raise _unusable(str(fault)) from None
+        raise _unusable(url, str(fault)) from None
     if jws.header.type != _TYPE:
-        raise _unusable(f"typ is {jws.header.type!r}")
+        raise _unusable(url, f"typ is {jws.header.type!r}")
     return jws
 
 
 def read_signed_answer(
-    jws: CompactJWS, issuer: Issuer, settings: Introspection, *, leeway: int, now: float
+    jws: CompactJWS, settings: Introspection, terms: Terms, now: float
 ) -> Answer | None:
     """What an answer says whose signature has been verified.
 
     Raises:
-        UnavailableError: it is not from *issuer*, not for us, or not of now.
+        UnavailableError: it is not from its issuer, not for us, or not of now.
 
     Source: RFC 9701 §5
     """
+    issuer = terms.issuer.issuer
     try:
         envelope = parse_object(jws.payload)
-        if text(envelope, "iss") != issuer.issuer:
+        if text(envelope, "iss") != issuer:
             raise ValueError("iss is another issuer")
         if settings.client_id not in texts(envelope, "aud"):
             raise ValueError("aud is not this resource server")
-        if abs(now - instant(envelope, "iat")) > _FRESH_FOR + leeway:
+        if abs(now - instant(envelope, "iat")) > _FRESH_FOR + terms.leeway:
             raise ValueError("iat is not of now")
         claims = envelope.get("token_introspection")
         if not is_object(claims):
             raise ValueError("token_introspection is no object")
     except ValueError as fault:
-        raise _unusable(str(fault)) from None
-    return _only_active(dict(claims), json.dumps(claims).encode())
+        raise _unusable(issuer, str(fault)) from None
+    return _only_active(issuer, dict(claims), json.dumps(claims).encode())
 
 
 def _max_age(reply: Reply) -> float:
     """What the issuer allows. ``no-store`` speaks to caches on the way: it is a habit
     of servers that expect their answers to be used for a while (RFC 7662 §4)."""
-    directives = reply.headers.get("cache-control", "").lower()
-    stated = _MAX_AGE.search(directives)
-    return float(stated[1]) if stated and "no-store" not in directives else inf
+    if "no-store" in reply.headers.get("cache-control", "").lower():
+        return inf
+    return inf if reply.max_age is None else reply.max_age
 
 
-def _only_active(claims: Claims, payload: bytes, max_age: float = inf) -> Answer | None:
+def _only_active(
+    source: str, claims: Claims, payload: bytes, max_age: float = inf
+) -> Answer | None:
     active = claims.get("active")
     if not isinstance(active, bool):
-        raise _unusable("active is neither true nor false")
+        raise _unusable(source, "active is neither true nor false")
     return Answer(claims, payload, max_age) if active else None
 
 
-def _unusable(fault: str) -> UnavailableError:
-    return UnavailableError("introspection_unusable", f"the answer: {fault}")
+def _unusable(source: str, fault: str) -> UnavailableError:
+    return UnavailableError("introspection_unusable", f"answer of {source}: {fault}")
 
 
 def check_answer(
-    answer: Answer,
-    issuer: Issuer,
-    settings: Introspection,
-    *,
-    resource: str,
-    leeway: int,
-    now: float,
+    answer: Answer, settings: Introspection, terms: Terms, now: float
 ) -> Access:
     """The ``Access`` that an opaque token gives which *answer* calls active.
 
@@ -190,32 +187,19 @@ def check_answer(
 
     Raises:
         InvalidTokenError: the token is not good all the same.
+        UnavailableError: the answer cannot be understood.
 
     Source: RFC 7662 §2.2 and §4
     """
+    claims, require = answer.claims, settings.require_audience
     try:
-        _check_claims(
-            answer.claims,
-            issuer,
-            resource=resource,
-            leeway=leeway,
-            now=now,
-            require_audience=settings.require_audience,
-        )
-        return read_access(answer.claims, answer.payload, issuer)
+        _check_claims(claims, terms, now, require_audience=require)
+        return read_access(claims, answer.payload, terms.issuer)
     except ValueError as fault:
-        raise InvalidTokenError("malformed", str(fault)) from None
+        raise _unusable(terms.issuer.issuer, str(fault)) from None
 
 
-def narrow(
-    access: Access,
-    answer: Answer,
-    issuer: Issuer,
-    *,
-    resource: str,
-    leeway: int,
-    now: float,
-) -> Access:
+def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
     """The *access* that a JWT gives, as far as its issuer still stands by it.
 
     The answer can take away and never add: who signed the token has said the rest.
@@ -223,17 +207,11 @@ def narrow(
     Raises:
         InvalidTokenError: the answer is about another subject or client, or the token
             is not good all the same.
+        UnavailableError: the answer cannot be understood.
     """
-    claims = answer.claims
+    claims, issuer = answer.claims, terms.issuer
     try:
-        _check_claims(
-            claims,
-            issuer,
-            resource=resource,
-            leeway=leeway,
-            now=now,
-            require_audience=False,
-        )
+        _check_claims(claims, terms, now, require_audience=False)
         named = {
             optional_text(claims, "sub"): access.subject,
             read_client_id(claims, issuer): access.client_id,
@@ -242,7 +220,7 @@ def narrow(
         told_scopes = read_scopes(claims, issuer)
         expires_at = optional_instant(claims, "exp")
     except ValueError as fault:
-        raise InvalidTokenError("malformed", str(fault)) from None
+        raise _unusable(issuer.issuer, str(fault)) from None
     if any(said not in (None, signed) for said, signed in named.items()):
         raise InvalidTokenError("introspection_mismatch", "of another token")
     states_scopes = any(name in claims for name in issuer.scope_claims)
@@ -255,15 +233,10 @@ def narrow(
 
 
 def _check_claims(
-    claims: Claims,
-    issuer: Issuer,
-    *,
-    resource: str,
-    leeway: int,
-    now: float,
-    require_audience: bool,
+    claims: Claims, terms: Terms, now: float, *, require_audience: bool
 ) -> None:
-    if claims.get("iss", issuer.issuer) != issuer.issuer:
+    issuer = terms.issuer.issuer
+    if claims.get("iss", issuer) != issuer:
         raise InvalidTokenError("wrong_issuer", "called active, but of another issuer")
     token_type = claims.get("token_type", "bearer")
     if not isinstance(token_type, str):
@@ -271,11 +244,4 @@ def _check_claims(
     if token_type.lower() not in _ACCESS_TOKEN_TYPES:
         raise InvalidTokenError("wrong_token_type", "no access token")
     check_use(claims)
-    check_common_claims(
-        claims,
-        issuer,
-        resource=resource,
-        leeway=leeway,
-        now=now,
-        require_audience=require_audience,
-    )
+    check_common_claims(claims, terms, now, require_audience=require_audience)

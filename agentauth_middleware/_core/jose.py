@@ -83,8 +83,9 @@ def parse_compact(token: bytes) -> CompactJWS:
     Source: RFC 7515 §3.1, §5.2
     """
     if token.count(b".") != 2:
-        is_encrypted = token.count(b".") == 4
-        raise InvalidTokenError("encrypted_token" if is_encrypted else "malformed")
+        if token.count(b".") == 4:
+            raise InvalidTokenError("encrypted_token")
+        raise InvalidTokenError("malformed", "no JWT, which has three segments")
     signing_input, _, signature = token.rpartition(b".")
     header, _, payload = signing_input.partition(b".")
     try:

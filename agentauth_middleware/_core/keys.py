@@ -18,8 +18,7 @@ assignments that give the same result when made twice.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import inf
 from typing import NamedTuple
 
@@ -36,11 +35,9 @@ from agentauth_middleware._core.jose import (
     SigningKey,
     parse_key_set,
 )
-from agentauth_middleware._core.operations import Procedure, Reply, Start
+from agentauth_middleware._core.operations import Clock, Procedure, Reply, Start
 from agentauth_middleware.errors import ConfigurationError, UnavailableError
 from agentauth_middleware.issuer import Issuer
-
-Clock = Callable[[], float]
 
 _SHORTEST_LIFETIME = 600.0
 _USUAL_LIFETIME = 3600.0
@@ -58,7 +55,6 @@ _REFETCH_INTERVAL = 12
 _REFETCH_WAIT = 1.0
 _REFETCH_WAITERS = 2
 _ABSENT_FOR = 60.0
-_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})", re.IGNORECASE)
 
 
 class FetchedKeys(NamedTuple):
@@ -120,7 +116,10 @@ class IssuerKeys:
         return self.issuer.keys_url is None and self.discovery.is_foreign(url)
 
     def retire(self) -> None:
-        """Forget the tokens of an issuer that is not trusted any more, or otherwise."""
+        """Forget the tokens of an issuer that is not trusted any more, or otherwise.
+
+        Negative: no refresh ever begins a generation of that number.
+        """
         self.generation = min(-1, self.generation - 1)
 
     def _use_given(self, document: Mapping[str, object]) -> None:
@@ -346,7 +345,8 @@ def _find_url(
     found = yield from discover(state.discovery, str(attempt), clock, deadline)
     if found.jwks_uri is None:
         raise UnavailableError(
-            "metadata_unusable", f"{state.issuer.issuer} names no usable jwks_uri"
+            "metadata_unusable",
+            f"{state.issuer.issuer} names no jwks_uri that may be used (https?)",
         )
     return found.jwks_uri
 
@@ -367,6 +367,6 @@ def _read_key_set(reply: Reply, url: str, known: FetchedKeys) -> FetchedKeys:
 
 def lifetime_of(reply: Reply) -> float:
     """Seconds for which a set is fresh: what its server says, within bounds."""
-    stated = _MAX_AGE.search(reply.headers.get("cache-control", ""))
-    lifetime = float(stated[1]) if stated else _USUAL_LIFETIME
+    stated = reply.max_age
+    lifetime = _USUAL_LIFETIME if stated is None else stated
     return min(max(lifetime, _SHORTEST_LIFETIME), _DAY)

@@ -9,11 +9,14 @@ Always ``yield from``: a bare ``yield`` runs as well, but its answer is untyped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from agentauth_middleware._core.client_authentication import ClientAuthentication
+
+_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})", re.IGNORECASE)
 
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
@@ -30,6 +33,8 @@ class Operation(Generic[Answer]):
 
 
 Procedure: TypeAlias = Generator[Operation[Any], Any, Result]
+Clock: TypeAlias = Callable[[], float]
+"""Gives epoch seconds. Handed in: a procedure has no clock of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,12 @@ class Reply:
     def is_json(self) -> bool:
         """Whether it calls itself JSON: ``application/json``, ``.../jwk-set+json``."""
         return self.media_type.endswith("json")
+
+    @property
+    def max_age(self) -> float | None:
+        """Seconds for which its server lets it be used (RFC 9111 §5.2.2.1)."""
+        stated = _MAX_AGE.search(self.headers.get("cache-control", ""))
+        return float(stated[1]) if stated else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,29 +7,25 @@ a route wants to know each time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
-from typing import NamedTuple
 
 from agentauth_middleware._core.access_token import (
     check_header,
     check_token,
     read_token,
 )
-from agentauth_middleware._core.active import Introspector, ask, note_inactive
 from agentauth_middleware._core.claims import parse_object
 from agentauth_middleware._core.credential import check_form
 from agentauth_middleware._core.gate import UNSIGNED, Gate, Remembered
 from agentauth_middleware._core.introspection import Answer, check_answer, narrow
+from agentauth_middleware._core.introspector import Introspector, Question, ask
 from agentauth_middleware._core.keys import find_keys, keep_usable
-from agentauth_middleware._core.operations import Procedure
+from agentauth_middleware._core.operations import Clock, Procedure
 from agentauth_middleware._core.policy import refusal_of_agent
 from agentauth_middleware._core.token_claims import dies_at, is_bound, read_access
 from agentauth_middleware._core.trust import TrustedIssuer
 from agentauth_middleware.access import Access
-from agentauth_middleware.errors import InvalidTokenError, UnavailableError
-
-Clock = Callable[[], float]
+from agentauth_middleware.errors import UnavailableError
 
 
 def recognise(
@@ -52,28 +48,23 @@ def recognise(
         TooManyRequestsError: too many that came from there were not.
         UnavailableError: nobody can tell at the moment.
     """
-    remembered = gate.remembered.get(digest) or _recall(gate, digest, clock())
-    question = _Question(token, digest, client)
+    remembered = gate.at_hand.get(digest) or _recall(gate, digest, clock())
+    question = Question(token, digest, client)
     if remembered is None:
         check_form(token)
-        issuer = gate.trust.find_opaque(token)
-        if issuer is not None:
-            return (yield from _introspect(gate, issuer, question, clock, -inf))
+        trusted = gate.trust.find_opaque(token)
+        if trusted is not None:
+            return (yield from _introspect(gate, trusted, question, clock))
     elif clock() >= remembered.keys.refresh_at:
-        yield from keep_usable(remembered.issuer.keys, clock)
+        yield from keep_usable(remembered.trusted.keys, clock)
     if remembered is None or remembered.generation != remembered.keys.generation:
         remembered = yield from _verify(gate, token, digest, clock)
-    if anew or clock() >= remembered.ask_at:
-        remembered = yield from _ask_again(gate, remembered, question, clock)
-    return remembered
-
-
-class _Question(NamedTuple):
-    """A token to be asked about, and the address that it came from."""
-
-    token: bytes
-    digest: bytes
-    client: str | None
+    if not anew and clock() < remembered.ask_at:
+        return remembered
+    if remembered.keys is UNSIGNED:
+        trusted, answered_at = remembered.trusted, remembered.answered_at
+        return (yield from _introspect(gate, trusted, question, clock, answered_at))
+    return (yield from _confirm(gate, remembered, question, clock))
 
 
 def _recall(gate: Gate, digest: bytes, now: float) -> Remembered | None:
@@ -81,16 +72,16 @@ def _recall(gate: Gate, digest: bytes, now: float) -> Remembered | None:
 
     Where the issuer's answers take away from what a JWT says, it is asked again.
     """
-    verified = gate.verified.get(digest)
-    if verified is None:
+    kept = gate.kept.get(digest)
+    if kept is None:
         return None
-    name, generation, payload, ask_at = verified
-    issuer = gate.trust.find(name, now)
+    name, generation, payload, ask_at = kept
+    trusted = gate.trust.find(name, now)
     claims = parse_object(payload)
-    access = read_access(claims, payload, issuer.issuer)
+    access = read_access(claims, payload, trusted.settings)
     bound = is_bound(claims)
-    remembered = _remembered(gate, access, issuer, generation, bound, ask_at=ask_at)
-    gate.remembered.put(digest, remembered)
+    remembered = _remembered(gate, access, trusted, generation, bound, ask_at=ask_at)
+    gate.at_hand.put(digest, remembered)
     return remembered
 
 
@@ -99,130 +90,98 @@ def _verify(
 ) -> Procedure[Remembered]:
     """A JWT, verified with its issuer's keys."""
     unverified = read_token(token)
-    issuer = gate.trust.find(unverified.issuer, clock())
-    check_header(unverified, issuer.issuer)
+    trusted = gate.trust.find(unverified.issuer, clock())
+    check_header(unverified, trusted.settings)
     # Read first: should the keys change meanwhile, the token is forgotten at once.
-    generation = issuer.keys.generation
-    candidates = yield from find_keys(issuer.keys, unverified.jws.header, clock)
-    access = check_token(
-        unverified,
-        candidates,
-        issuer.issuer,
-        resource=gate.server.resource,
-        leeway=issuer.leeway,
-        now=clock(),
-    )
-    ask_at = -inf if _is_always_asked(issuer) else inf
+    generation = trusted.keys.generation
+    candidates = yield from find_keys(trusted.keys, unverified.jws.header, clock)
+    access = check_token(unverified, candidates, trusted.terms, clock())
+    ask_at = -inf if _is_always_asked(trusted) else inf
     bound = is_bound(unverified.claims)
-    remembered = _remembered(gate, access, issuer, generation, bound, ask_at=ask_at)
-    gate.verified.put(digest, (access.issuer, generation, access.payload, ask_at))
-    gate.remembered.put(digest, remembered)
+    remembered = _remembered(gate, access, trusted, generation, bound, ask_at=ask_at)
+    gate.kept.put(digest, (access.issuer, generation, access.payload, ask_at))
+    gate.at_hand.put(digest, remembered)
     return remembered
 
 
-def _is_always_asked(issuer: TrustedIssuer) -> bool:
-    introspection = issuer.issuer.introspection
+def _is_always_asked(trusted: TrustedIssuer) -> bool:
+    introspection = trusted.settings.introspection
     return introspection is not None and introspection.always
 
 
 def _introspect(
     gate: Gate,
-    issuer: TrustedIssuer,
-    question: _Question,
+    trusted: TrustedIssuer,
+    question: Question,
     clock: Clock,
-    answered_at: float,
+    answered_at: float = -inf,
 ) -> Procedure[Remembered]:
     """An opaque token, as its issuer describes it."""
-    asked_at = clock()
-    introspector, answer = yield from _ask(issuer, question, clock, answered_at)
-    try:
-        access = check_answer(
-            answer,
-            issuer.issuer,
-            introspector.settings,
-            resource=gate.server.resource,
-            leeway=issuer.leeway,
-            now=clock(),
-        )
-    except InvalidTokenError:
-        note_inactive(introspector, question.digest, clock())
-        raise
-    ask_at = asked_at + min(introspector.settings.remember_for, answer.max_age)
+    introspector, asked_at = _introspector_of(trusted), clock()
+    settings, terms = introspector.settings, trusted.terms
+
+    def check(answer: Answer) -> Access:
+        return check_answer(answer, settings, terms, clock())
+
+    access, answer = yield from ask(
+        introspector, question, clock, check, answered_at=answered_at
+    )
+    ask_at = asked_at + min(settings.remember_for, answer.max_age)
     remembered = _remembered(
         gate,
         access,
-        issuer,
+        trusted,
         None,
         is_bound(answer.claims),
         ask_at=ask_at,
         answered_at=asked_at,
     )
-    entry = (access.issuer, None, access.payload, ask_at)
-    gate.verified.put(question.digest, entry)
-    gate.remembered.put(question.digest, remembered)
+    gate.kept.put(question.digest, (access.issuer, None, access.payload, ask_at))
+    gate.at_hand.put(question.digest, remembered)
     return remembered
 
 
-def _ask_again(
-    gate: Gate, remembered: Remembered, question: _Question, clock: Clock
+def _confirm(
+    gate: Gate, remembered: Remembered, question: Question, clock: Clock
 ) -> Procedure[Remembered]:
-    """A token that was found good, if its issuer still stands by it."""
-    issuer, answered_at = remembered.issuer, remembered.answered_at
-    if remembered.keys is UNSIGNED:
-        return (yield from _introspect(gate, issuer, question, clock, answered_at))
-    asked_at = clock()
-    introspector, answer = yield from _ask(issuer, question, clock, answered_at)
-    payload = remembered.access.payload
-    try:
-        access = narrow(
-            read_access(parse_object(payload), payload, issuer.issuer),
-            answer,
-            issuer.issuer,
-            resource=gate.server.resource,
-            leeway=issuer.leeway,
-            now=clock(),
-        )
-    except InvalidTokenError:
-        note_inactive(introspector, question.digest, clock())
-        raise
+    """A JWT that was found good, if its issuer still stands by it."""
+    trusted, payload = remembered.trusted, remembered.access.payload
+    introspector, asked_at = _introspector_of(trusted), clock()
+    signed = read_access(parse_object(payload), payload, trusted.settings)
+
+    def check(answer: Answer) -> Access:
+        return narrow(signed, answer, trusted.terms, clock())
+
+    access, answer = yield from ask(
+        introspector, question, clock, check, answered_at=remembered.answered_at
+    )
     counts_for = min(introspector.settings.remember_for, answer.max_age)
     confirmed = _remembered(
         gate,
         access,
-        issuer,
+        trusted,
         remembered.generation,
         remembered.is_bound or is_bound(answer.claims),
-        ask_at=asked_at + counts_for if _is_always_asked(issuer) else inf,
+        ask_at=asked_at + counts_for if _is_always_asked(trusted) else inf,
         answered_at=asked_at,
     )
-    gate.remembered.put(question.digest, confirmed)
+    gate.at_hand.put(question.digest, confirmed)
     return confirmed
 
 
-def _ask(
-    issuer: TrustedIssuer, question: _Question, clock: Clock, answered_at: float
-) -> Procedure[tuple[Introspector, Answer]]:
-    introspector = issuer.introspector
-    if introspector is None:
+def _introspector_of(trusted: TrustedIssuer) -> Introspector:
+    if trusted.introspector is None:
         raise UnavailableError(
             "introspection_not_configured",
-            f"Issuer({issuer.issuer.issuer!r}).introspection is missing",
+            f"Issuer({trusted.settings.issuer!r}).introspection is missing",
         )
-    answer = yield from ask(
-        introspector,
-        question.token,
-        question.digest,
-        clock,
-        answered_at=answered_at,
-        client=question.client,
-    )
-    return introspector, answer
+    return trusted.introspector
 
 
 def _remembered(
     gate: Gate,
     access: Access,
-    issuer: TrustedIssuer,
+    trusted: TrustedIssuer,
     generation: int | None,
     bound: bool,
     *,
@@ -231,13 +190,13 @@ def _remembered(
 ) -> Remembered:
     """*generation* is that of the issuer's keys; ``None`` if it was asked instead."""
     return Remembered(
-        gate.scope_rules.apply(access, issuer.issuer),
-        issuer,
-        dies_at=dies_at(access, issuer.leeway),
+        gate.scope_rules.apply(access, trusted.settings),
+        trusted,
+        dies_at=dies_at(access, trusted.terms.leeway),
         is_bound=bound,
-        keys=UNSIGNED if generation is None else issuer.keys,
+        keys=UNSIGNED if generation is None else trusted.keys,
         generation=0 if generation is None else generation,
         ask_at=ask_at,
         answered_at=answered_at,
-        actor_refusal=refusal_of_agent(access, issuer.issuer),
+        actor_refusal=refusal_of_agent(access, trusted.settings),
     )

@@ -7,6 +7,7 @@ tokens use the same (RFC 7662 §2.2). What must be there differs, what it means 
 from __future__ import annotations
 
 from math import inf
+from typing import NamedTuple
 
 from agentauth_middleware._core.claims import (
     Claims,
@@ -22,19 +23,24 @@ from agentauth_middleware.access import Access
 from agentauth_middleware.errors import InvalidTokenError
 from agentauth_middleware.issuer import Issuer
 
+
+class Terms(NamedTuple):
+    """On what terms the tokens of one issuer are accepted."""
+
+    issuer: Issuer
+    resource: str
+    """The resource identifier, which they are for."""
+    leeway: int
+    """Seconds by which clocks may differ."""
+
+
 _ACCESS_TOKEN_USES = {"typ": ("bearer", "dpop"), "token_use": ("access",)}
 """Claims in which some servers say what the token is for, since their ``typ`` header
 does not: a refresh token of theirs is signed as well."""
 
 
 def check_common_claims(
-    claims: Claims,
-    issuer: Issuer,
-    *,
-    resource: str,
-    leeway: int,
-    now: float,
-    require_audience: bool,
+    claims: Claims, terms: Terms, now: float, *, require_audience: bool
 ) -> None:
     """Refuse a token that is not for now, not for us or not from an accepted client.
 
@@ -46,13 +52,14 @@ def check_common_claims(
 
     Source: RFC 9068 §4, RFC 7662 §4
     """
+    issuer = terms.issuer
     for name in issuer.required_claims:
         if name not in claims:
-            raise ValueError(f"{name} is missing")
-    _check_times(claims, issuer, leeway, now)
+            raise InvalidTokenError("malformed", f"{name} is missing")
+    _check_times(claims, issuer, terms.leeway, now)
     if issuer.client_ids and read_client_id(claims, issuer) not in issuer.client_ids:
         raise InvalidTokenError("wrong_client", "of a client that is not listed")
-    _check_audience(claims, issuer, resource, require_audience)
+    _check_audience(claims, issuer, terms.resource, require_audience)
 
 
 def check_use(claims: Claims) -> None:

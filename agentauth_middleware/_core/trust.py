@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from math import inf
 
-from agentauth_middleware._core.active import Introspector
 from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.discovery import Discovery
+from agentauth_middleware._core.introspector import Introspector
 from agentauth_middleware._core.keys import IssuerKeys
+from agentauth_middleware._core.token_claims import Terms
 from agentauth_middleware._core.urls import is_acceptable_url
 from agentauth_middleware.errors import (
     ConfigurationError,
@@ -37,14 +38,15 @@ class TrustedIssuer:
         Raises:
             ConfigurationError: keys given in the settings cannot verify anything.
         """
-        self.issuer = issuer
-        self.leeway = server.leeway if issuer.leeway is None else issuer.leeway
+        self.settings = issuer
+        leeway = server.leeway if issuer.leeway is None else issuer.leeway
+        self.terms = Terms(issuer, server.resource, leeway)
         discovery = Discovery(issuer.issuer, insecure_loopback=server.insecure_loopback)
         self.keys = IssuerKeys(issuer, discovery=discovery)
         self.introspector: Introspector | None = None
         if issuer.introspection is not None:
             self.introspector = Introspector(
-                issuer, issuer.introspection, self.keys, discovery, self.leeway
+                issuer.introspection, self.terms, self.keys, discovery
             )
 
 
@@ -73,7 +75,7 @@ class Trust:
         self._by_prefix = {
             prefix: trusted
             for trusted in asked
-            for prefix in map(str.encode, trusted.issuer.opaque_prefixes)
+            for prefix in map(str.encode, trusted.settings.opaque_prefixes)
         }
         self._prefixes = tuple(self._by_prefix)
         is_only = len(asked) == 1 and not self._prefixes
@@ -106,7 +108,7 @@ class Trust:
         if self.has_prefix(token):
             matching = (p for p in self._prefixes if token.startswith(p))
             return self._by_prefix[next(matching)]
-        if b"." in token and token.count(b".") in (2, 4):
+        if token.count(b".") in (2, 4):
             return None
         if self._prefixes:
             raise InvalidTokenError("unknown_token_kind", "no JWT, no known prefix")
@@ -138,7 +140,7 @@ class Trust:
             found = server.find_issuer(name)
             if found is None:
                 return None
-            if known is not None and found == known.issuer:
+            if known is not None and found == known.settings:
                 return known
             return TrustedIssuer(found, server)
         except ConfigurationError as fault:

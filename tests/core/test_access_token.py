@@ -13,6 +13,7 @@ from agentauth_middleware._core.access_token import (
     read_token,
 )
 from agentauth_middleware._core.jose import parse_key_set
+from agentauth_middleware._core.token_claims import Terms
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import InvalidTokenError
 from agentauth_middleware.resource_server import Issuer
@@ -47,9 +48,7 @@ def check(
     check_header(unverified, trust)
     keys = parse_key_set(jwks(*(signers or [key()])))
     candidates = keys.candidates(unverified.jws.header)
-    return check_token(
-        unverified, candidates, trust, resource=resource, leeway=leeway, now=now
-    )
+    return check_token(unverified, candidates, Terms(trust, resource, leeway), now)
 
 
 def reason_for(presented: bytes, trust: Issuer = TRUST, **options: Any) -> str:

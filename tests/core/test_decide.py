@@ -616,7 +616,10 @@ def test_remembered_token_is_refused_nothing_while_keys_are_out_of_reach() -> No
     asked = step(gate, clock, presented)
     asked.answer(json_reply(jwks(A)))
     asked.answer(EMPTY)
-    clock.tick(86_399.0)
+    clock.tick(86_338.0)
+    read_nothing(gate, clock)
+    assert isinstance(step(gate, clock, presented).asks, Start)
+    clock.tick(61.0)
     read_nothing(gate, clock)
     asked = step(gate, clock, presented)
     assert isinstance(asked.asks, Fetch)
@@ -651,7 +654,7 @@ def test_store_of_tokens_is_bounded() -> None:
     tokens = [token(jti=str(number)) for number in range(5)]
     for presented in tokens:
         decide_at_once(gate, request(presented))
-    kept = [gate.verified.get(digest(presented)) is not None for presented in tokens]
+    kept = [gate.kept.get(digest(presented)) is not None for presented in tokens]
 
     assert kept[-1]
     assert kept.count(True) <= 2
@@ -662,8 +665,8 @@ def test_store_of_tokens_is_bounded() -> None:
 
 def recalled(gate: Gate, presented: bytes) -> Request:
     """A request with a token that others have pushed out since it was verified."""
-    gate.remembered = BoundedMap(10)
-    assert gate.verified.get(digest(presented)) is not None
+    gate.at_hand = BoundedMap(10)
+    assert gate.kept.get(digest(presented)) is not None
     return request(presented)
 
 

@@ -16,6 +16,7 @@ from agentauth_middleware import (
 )
 from agentauth_middleware._core.access_token import check_token, read_token
 from agentauth_middleware._core.jose import parse_key_set
+from agentauth_middleware._core.token_claims import Terms
 from agentauth_middleware.errors import InvalidTokenError
 from tests.core.identities import AGENTS, DIALECTS, identity, written
 from tests.core.tokens import ISSUER, NOW, RESOURCE, claims, jwks, key, sign
@@ -109,7 +110,7 @@ def test_function_may_return_what_a_dialect_may(found: Identity) -> None:
 def check(token: Mapping[str, Any], issuer: Issuer) -> Access:
     unverified = read_token(sign(token))
     signer = parse_key_set(jwks(key())).candidates(unverified.jws.header)
-    return check_token(unverified, signer, issuer, resource=RESOURCE, leeway=0, now=NOW)
+    return check_token(unverified, signer, Terms(issuer, RESOURCE, 0), NOW)
 
 
 def access(function: Callable[[Mapping[str, Any]], Identity]) -> Access:

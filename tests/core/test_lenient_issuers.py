@@ -12,6 +12,7 @@ from agentauth_middleware._core.access_token import (
     read_token,
 )
 from agentauth_middleware._core.jose import parse_key_set
+from agentauth_middleware._core.token_claims import Terms
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import ConfigurationError, InvalidTokenError
 from agentauth_middleware.resource_server import Issuer
@@ -41,9 +42,7 @@ def check(presented: bytes, trust: Issuer = LENIENT) -> Access:
     unverified = read_token(presented)
     check_header(unverified, trust)
     candidates = parse_key_set(jwks(key())).candidates(unverified.jws.header)
-    return check_token(
-        unverified, candidates, trust, resource=RESOURCE, leeway=60, now=NOW
-    )
+    return check_token(unverified, candidates, Terms(trust, RESOURCE, 60), NOW)
 
 
 def reason_for(presented: bytes, trust: Issuer = LENIENT) -> str:

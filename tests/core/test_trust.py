@@ -171,7 +171,7 @@ def test_stranger_is_looked_up_once_a_minute() -> None:
 
     found = trust.find("https://as.example.com/t9", clock())
 
-    assert found.issuer.issuer == "https://as.example.com/t9"
+    assert found.settings.issuer == "https://as.example.com/t9"
 
 
 @pytest.mark.parametrize(

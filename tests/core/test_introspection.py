@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from agentauth_middleware._core.active import block_of
 from agentauth_middleware._core.challenge import Refusal
 from agentauth_middleware._core.decide import Decision, decide
 from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.introspector import block_of
 from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import UnavailableError
@@ -311,10 +311,6 @@ NOT_GOOD: dict[str, tuple[Reply, str]] = {
     "expired": (active(exp=NOW - 60), "expired"),
     "not yet": (active(nbf=NOW + 61), "not_yet_valid"),
     "issued in the future": (active(iat=NOW + 61), "not_yet_valid"),
-    "date as text": (active(exp=str(NOW + 300)), "malformed"),
-    "scopes as a list": (active(scope=["notes.read"]), "malformed"),
-    "subject a number": (active(sub=1), "malformed"),
-    "actor no object": (active(act="agent-1"), "malformed"),
     "refresh token": (active(token_type="refresh_token"), "wrong_token_type"),
     "refresh token by claim": (active(typ="Refresh"), "wrong_token_type"),
     "identity token by claim": (active(token_use="id"), "wrong_token_type"),
@@ -332,7 +328,50 @@ def test_verdict_about_an_active_token_is_remembered_a_while() -> None:
     door = Door()
     door.ask(active(aud="https://other.example.com"))
 
-    assert outcome(door.at_once()) == (401, "inactive_token")
+    assert outcome(door.at_once()) == (401, "wrong_audience")
+
+
+UNREADABLE: dict[str, Reply] = {
+    "date as text": active(exp=str(NOW + 300)),
+    "date a flag": active(iat=True),
+    "scopes as a list": active(scope=["notes.read"]),
+    "scope null": active(scope=None),
+    "subject a number": active(sub=1),
+    "subject empty": active(sub=""),
+    "audience null": active(aud=None),
+    "client null": active(client_id=None),
+    "type null": active(token_type=None),
+}
+
+
+@pytest.mark.parametrize("reply", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("always", [False, True], ids=["opaque", "JWT"])
+def test_answer_that_cannot_be_read_is_no_verdict(reply: Reply, always: bool) -> None:
+    """The issuer calls the token active, so what is wrong is not the token."""
+    door, presented = Door(asked(always=always)), JWT if always else OPAQUE
+    assert outcome(door.ask(reply, presented)) == (503, "introspection_unusable")
+
+
+def test_actor_that_cannot_be_read_is_no_verdict() -> None:
+    """About a JWT it does not matter: the token itself says who acts."""
+    assert outcome(Door().ask(active(act="agent-1")))[0] == 503
+    assert isinstance(Door(asked(always=True)).ask(active(act="x"), JWT), Access)
+
+
+def test_answers_that_cannot_be_read_are_failures() -> None:
+    door = Door()
+    for number in range(5):
+        door.ask(active(sub=1), b"at_%d" % number)
+
+    assert outcome(door.at_once()) == (503, "introspection_held_off")
+
+
+def test_claim_that_the_operator_requires_may_be_missing_from_a_token() -> None:
+    trusted = issuer(introspection=introspection(), required_claims=["token_type"])
+    door = Door(server(trusted))
+
+    assert outcome(door.ask(active())) == (401, "malformed")
+    assert isinstance(door.ask(active(token_type="Bearer"), b"at_other"), Access)
 
 
 def test_server_may_be_trusted_to_know_whom_a_token_is_for() -> None:
