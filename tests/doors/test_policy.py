@@ -103,6 +103,7 @@ def by_agent(*scopes: str, agent: str = "agent-1", **more: Any) -> Token:
 
 USER: dict[str, Any] = {"mode": "user", "user": "user-1"}
 DELEGATED: dict[str, Any] = {"mode": "delegated", "user": "user-1", "agent": "agent-1"}
+READER: dict[str, Any] = {**DELEGATED, "agent": "reader"}
 STRONG: dict[str, Any] = {"signed_in": -5, "claims": {"acr": "phr"}}
 SERVICE = Token(subject="client-1")
 _NOTHING: tuple[str, ...] = ()
@@ -383,13 +384,13 @@ _CEILINGS = (
     ),
     Scenario(
         "within its own ceiling",
-        granted(**{**DELEGATED, "agent": "reader"}, scopes=("notes.read",)),
+        granted(**READER, scopes=("notes.read",)),
         by_agent("notes.read", agent="reader"),
         target="/read",
     ),
     Scenario(
         "within its own ceiling by what is implied",
-        granted(**{**DELEGATED, "agent": "reader"}, scopes=("notes.read",)),
+        granted(**READER, scopes=("notes.read",)),
         by_agent("notes.admin", agent="reader"),
         target="/read",
     ),
@@ -419,7 +420,7 @@ _CEILINGS = (
     ),
     Scenario(
         "any scope within its own ceiling",
-        granted(**{**DELEGATED, "agent": "reader"}, scopes=("notes.read",)),
+        granted(**READER, scopes=("notes.read",)),
         by_agent("notes.read", agent="reader"),
         target="/either",
     ),
@@ -437,7 +438,7 @@ _CEILINGS = (
     ),
     Scenario(
         "no scope at all, and none needed",
-        granted(**{**DELEGATED, "agent": "nobody"}),
+        granted("delegated", user="user-1", agent="nobody"),
         by_agent("notes.read", agent="nobody"),
     ),
     Scenario(
