@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from agentauth_middleware.resource_server import Issuer, ResourceServer, Route
 from agentauth_middleware.stores import SQLiteStore
 from tests.core.tokens import ISSUER, RESOURCE, jwks, key
 
+PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text("utf-8")
 T1 = "https://login.example.com/t1"
 MAIL = {"mail.read": "Read your mail", "mail.send": "Send mail for you"}
 
@@ -1159,6 +1161,16 @@ def test_route_knows_what_it_demands(
 )
 def test_guide_for_agents_stands_below_the_resource(resource: str, url: str) -> None:
     assert server(resource=resource).auth_md_url == url
+
+
+@pytest.mark.parametrize("kind", [ResourceServer, Issuer, Introspection, Route])
+def test_every_setting_is_on_the_page(kind: Any) -> None:
+    _, _, text = PAGE.partition(f"## `{kind.__name__}(")
+    section, _, _ = text.partition("\n## ")
+    first_column = "".join(re.findall(r"^\|[^|]*\|", section, re.MULTILINE))
+    settings = {member.name for member in dataclasses.fields(kind) if member.init}
+
+    assert set(re.findall(r"`(\w+)`", first_column)) == settings
 
 
 # Frozen
