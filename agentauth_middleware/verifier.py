@@ -161,7 +161,7 @@ class Verifier:
 
     def _known(self, token: bytes) -> Access | None:
         """What *token* says, where it was found good once; for the log."""
-        remembered = self._gate.remembered.get(sha256(token).digest())
+        remembered = self._gate.at_hand.get(sha256(token).digest())
         return None if remembered is None else remembered.access
 
     def _audit(self, decision: Access | Refusal, started: float) -> None:
