@@ -1,7 +1,7 @@
 """Whatever comes in, a verdict comes out: nothing else is raised, and nothing gets in.
 
 "Nothing else" includes what Python raises by itself for odd text and odd numbers: at a
-door that would be a 500.
+door that would be a 500. Tokens that somebody signed are in ``tests/hostile``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from agentauth_middleware._core.jose import parse_key_set
 from agentauth_middleware._core.revocations import read_revocation
 from agentauth_middleware.access import Access
 from tests.core.deciding import decide_at_once, gate_for, request
-from tests.core.tokens import ISSUER, NOW, RESOURCE, as_json, claims, header, key, sign
+from tests.core.tokens import ISSUER, NOW, RESOURCE, as_json, key, sign
 from tests.core.tokens import token as good_token
 
 GATE: Gate = gate_for()
 GOOD = good_token()
-PAYLOAD = as_json(claims())
 
 JSON = st.recursive(
     st.none()
@@ -35,13 +34,6 @@ JSON = st.recursive(
         st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
     ),
     max_leaves=6,
-)
-CLAIM_NAMES = st.sampled_from(
-    [
-        *("iss", "sub", "aud", "client_id", "exp", "iat", "nbf", "jti", "scope"),
-        *("act", "sub_profile", "auth_time", "acr", "amr", "email", "name", "cnf"),
-        *("events", "may_act", "authorization_details", "email_verified"),
-    ]
 )
 
 
@@ -72,55 +64,10 @@ def test_garbage_is_refused(presented: bytes) -> None:
     assert is_refused(presented)
 
 
-@st.composite
-def mutations(draw: st.DrawFn) -> bytes:
-    """A good token with a piece of it replaced."""
-    start = draw(st.integers(0, len(GOOD) - 1))
-    end = draw(st.integers(start, min(start + 20, len(GOOD))))
-    alphabet = st.sampled_from(list(b"ABab01-_.=+/ \x00\xff"))
-    piece = bytes(draw(st.lists(alphabet, max_size=20)))
-    return GOOD[:start] + piece + GOOD[end:]
-
-
-@settings(max_examples=300)
-@given(mutations())
-def test_token_with_a_piece_replaced_is_refused(presented: bytes) -> None:
-    """Surrounding spaces apart, which are no part of it."""
-    assert is_refused(presented) or presented.strip(b" ") == GOOD
-
-
 @settings(max_examples=200)
 @given(st.binary(max_size=100), st.binary(max_size=100), st.binary(max_size=100))
 def test_segments_of_garbage_are_refused(one: bytes, two: bytes, three: bytes) -> None:
     assert is_refused(sign(two, key(), one) + three)
-
-
-@settings(max_examples=200)
-@given(st.dictionaries(CLAIM_NAMES, JSON, min_size=1, max_size=3))
-def test_claims_of_any_kind_get_a_verdict(changes: dict[str, Any]) -> None:
-    """Signed by the issuer, so that each reaches the checks behind the signature; and
-    what is accepted can be looked at."""
-    decision = verdict(sign(claims(**changes)))
-
-    if isinstance(decision, Access):
-        assert decision.issuer == ISSUER
-        assert set(changes) <= set(decision.claims)
-        assert isinstance(decision.amr, tuple)
-        assert hash(decision) == hash(decision)
-
-
-@settings(max_examples=200)
-@given(st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "x5u"]), JSON))
-def test_headers_of_any_kind_get_a_verdict(changes: dict[str, Any]) -> None:
-    verdict(sign(claims(), key(), header(key(), **changes)))
-
-
-@settings(max_examples=200)
-@given(st.integers(0, len(PAYLOAD)), st.binary(max_size=10), st.integers(0, 10))
-def test_payload_with_a_piece_replaced_gets_a_verdict(
-    start: int, piece: bytes, length: int
-) -> None:
-    verdict(sign(PAYLOAD[:start] + piece + PAYLOAD[start + length :]))
 
 
 @settings(max_examples=200)
