@@ -95,7 +95,9 @@ class Introspection:
     """``aud`` of the assertions; by default the issuer. Some want the endpoint."""
     endpoint: str | None = None
     """Where to ask, instead of what the issuer's metadata says."""
-    extra_parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    extra_parameters: Mapping[str, str] = field(
+        default_factory=dict[str, str], repr=False
+    )
     """What else this server wants to be sent."""
     signed: bool = False
     """Demand signed answers (RFC 9701)."""

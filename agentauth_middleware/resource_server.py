@@ -172,6 +172,11 @@ class ResourceServer:
 
     def _check_function(self, function: Callable[[str], Issuer | None]) -> None:
         check_plain_function(function, "ResourceServer.issuers")
+        if isinstance(function, type):
+            raise ConfigurationError(
+                "ResourceServer.issuers: a class would make an issuer of any name; write "
+                "a list of Issuer, or a function that returns None for strangers"
+            )
         if self.authorization_servers is None:
             raise ConfigurationError(
                 "ResourceServer.authorization_servers: missing; a function as issuers "

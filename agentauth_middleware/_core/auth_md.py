@@ -43,9 +43,6 @@ and that the person can take back. Do not ask the person for a password or an AP
 
 
 def _discover(server: ResourceServer) -> str:
-    servers = "\n".join(
-        f"- `{issuer}`" for issuer in server.authorization_servers or ()
-    )
     return f"""
 ## 1. Discover
 
@@ -55,14 +52,23 @@ Read what this resource says of itself:
 GET {server.metadata_url}
 ```
 
-`authorization_servers` lists who issues tokens for it:
+{_issuers(server)}
 
-{servers}
-
-Take the first one you can use and read its metadata. For `https://as.example.com` it
-is at `https://as.example.com/.well-known/oauth-authorization-server`. Use its document
-only if its `issuer` is the string you started from.
+Read the metadata of that server. For `https://as.example.com` it is at
+`https://as.example.com/.well-known/oauth-authorization-server`. Use its document only
+if its `issuer` is the string you started from.
 """
+
+
+def _issuers(server: ResourceServer) -> str:
+    listed = "\n".join(f"- `{issuer}`" for issuer in server.authorization_servers or ())
+    if not listed:
+        return "It names no authorization server: whoever sent you here has to."
+    return f"""`authorization_servers` lists who issues tokens for it:
+
+{listed}
+
+Take the first one you can use."""
 
 
 def _register() -> str:

@@ -194,6 +194,11 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "ResourceServer.authorization_servers",
         f"{T1!r} is not among ResourceServer.issuers",
     ),
+    "issuers the class": (
+        lambda: server(issuers=Issuer, authorization_servers=[]),
+        "ResourceServer.issuers",
+        "a class would make an issuer of any name",
+    ),
     "issuer twice": (
         lambda: server(issuers=[Issuer(ISSUER), Issuer(ISSUER, subjects="users")]),
         "ResourceServer.issuers",
