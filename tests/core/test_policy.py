@@ -472,6 +472,26 @@ def test_policy_of_one_issuer_is_not_that_of_another() -> None:
     assert decide_at_once(gate, request(theirs)).scopes == {"a"}
 
 
+@pytest.mark.parametrize(
+    ("trust", "age", "may"),
+    [
+        pytest.param({}, 360, True, id="that of the resource server"),
+        pytest.param({}, 361, False, id="and no more"),
+        pytest.param({"leeway": 0}, 300, True, id="none"),
+        pytest.param({"leeway": 0}, 301, False, id="none, and too old"),
+        pytest.param({"leeway": 120}, 420, True, id="more"),
+        pytest.param({"leeway": 120}, 421, False, id="more, and too old"),
+    ],
+)
+def test_age_of_a_sign_in_is_told_by_the_clock_of_its_issuer(
+    trust: dict[str, Any], age: int, may: bool
+) -> None:
+    gate = policy(Route("/notes", max_age=300), **trust)
+    decision = decide_at_once(gate, request(token(auth_time=NOW - age)))
+
+    assert isinstance(decision, Access if may else Refusal)
+
+
 def nameless(claims: Mapping[str, Any]) -> Identity:
     return Identity("agent_unclaimed")
 
