@@ -99,7 +99,7 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
         if route is REFUSED:
             raise ActorRefusedError("unmatched_path")
         if route.demands_something:
-            check_policy(route, access, remembered.issuer.leeway, clock())
+            check_policy(route, access, remembered.trusted.terms.leeway, clock())
         check_actor(remembered)
     except (RequestRefusedError, UnavailableError) as failure:
         return refusal_for(failure, access)

@@ -516,7 +516,7 @@ def test_recalled_token_keeps_its_policy(trust: dict[str, Any]) -> None:
     presented, other = by_agent("notes.admin"), by_agent("", "agent-2")
     first = decide_at_once(gate, request(presented))
     decide_at_once(gate, request(other))
-    gate.remembered = BoundedMap(10)
+    gate.at_hand = BoundedMap(10)
     again = decide_at_once(gate, request(presented))
 
     assert again == first
