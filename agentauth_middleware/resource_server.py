@@ -174,8 +174,8 @@ class ResourceServer:
         check_plain_function(function, "ResourceServer.issuers")
         if isinstance(function, type):
             raise ConfigurationError(
-                "ResourceServer.issuers: a class would make an issuer of any name; write "
-                "a list of Issuer, or a function that returns None for strangers"
+                "ResourceServer.issuers: a class would make an issuer of any name; "
+                "write a list of Issuer, or a function that gives None for strangers"
             )
         if self.authorization_servers is None:
             raise ConfigurationError(

@@ -26,7 +26,9 @@ from agentauth_middleware._core.jose import CompactJWS, parse_compact
 from agentauth_middleware._core.operations import Reply
 from agentauth_middleware._core.token_claims import (
     Terms,
+    check_audience,
     check_common_claims,
+    check_times,
     check_use,
     read_access,
     read_client_id,
@@ -43,6 +45,7 @@ _FRESH_FOR = 60
 _REFUSES_US = {400: "introspection_bad_request"} | dict.fromkeys(
     (401, 403, 404, 405), "introspection_refused_us"
 )
+_SECONDS = re.compile(r"[0-9]{1,9}")
 _ERROR_CODE = re.compile(rb'"error"\s*:\s*"([a-z_]{1,40})"')
 _ACCESS_TOKEN_TYPES = ("bearer", "dpop", "access_token")
 
@@ -86,7 +89,7 @@ def check_status(reply: Reply, url: str) -> None:
     detail = f"{url} answered {reply.status}{told}"
     if reply.status == 429:
         after = reply.headers.get("retry-after", "")
-        seconds = int(after) if after.isascii() and after.isdigit() else 1
+        seconds = int(after) if _SECONDS.fullmatch(after) else 1
         raise UnavailableError(
             "introspection_throttled", detail, retry_after=min(max(seconds, 1), 60)
         )
@@ -191,18 +194,21 @@ def check_answer(
 
     Source: RFC 7662 §2.2 and §4
     """
-    claims, require = answer.claims, settings.require_audience
+    claims, issuer = answer.claims, terms.issuer
+    require = settings.require_audience
     try:
-        _check_claims(claims, terms, now, require_audience=require)
-        return read_access(claims, answer.payload, terms.issuer)
+        _check_is_access_token(claims, issuer.issuer)
+        check_common_claims(claims, terms, now, require_audience=require)
+        return read_access(claims, answer.payload, issuer)
     except ValueError as fault:
-        raise _unusable(terms.issuer.issuer, str(fault)) from None
+        raise _unusable(issuer.issuer, str(fault)) from None
 
 
 def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
     """The *access* that a JWT gives, as far as its issuer still stands by it.
 
-    The answer can take away and never add: who signed the token has said the rest.
+    The answer can take away and never add: who signed the token has said the rest, and
+    nothing but ``active`` need be in an answer.
 
     Raises:
         InvalidTokenError: the answer is about another subject or client, or the token
@@ -211,17 +217,20 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
     """
     claims, issuer = answer.claims, terms.issuer
     try:
-        _check_claims(claims, terms, now, require_audience=False)
-        named = {
-            optional_text(claims, "sub"): access.subject,
-            read_client_id(claims, issuer): access.client_id,
-            optional_text(claims, "jti"): access.token_id,
-        }
+        _check_is_access_token(claims, issuer.issuer)
+        check_times(claims, terms.leeway, now)
+        if "aud" in claims:
+            check_audience(claims, terms)
+        named = (
+            (optional_text(claims, "sub"), access.subject),
+            (read_client_id(claims, issuer), access.client_id),
+            (optional_text(claims, "jti"), access.token_id),
+        )
         told_scopes = read_scopes(claims, issuer)
         expires_at = optional_instant(claims, "exp")
     except ValueError as fault:
         raise _unusable(issuer.issuer, str(fault)) from None
-    if any(said not in (None, signed) for said, signed in named.items()):
+    if any(said not in (None, signed) for said, signed in named):
         raise InvalidTokenError("introspection_mismatch", "of another token")
     states_scopes = any(name in claims for name in issuer.scope_claims)
     ends = [end for end in (access.expires_at, expires_at) if end is not None]
@@ -232,10 +241,8 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
     )
 
 
-def _check_claims(
-    claims: Claims, terms: Terms, now: float, *, require_audience: bool
-) -> None:
-    issuer = terms.issuer.issuer
+def _check_is_access_token(claims: Claims, issuer: str) -> None:
+    """Whether the answer is about an access token, and one of *issuer*."""
     if claims.get("iss", issuer) != issuer:
         raise InvalidTokenError("wrong_issuer", "called active, but of another issuer")
     token_type = claims.get("token_type", "bearer")
@@ -244,4 +251,3 @@ def _check_claims(
     if token_type.lower() not in _ACCESS_TOKEN_TYPES:
         raise InvalidTokenError("wrong_token_type", "no access token")
     check_use(claims)
-    check_common_claims(claims, terms, now, require_audience=require_audience)

@@ -11,10 +11,20 @@ from agentauth_middleware.errors import ConfigurationError
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
 
 
-@lru_cache(maxsize=1024)
+_LONG = 1024
+"""Characters; what is longer is not shared, so that what is stays small."""
+
+
 def parse_scopes(text: str) -> frozenset[str]:
     """The words of a ``scope`` member. Tokens that say the same share one set."""
+    return _words(text) if len(text) > _LONG else _shared_words(text)
+
+
+def _words(text: str) -> frozenset[str]:
     return frozenset(word for word in text.split(" ") if word)
+
+
+_shared_words = lru_cache(maxsize=1024)(_words)
 
 
 def check_scopes(scopes: Iterable[str], key: str) -> tuple[str, ...]:

@@ -56,10 +56,12 @@ def check_common_claims(
     for name in issuer.required_claims:
         if name not in claims:
             raise InvalidTokenError("malformed", f"{name} is missing")
-    _check_times(claims, issuer, terms.leeway, now)
+    check_times(claims, terms.leeway, now)
+    _check_age(claims, terms, now)
     if issuer.client_ids and read_client_id(claims, issuer) not in issuer.client_ids:
         raise InvalidTokenError("wrong_client", "of a client that is not listed")
-    _check_audience(claims, issuer, terms.resource, require_audience)
+    if require_audience or "aud" in claims:
+        check_audience(claims, terms)
 
 
 def check_use(claims: Claims) -> None:
@@ -155,7 +157,13 @@ def _scope_words(claims: Claims, name: str) -> frozenset[str]:
     return parse_scopes(optional_text(claims, name) or "")
 
 
-def _check_times(claims: Claims, issuer: Issuer, leeway: int, now: float) -> None:
+def check_times(claims: Claims, leeway: int, now: float) -> None:
+    """Refuse a token that is not for now, as far as *claims* date it.
+
+    Raises:
+        InvalidTokenError: it is not.
+        ValueError: a date is none.
+    """
     expires_at = optional_instant(claims, "exp")
     issued_at = optional_instant(claims, "iat")
     not_before = optional_instant(claims, "nbf")
@@ -165,22 +173,28 @@ def _check_times(claims: Claims, issuer: Issuer, leeway: int, now: float) -> Non
         raise InvalidTokenError("not_yet_valid", f"iat in {issued_at - now:.0f} s")
     if not_before is not None and not_before > now + leeway:
         raise InvalidTokenError("not_yet_valid", f"nbf in {not_before - now:.0f} s")
-    if issuer.max_token_age is None:
+
+
+def _check_age(claims: Claims, terms: Terms, now: float) -> None:
+    longest = terms.issuer.max_token_age
+    if longest is None:
         return
-    if issued_at is None or now - issued_at > issuer.max_token_age + leeway:
+    issued_at = optional_instant(claims, "iat")
+    if issued_at is None or now - issued_at > longest + terms.leeway:
         raise InvalidTokenError("expired", "older than Issuer.max_token_age")
 
 
-def _check_audience(
-    claims: Claims, issuer: Issuer, resource: str, require_audience: bool
-) -> None:
+def check_audience(claims: Claims, terms: Terms) -> None:
     """The token must be meant for us: a prefix, a host or a look-alike is not us.
+
+    Raises:
+        InvalidTokenError: it is not.
+        ValueError: ``aud`` is not of the form demanded.
 
     Source: RFC 9068 §4, RFC 8707 §2
     """
+    issuer, resource = terms.issuer, terms.resource
     audience = read_audience(claims)
-    if "aud" not in claims and not require_audience:
-        return
     if issuer.audience is not None:
         is_meant = any(value in issuer.audience for value in audience)
     else:

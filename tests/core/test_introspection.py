@@ -875,3 +875,37 @@ def test_answer_that_is_not_signed_as_demanded_is_no_verdict(
         503,
         "introspection_unusable",
     )
+
+
+def test_answer_about_a_jwt_need_not_repeat_what_was_signed() -> None:
+    """``active`` alone is an answer (RFC 7662 §2.2)."""
+    trusted = issuer(
+        introspection=introspection(always=True),
+        client_ids=["client-1"],
+        max_token_age=3600,
+        required_claims=["jti"],
+    )
+
+    assert isinstance(
+        Door(server(trusted)).ask(json_reply({"active": True}), JWT), Access
+    )
+
+
+@pytest.mark.parametrize(
+    "swapped",
+    [{"sub": "client-1"}, {"sub": "token-1"}, {"client_id": "token-1"}],
+    ids=repr,
+)
+def test_names_in_an_answer_are_compared_each_with_its_own(
+    swapped: dict[str, str],
+) -> None:
+    answer = Door(asked(always=True)).ask(active(**swapped), JWT)
+
+    assert outcome(answer) == (401, "introspection_mismatch")
+
+
+def test_issuer_that_wants_to_be_left_alone_for_ever_is_not() -> None:
+    refused = Door().ask(json_reply({}, 429, retry_after="9" * 5000))
+
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.retry_after) == (503, 1)

@@ -1103,7 +1103,7 @@ def test_metadata_names_the_issuers_that_are_listed_beside_a_function(
     servers: list[str],
 ) -> None:
     """None is a choice: agents then have to know from elsewhere."""
-    settings = server(issuers=Issuer, authorization_servers=servers)
+    settings = server(issuers=lambda n: Issuer(n), authorization_servers=servers)
 
     assert list(settings.authorization_servers or ()) == servers
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from agentauth_middleware.issuer import Introspection
@@ -81,22 +79,7 @@ def test_good_answer_of_this_file_is_good(
     assert present(hall, good, lines).is_let_in
 
 
-FAULTS = {
-    "sub is what client_id was": "names are compared by value",
-    "sub is what jti was": "names are compared by value",
-    "client_id is what jti was": "names are compared by value",
-    "Retry-After of 5000 digits": "Python reads no number that long",
-    "Retry-After of 50000 digits": "Python reads no number that long",
-}
-"""What the library does not get right yet."""
-
-
-def _case(name: str) -> Any:
-    fault = FAULTS.get(name)
-    return pytest.param(name, marks=[pytest.mark.xfail(reason=fault)] if fault else [])
-
-
-@pytest.mark.parametrize("name", [_case(name) for name in named_answers()])
+@pytest.mark.parametrize("name", list(named_answers()))
 def test_answer_of_the_corpus_gets_a_verdict(name: str, hall: Hall) -> None:
     """And only a good one lets in the token that it is about."""
     answer = named_answers()[name]
