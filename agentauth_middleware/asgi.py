@@ -135,6 +135,8 @@ class AgentAuthMiddleware:
 
     def _challenging(self, refusal: Refusal, scope: Scope, send: Send) -> Send:
         """*send*, which adds our challenge to a 401 of the application's own."""
+        if self._scopes_for is not None:
+            scope = dict(scope)  # routers write into it
 
         async def challenging(message: Message) -> None:
             if message["type"] in _STARTS and message["status"] == 401:
@@ -283,7 +285,8 @@ def anonymous(scope: Scope, decision: Anonymous) -> Scope:
     """*scope* for a request without ``Access``, whatever it brought along."""
     scope.pop("agentauth.access", None)
     if isinstance(scope.get("user"), Caller):  # an outer door's, of another resource
-        del scope["user"], scope["auth"]
+        del scope["user"]
+        scope.pop("auth", None)
     if decision.challenge is None:
         scope.setdefault("user", UnauthenticatedUser())
         scope.setdefault("auth", AuthCredentials())

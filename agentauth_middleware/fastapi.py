@@ -174,6 +174,7 @@ class AgentAuth(SecurityBase):
                         mode="json", by_alias=True, exclude_none=True
                     ),
                     declared=self._declared_operations(app),
+                    others_pass=self._resource_server.unauthenticated == "pass",
                     mount=app.root_path,
                 )
                 described = document

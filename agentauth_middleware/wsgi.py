@@ -132,13 +132,17 @@ class AgentAuthMiddleware:
         start_response: StartResponse,
     ) -> StartResponse:
         """*start_response*, which adds our challenge to a 401 of the application's."""
+        if self._scopes_for is not None:
+            environ = dict(environ)  # dispatchers write into it
 
-        def challenging(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+        def challenging(
+            status: str, headers: list[tuple[str, str]], *exc_info: Any
+        ) -> Any:
             if status.startswith("401"):
                 ours = self._gate.challenge(self._name_scopes(refusal, environ))
                 if not any(_is_ours(line, ours) for line in headers):
                     headers = [("WWW-Authenticate", ours), *headers]
-            return start_response(status, headers, *rest)
+            return start_response(status, headers, *exc_info)
 
         return challenging
 

@@ -19,11 +19,9 @@ from agentauth_middleware._core.claims import (
     parse_object,
     text,
 )
-from agentauth_middleware._core.credential import MAX_CREDENTIAL_BYTES
 from agentauth_middleware._core.jose import (
     CompactJWS,
     SigningKey,
-    decode_base64url,
     parse_compact,
     verify_signature,
 )
@@ -39,7 +37,7 @@ from agentauth_middleware.errors import InvalidTokenError
 from agentauth_middleware.issuer import TYPES_OF_OTHER_TOKENS, Issuer
 
 _TYPE = "at+jwt"
-_MAX_CONTAINERS = 512
+MAX_CONTAINERS = 512
 """Objects and arrays: more than any issuer's roles and details need, and they cost far
 more to read than their length, before anybody knows who wrote them."""
 _MARKS_OF_OTHER_KINDS = ("events", "token_introspection", "htm", "htu")
@@ -68,7 +66,7 @@ def read_token(token: bytes) -> UnverifiedToken:
     jws = parse_compact(token)
     if jws.header.type in TYPES_OF_OTHER_TOKENS:
         raise InvalidTokenError("wrong_token_type", f"typ is {jws.header.type!r}")
-    if count_containers(jws.payload) > _MAX_CONTAINERS:
+    if count_containers(jws.payload) > MAX_CONTAINERS:
         raise InvalidTokenError("malformed", "too many objects and arrays")
     try:
         claims = parse_object(jws.payload)
@@ -76,23 +74,6 @@ def read_token(token: bytes) -> UnverifiedToken:
     except ValueError as fault:
         raise InvalidTokenError("malformed", str(fault)) from None
     return UnverifiedToken(jws, claims, issuer)
-
-
-def peek_issuer(token: bytes) -> str | None:
-    """The issuer that *token* names, if it is a JWT that names one.
-
-    For telling whose it may be, and nothing else.
-    """
-    segments = token.split(b".")
-    if len(segments) != 3 or len(token) > MAX_CREDENTIAL_BYTES:
-        return None
-    try:
-        payload = decode_base64url(segments[1])
-        if count_containers(payload) > _MAX_CONTAINERS:
-            return None
-        return text(parse_object(payload), "iss")
-    except ValueError:
-        return None
 
 
 def check_header(token: UnverifiedToken, issuer: Issuer) -> None:

@@ -5,41 +5,97 @@ A credential is an agent's only if a configured rule claims it: a JWT that names
 trusted issuer, an opaque token with a configured prefix, or the scheme DPoP, which no
 other client has. A claimed one is checked like any other and refused if it is bad;
 everything else is the application's affair.
+
+Claims are made as the most lenient application might read a credential: with any white
+space, in quotes, in another scheme, beside others, with a payload that is no good JSON.
+Whatever is not spelt as the standards say is then refused, and no spelling brings an
+agent past the door.
 """
 
 from __future__ import annotations
 
-from agentauth_middleware._core.access_token import peek_issuer
-from agentauth_middleware._core.credential import read_scheme
+import binascii
+import json
+import re
+from collections.abc import Iterator
+from hashlib import sha256
+
+from agentauth_middleware._core.access_token import MAX_CONTAINERS
+from agentauth_middleware._core.credential import MAX_CREDENTIAL_BYTES, read_scheme
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request
-from agentauth_middleware.errors import AuthenticationRequiredError, InvalidTokenError
+from agentauth_middleware.errors import InvalidTokenError
+
+_DPOP = re.compile(rb"(?:^|,)\s*dpop(?:\s|,|$)", re.IGNORECASE)
+_BEARER_TOKEN = re.compile(
+    rb"(?:^[^\w.~+/-]*|\bbearer[^\w.~+/-]+)(?!bearer[^\w.~+/-])([\w.~+/-]+)",
+    re.IGNORECASE,
+)
+"""What stands after the scheme, or first where no scheme does."""
+_PAYLOAD = re.compile(rb"\.([\w+/=-]{16,})[\w+/=.-]*")
+"""The second segment of a JWT; a shorter one has no room for an issuer."""
+_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+_ISSUER_ANYWHERE = re.compile(r'"iss"\s*:\s*"([^"\\]*)"')
+_lenient = json.JSONDecoder(object_pairs_hook=tuple, strict=False)
+"""Objects become tuples of pairs, so that a member that occurs twice is seen twice."""
 
 
 def has_agent_credential(gate: Gate, request: Request, now: float) -> bool:
     """Whether *request* is an agent's, who has to show a good token.
 
     Raises:
-        AuthenticationRequiredError: its credential is of a scheme that only agents use
-            and that is not accepted here.
         UnavailableError: the operator's function of issuers failed.
     """
     return any(_is_claimed(gate, line, now) for line in request.authorization)
 
 
 def _is_claimed(gate: Gate, line: bytes, now: float) -> bool:
-    scheme, rest = read_scheme(line)
-    if scheme == b"dpop":
-        raise AuthenticationRequiredError
-    if scheme != b"bearer" or not rest:
+    return (
+        _is_remembered(gate, line)
+        or _DPOP.search(line) is not None
+        or any(map(gate.trust.has_prefix, _BEARER_TOKEN.findall(line)))
+        or any(_is_trusted(gate, name, now) for name in _issuers_named(line))
+    )
+
+
+def _is_remembered(gate: Gate, line: bytes) -> bool:
+    """Whether it is a token that was found good before, so that it need not be read."""
+    if len(line) > MAX_CREDENTIAL_BYTES:
         return False
-    if gate.trust.has_prefix(rest):
-        return True
-    name = peek_issuer(rest)
-    if name is None:
-        return False
+    scheme, token = read_scheme(line)
+    return scheme == b"bearer" and (
+        gate.at_hand.get(sha256(token).digest()) is not None
+    )
+
+
+def _is_trusted(gate: Gate, name: str, now: float) -> bool:
     try:
         gate.trust.find(name, now)
     except InvalidTokenError:
         return False
     return True
+
+
+def _issuers_named(line: bytes) -> Iterator[str]:
+    """Every ``iss`` of whatever may be a JWT in *line*; nothing of it is verified."""
+    for segment in _PAYLOAD.findall(line):
+        try:
+            payload = binascii.a2b_base64(segment.translate(_TO_STANDARD) + b"==")
+        except binascii.Error:
+            continue
+        text = payload.decode("utf-8", "replace").lstrip()
+        if text.startswith("{"):
+            yield from _issuers_of(text)
+
+
+def _issuers_of(text: str) -> Iterator[str]:
+    if text.count("{") + text.count("[") > MAX_CONTAINERS:
+        yield from _ISSUER_ANYWHERE.findall(text.replace(r"\/", "/"))
+        return
+    try:
+        members, _ = _lenient.raw_decode(text)
+    except (ValueError, RecursionError):
+        return
+    for name, value in members:
+        if name == "iss" and isinstance(value, str):
+            yield value

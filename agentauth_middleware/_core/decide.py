@@ -18,6 +18,7 @@ checks raise, and ``decide`` is the one place that turns what they raise into it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from math import inf
 from typing import TypeAlias
@@ -31,7 +32,7 @@ from agentauth_middleware._core.operations import Clock, Procedure, ReadLog
 from agentauth_middleware._core.policy import check_policy
 from agentauth_middleware._core.recognise import recognise
 from agentauth_middleware._core.revocations import RevocationView
-from agentauth_middleware._core.routes import REFUSED
+from agentauth_middleware._core.routes import REFUSED, UNMATCHED
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
     ActorRefusedError,
@@ -41,6 +42,7 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     UnavailableError,
 )
+from agentauth_middleware.route import Route
 
 READ_LOG_AFTER = 0.25
 """Seconds. Who finds the view of the log older reads on first."""
@@ -60,9 +62,6 @@ class Anonymous:
 
 Decision: TypeAlias = Access | Anonymous | Refusal | Response
 
-_ANONYMOUS = Anonymous()
-_PREFLIGHT = Anonymous(drop_credentials=True)
-
 
 def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
     """What is to become of *request*. *clock* gives epoch seconds."""
@@ -71,17 +70,19 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
         return own
     access: Access | None = None
     try:
-        if gate.passes and not has_agent_credential(gate, request, clock()):
-            return without_access(gate, request)
+        if gate.passes:
+            route = _route_of_others(gate, request)
+            if route.public or not has_agent_credential(gate, request, clock()):
+                return _without_access(gate, route)
         if request.method == "OPTIONS" and is_preflight(request):
-            return _PREFLIGHT
+            return _without_access(gate, UNMATCHED, drop_credentials=True)
         route = gate.routes.select(request)
         if route.public:
-            return without_access(gate, request)
+            return _without_access(gate, route)
         token = find_token(request, ignore_query=gate.server.ignore_query_token)
         if token is None:
-            if route.optional:
-                return without_access(gate, request)
+            if route.optional and not gate.passes:
+                return _without_access(gate, route)
             raise AuthenticationRequiredError(route.named_scopes)
         remembered = gate.at_hand.get(digest := sha256(token).digest())
         if remembered is None or route.introspect or remembered.needs_care(clock()):
@@ -106,18 +107,31 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
     return access
 
 
-def without_access(gate: Gate, request: Request) -> Anonymous:
-    """Nothing is demanded of *request*.
+def _route_of_others(gate: Gate, request: Request) -> Route:
+    """What agents would have to meet where *request* goes; it binds nobody else."""
+    try:
+        return gate.routes.select(request)
+    except InvalidRequestError:
+        return UNMATCHED  # whatever the application makes of that path
+
+
+def _without_access(
+    gate: Gate, route: Route, *, drop_credentials: bool = False
+) -> Anonymous:
+    """Nothing is demanded.
 
     Beside an API's other clients, its own 401 tells agents as well where to go.
     """
-    if not gate.passes:
-        return _ANONYMOUS
-    try:
-        scopes = gate.routes.select(request).named_scopes
-    except InvalidRequestError:
-        scopes = ()  # whatever the application makes of that path
-    return Anonymous(challenge=refusal_for(AuthenticationRequiredError(scopes)))
+    scopes = route.named_scopes if gate.passes else None
+    return _anonymous(scopes, drop_credentials)
+
+
+@lru_cache(maxsize=256)
+def _anonymous(scopes: tuple[str, ...] | None, drop_credentials: bool) -> Anonymous:
+    if scopes is None:
+        return Anonymous(drop_credentials)
+    challenge = refusal_for(AuthenticationRequiredError(scopes))
+    return Anonymous(drop_credentials, challenge)
 
 
 def verify_token(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:

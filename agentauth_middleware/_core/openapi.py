@@ -59,19 +59,21 @@ def describe_door(
     scheme: str,
     definition: dict[str, Any],
     declared: Mapping[tuple[str, str], Sequence[str]],
+    others_pass: bool = False,
     mount: str = "",
 ) -> None:
     """Complete *document*, in place.
 
     *scheme* is the name of the door's security scheme, which the document may require
     already, and *definition* what it stands for. *declared* are the scopes that
-    handlers demand, by path and method. *mount* stands in front of the paths.
+    handlers demand, by path and method. Where *others_pass*, who is no agent needs a
+    token for those alone. *mount* stands in front of the paths.
     """
     is_needed = False
     for path, method, operation in _operations(document):
         route = _select(routes, _Operation(method.upper(), mount + path, mount))
         scopes = declared.get((path, method.upper()), ())
-        if _describe(operation, route, scopes, scheme):
+        if _describe(operation, route, scopes, scheme, others_pass):
             is_needed = True
     if is_needed:
         components = document.setdefault("components", {})
@@ -109,7 +111,11 @@ def _select(routes: RouteTable, operation: _Operation) -> Route:
 
 
 def _describe(
-    operation: dict[str, Any], route: Route, scopes: Sequence[str], scheme: str
+    operation: dict[str, Any],
+    route: Route,
+    scopes: Sequence[str],
+    scheme: str,
+    others_pass: bool,
 ) -> bool:
     """Whether *operation* has to do with the door at all; complete it if so.
 
@@ -118,7 +124,7 @@ def _describe(
     security: list[dict[str, Any]] = operation.get("security", [])
     others = [requirement for requirement in security if scheme not in requirement]
     is_demanded = bool(scopes) or len(others) < len(security)
-    if route.public and not is_demanded:
+    if (route.public or others_pass) and not is_demanded:
         return False
     if route.optional and not is_demanded:
         others.append({})
