@@ -92,23 +92,44 @@ class Route:
     @cached_property
     def demands_something(self) -> bool:
         """Whether a good token alone is not enough."""
-        return bool(
-            self.scopes
-            or self.any_scopes
-            or self.user
-            or self.agent
-            or self.demands_authentication
+        return self.demands != Demands()
+
+    @cached_property
+    def demands(self) -> Demands:
+        """What is checked of a good token."""
+        return Demands(
+            tuple(self.scopes),
+            (tuple(self.any_scopes),) if self.any_scopes else (),
+            self.user,
+            self.agent,
+            tuple(self.acr_values),
+            self.max_age,
         )
 
     @cached_property
     def named_scopes(self) -> tuple[str, ...]:
         """What a challenge names: all that will do, and no more."""
-        return (*self.scopes, *self.any_scopes[:1])
+        return self.demands.named_scopes
 
-    @cached_property
-    def demands_authentication(self) -> bool:
-        """Whether it matters how or when the user signed in."""
-        return bool(self.acr_values) or self.max_age is not None
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What a good token has to meet besides: at one route, or of several guards."""
+
+    scopes: tuple[str, ...] = ()
+    """All of them are needed."""
+    choices: tuple[tuple[str, ...], ...] = ()
+    """And one of each of these; the first of each is the preferred one."""
+    user: Literal["required"] | None = None
+    agent: Literal["required", "forbidden"] | None = None
+    acr_values: tuple[str, ...] = ()
+    max_age: int | None = None
+
+    @property
+    def named_scopes(self) -> tuple[str, ...]:
+        """What a challenge names: all that will do, and no more."""
+        preferred = (choice[0] for choice in self.choices)
+        return tuple(dict.fromkeys([*self.scopes, *preferred]))
 
 
 def check_reachable(routes: Sequence[Route]) -> None:

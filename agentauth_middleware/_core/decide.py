@@ -100,7 +100,8 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
         if route is REFUSED:
             raise ActorRefusedError("unmatched_path")
         if route.demands_something:
-            check_policy(route, access, remembered.trusted.terms.leeway, clock())
+            leeway = remembered.trusted.terms.leeway
+            check_policy(route.demands, access, leeway, clock)
         check_actor(remembered)
     except (RequestRefusedError, UnavailableError) as failure:
         return refusal_for(failure, access)

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from agentauth_middleware._core.cache import BoundedMap
+from agentauth_middleware._core.operations import Clock
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import InsufficientScopeError, StepUpRequiredError
 from agentauth_middleware.issuer import Issuer
 from agentauth_middleware.resource_server import ResourceServer
-from agentauth_middleware.route import Route
+from agentauth_middleware.route import Demands
 
 
 class ScopeRules:
@@ -85,71 +86,41 @@ def refusal_of_agent(access: Access, issuer: Issuer) -> str | None:
     return None if is_listed else "agent_not_allowed"
 
 
-def check_policy(
-    demands: Route,
-    access: Access,
-    leeway: int,
-    now: float,
-    alternatives: Sequence[Sequence[str]] = (),
-) -> None:
+def check_policy(demands: Demands, access: Access, leeway: int, clock: Clock) -> None:
     """Refuse what *demands* do not allow: step-up, then scope, then actor and user.
-
-    Of each of *alternatives* one scope is needed besides.
 
     Raises:
         StepUpRequiredError, InsufficientScopeError, ActorRefusedError
 
     Source: RFC 9470 §3, RFC 6750 §3.1
     """
-    lacking = None
-    if not _has_scopes(demands, access, alternatives):
-        lacking = access.lacks(demands.scopes, demands.any_scopes, *alternatives)
-    if demands.demands_authentication and not is_authenticated_enough(
-        access, demands.acr_values, demands.max_age, leeway=leeway, now=now
+    scopes = access.scopes
+    is_lacking = not scopes.issuperset(demands.scopes)
+    for choice in demands.choices:
+        is_lacking = is_lacking or scopes.isdisjoint(choice)
+    lacking = access.lacks(demands.scopes, *demands.choices) if is_lacking else None
+    acr_values, max_age, auth_time = (
+        demands.acr_values,
+        demands.max_age,
+        access.auth_time,
+    )
+    # A token that does not say how or when does not meet the requirement.
+    if (acr_values and access.acr not in acr_values) or (
+        max_age is not None
+        and (
+            auth_time is None or not -leeway <= clock() - auth_time <= max_age + leeway
+        )
     ):
         # Told at once, so that the client does not have to come back for them.
-        scopes = lacking.scopes if isinstance(lacking, InsufficientScopeError) else ()
+        next_up = lacking.scopes if isinstance(lacking, InsufficientScopeError) else ()
         raise StepUpRequiredError(
-            acr_values=demands.acr_values, max_age=demands.max_age, scopes=scopes
+            acr_values=acr_values, max_age=max_age, scopes=next_up
         )
     if lacking is not None:
         raise lacking
-    if demands.user == "required":
+    if demands.user is not None:
         access.require_user()
     if demands.agent == "required":
         access.require_agent()
-    if demands.agent == "forbidden":
+    elif demands.agent is not None:
         access.forbid_agents()
-
-
-def _has_scopes(
-    demands: Route, access: Access, alternatives: Sequence[Sequence[str]]
-) -> bool:
-    scopes = access.scopes
-    if not scopes.issuperset(demands.scopes):
-        return False
-    if demands.any_scopes and scopes.isdisjoint(demands.any_scopes):
-        return False
-    return not alternatives or not any(map(scopes.isdisjoint, alternatives))
-
-
-def is_authenticated_enough(
-    access: Access,
-    acr_values: Sequence[str],
-    max_age: int | None,
-    *,
-    leeway: int,
-    now: float,
-) -> bool:
-    """Whether the user signed in strongly and recently enough (RFC 9470 §4).
-
-    A token that does not say so does not meet the requirement.
-    """
-    if acr_values and access.acr not in acr_values:
-        return False
-    if max_age is None:
-        return True
-    auth_time = access.auth_time
-    if auth_time is None or auth_time > now + leeway:
-        return False
-    return now - auth_time <= max_age + leeway

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, Literal, ParamSpec, TypeVar, cast
@@ -31,7 +31,7 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     UnavailableError,
 )
-from agentauth_middleware.route import Route
+from agentauth_middleware.route import Demands, Route
 
 __all__ = [
     "answer_raised",
@@ -102,7 +102,7 @@ def requires(
     Raises:
         ConfigurationError: a demand cannot be met by anybody.
     """
-    own = _Demands.read(
+    own = _read_demands(
         scopes=scopes,
         any_scopes=any_scopes,
         user=user,
@@ -115,11 +115,12 @@ def requires(
         handler: Callable[Parameters, Returned],
     ) -> Callable[Parameters, Returned]:
         below = _demands_of(handler)
-        demands = own if below is None else own.joined_with(below)
+        demands = own if below is None else _joined(own, below)
 
         @wraps(handler)
         def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
-            demands.check(_access_or_challenge(demands.named_scopes))
+            access = _access_or_challenge(demands.named_scopes)
+            check_policy(demands, access, _LEEWAY, time.time)
             return handler(*args, **kwargs)
 
         setattr(guarded, _DEMANDS, demands)
@@ -136,64 +137,45 @@ def requires(
     return guard
 
 
-@dataclass(frozen=True, slots=True)
-class _Demands:
-    """What one guard demands, or several of a handler together.
+def _read_demands(**demands: Any) -> Demands:
+    """*demands* in the words of a ``Route``.
 
-    All is checked at once, so that the answer is in order and names all of it.
+    Raises:
+        ConfigurationError: in those of ``requires``.
     """
+    try:
+        return Route("/*", **demands).demands
+    except ConfigurationError as fault:
+        text = str(fault).removeprefix("Route('/*').")
+        raise ConfigurationError(f"requires: {text}") from None
 
-    route: Route
-    alternatives: tuple[Sequence[str], ...] = ()
-    """The ``any_scopes`` of further guards."""
 
-    @classmethod
-    def read(cls, **demands: Any) -> _Demands:
-        """*demands*, those of a ``Route``."""
-        try:
-            return cls(Route("/*", **demands))
-        except ConfigurationError as fault:
-            text = str(fault).removeprefix("Route('/*').")
-            raise ConfigurationError(f"requires: {text}") from None
+def _joined(outer: Demands, inner: Demands) -> Demands:
+    """Both at once, so that the answer is in order and names all that is needed.
 
-    def joined_with(self, below: _Demands) -> _Demands:
-        """Both together.
-
-        Raises:
-            ConfigurationError: nobody can meet both.
-        """
-        outer, inner = self.route, below.route
-        if {outer.agent, inner.agent} == {"required", "forbidden"}:
-            raise ConfigurationError(
-                "requires: agent is required and forbidden for one handler; remove one"
-            )
-        ages = [age for age in (outer.max_age, inner.max_age) if age is not None]
-        route = replace(
-            outer,
-            scopes=(*outer.scopes, *inner.scopes),
-            user=outer.user or inner.user,
-            agent=outer.agent or inner.agent,
-            acr_values=_in_both(outer.acr_values, inner.acr_values),
-            max_age=min(ages, default=None),
+    Raises:
+        ConfigurationError: nobody can meet both.
+    """
+    if {outer.agent, inner.agent} == {"required", "forbidden"}:
+        raise ConfigurationError(
+            "requires: agent is required and forbidden for one handler; remove one"
         )
-        choices = (*self.alternatives, inner.any_scopes, *below.alternatives)
-        return _Demands(route, tuple(filter(None, choices)))
-
-    @property
-    def named_scopes(self) -> tuple[str, ...]:
-        """What a challenge names."""
-        preferred = (choice[0] for choice in self.alternatives)
-        return tuple(dict.fromkeys([*self.route.named_scopes, *preferred]))
-
-    def check(self, access: Access) -> None:
-        check_policy(self.route, access, _LEEWAY, time.time(), self.alternatives)
+    ages = [age for age in (outer.max_age, inner.max_age) if age is not None]
+    return Demands(
+        (*outer.scopes, *inner.scopes),
+        (*outer.choices, *inner.choices),
+        outer.user or inner.user,
+        outer.agent or inner.agent,
+        _in_both(outer.acr_values, inner.acr_values),
+        min(ages, default=None),
+    )
 
 
-def _in_both(outer: Sequence[str], inner: Sequence[str]) -> Sequence[str]:
+def _in_both(outer: tuple[str, ...], inner: tuple[str, ...]) -> tuple[str, ...]:
     """The ``acr_values`` that meet two demands; of none at all, any will do."""
     if not (outer and inner):
         return outer or inner
-    common = [value for value in outer if value in inner]
+    common = tuple(value for value in outer if value in inner)
     if not common:
         raise ConfigurationError(
             f"requires: acr_values are {' or '.join(outer)} and {' or '.join(inner)} "
@@ -220,8 +202,8 @@ def declared_by(handler: object, method: str = "GET") -> tuple[str, ...]:
     )
 
 
-def _demands_of(handler: object) -> _Demands | None:
-    demands: _Demands | None = getattr(handler, _DEMANDS, None)
+def _demands_of(handler: object) -> Demands | None:
+    demands: Demands | None = getattr(handler, _DEMANDS, None)
     return demands
 
 
@@ -264,5 +246,5 @@ def _named_by(route: Route, access: Access | None) -> Sequence[str]:
     """What *route* has named to a client, or would have."""
     if access is None:
         return route.named_scopes
-    lacking = access.lacks(route.scopes, route.any_scopes)
+    lacking = access.lacks(route.demands.scopes, *route.demands.choices)
     return lacking.scopes if isinstance(lacking, InsufficientScopeError) else ()

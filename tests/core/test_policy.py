@@ -69,6 +69,11 @@ def raised(check: Callable[[], object]) -> RequestRefusedError | None:
     return None
 
 
+def check(demands: dict[str, Any], given: Access) -> None:
+    """*demands* are those of a route."""
+    check_policy(Route("/*", **demands).demands, given, 60, Clock())
+
+
 # Which scopes imply which
 
 
@@ -292,7 +297,7 @@ def test_list_of_agents_is_about_agents(given: Access, may_act: bool) -> None:
 def test_missing_scopes_are_named(
     demands: dict[str, Any], scopes: tuple[str, ...]
 ) -> None:
-    failure = raised(lambda: check_policy(Route("/*", **demands), access(), 60, NOW))
+    failure = raised(lambda: check(demands, access()))
 
     assert isinstance(failure, InsufficientScopeError)
     assert failure.scopes == scopes
@@ -305,10 +310,10 @@ def test_missing_scopes_are_named(
 def test_all_scopes_and_any_scopes_are_demands_of_their_own(
     carried: str, may: bool
 ) -> None:
-    route = Route("/*", scopes=["a"], any_scopes=["b", "c"])
+    demands = {"scopes": ["a"], "any_scopes": ["b", "c"]}
     given = access(*carried.split())
 
-    assert (raised(lambda: check_policy(route, given, 60, NOW)) is None) == may
+    assert (raised(lambda: check(demands, given)) is None) == may
 
 
 @pytest.mark.parametrize(
@@ -329,7 +334,7 @@ def test_no_client_is_told_to_ask_for_what_its_agent_may_not_use(
 ) -> None:
     """A person would be asked for permission, in vain."""
     given = access(*carried, ceiling="a b c")
-    failure = raised(lambda: check_policy(Route("/*", **demands), given, 60, NOW))
+    failure = raised(lambda: check(demands, given))
 
     if scopes is None:
         assert isinstance(failure, ActorRefusedError)
@@ -351,9 +356,14 @@ def test_no_client_is_told_to_ask_for_what_its_agent_may_not_use(
 def test_step_up_names_scopes_that_will_be_missing_next(
     carried: tuple[str, ...], ceiling: str | None, scopes: tuple[str, ...]
 ) -> None:
-    route = Route("/*", scopes=["a"], any_scopes=["b"], acr_values=["phr"], max_age=9)
+    demands = {
+        "scopes": ["a"],
+        "any_scopes": ["b"],
+        "acr_values": ["phr"],
+        "max_age": 9,
+    }
     given = access(*carried, ceiling=ceiling)
-    failure = raised(lambda: check_policy(route, given, 60, NOW))
+    failure = raised(lambda: check(demands, given))
 
     assert isinstance(failure, StepUpRequiredError)
     assert (failure.acr_values, failure.max_age) == (("phr",), 9)
@@ -374,7 +384,7 @@ def test_earlier_demand_decides(first: int) -> None:
     demands: dict[str, Any] = {}
     for unmet, _, _ in ORDER[first:]:
         demands |= unmet
-    failure = raised(lambda: check_policy(Route("/*", **demands), access(), 60, NOW))
+    failure = raised(lambda: check(demands, access()))
 
     _, kind, reason = ORDER[first]
     assert failure is not None
