@@ -19,6 +19,7 @@ from benchmarks.imports import measure_imports
 from benchmarks.introspection import measure_introspection
 from benchmarks.keys import measure_keys
 from benchmarks.memory import measure_memory
+from benchmarks.policy import measure_policy
 from benchmarks.progress import Progress
 from benchmarks.report import Row, as_table, environment, write_json
 from benchmarks.rounds import Rounds, round_numbers
@@ -31,6 +32,7 @@ GROUPS = (
     *SIDES,
     "verification",
     "drivers",
+    "policy",
     "introspection",
     "keys",
     "tenants",
@@ -158,6 +160,9 @@ class _Run:
                 yield from measure_verification(self._scene, self._new, rounds)
             case "drivers":
                 yield from measure_drivers(self._scene, self._new, rounds)
+            case "policy":
+                for side in _each_side():
+                    yield from measure_policy(side, self._scene, self._new, rounds)
             case "introspection":
                 for side in _each_side():
                     yield from measure_introspection(

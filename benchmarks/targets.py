@@ -13,6 +13,8 @@ _RS256 = 17.7
 REMEMBERED: Mapping[str, float] = {"ASGI": 0.17, "WSGI": 0.14}
 """Beyond the bare application, in RS256 checks; likewise the rest, unless it says."""
 PUBLIC = 1.0 / _RS256
+POLICY = 0.5 / _RS256
+"""Beyond a door that demands nothing."""
 REFUSED = 8.0 / _RS256
 UNKNOWN_KID = 0.4
 FORGED = 1.4

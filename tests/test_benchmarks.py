@@ -74,7 +74,7 @@ def test_benchmarks_measure_both_doors_alike(
     assert _names(written, "ASGI") >= ROWS_OF_A_DOOR
 
 
-@pytest.mark.parametrize("group", ["introspection", "keys", "1,000 issuers"])
+@pytest.mark.parametrize("group", ["policy", "introspection", "keys", "1,000 issuers"])
 def test_benchmarks_measure_tokens_and_keys_at_both_doors(
     quick_run: tuple[str, dict[str, Any]], group: str
 ) -> None:
