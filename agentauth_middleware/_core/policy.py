@@ -99,17 +99,9 @@ def check_policy(demands: Demands, access: Access, leeway: int, clock: Clock) ->
     for choice in demands.choices:
         is_lacking = is_lacking or scopes.isdisjoint(choice)
     lacking = access.lacks(demands.scopes, *demands.choices) if is_lacking else None
-    acr_values, max_age, auth_time = (
-        demands.acr_values,
-        demands.max_age,
-        access.auth_time,
-    )
-    # A token that does not say how or when does not meet the requirement.
+    acr_values, max_age = demands.acr_values, demands.max_age
     if (acr_values and access.acr not in acr_values) or (
-        max_age is not None
-        and (
-            auth_time is None or not -leeway <= clock() - auth_time <= max_age + leeway
-        )
+        max_age is not None and not _is_recent(access, max_age, leeway, clock())
     ):
         # Told at once, so that the client does not have to come back for them.
         next_up = lacking.scopes if isinstance(lacking, InsufficientScopeError) else ()
@@ -124,3 +116,14 @@ def check_policy(demands: Demands, access: Access, leeway: int, clock: Clock) ->
         access.require_agent()
     elif demands.agent is not None:
         access.forbid_agents()
+
+
+def _is_recent(access: Access, max_age: int, leeway: int, now: float) -> bool:
+    """Whether the user signed in at most *max_age* seconds ago (RFC 9470 §4).
+
+    A token that does not say when does not meet the requirement.
+    """
+    auth_time = access.auth_time
+    if auth_time is None:
+        return False
+    return -leeway <= now - auth_time <= max_age + leeway
