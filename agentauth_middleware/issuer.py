@@ -521,17 +521,15 @@ def _checked_types(types: Iterable[object]) -> tuple[str | None, ...]:
         )
     checked: list[str | None] = []
     for name in types:
-        if name is None:
-            checked.append(None)
-        elif isinstance(name, str) and name:
-            checked.append(name.lower().removeprefix("application/"))
-        else:
-            raise ConfigurationError(f"{key}: {name!r} is neither a type nor None")
+        kind = name.lower() if isinstance(name, str) else None
+        kind = kind and kind.removeprefix("application/")
+        if kind not in ("at+jwt", "jwt") and name is not None:
+            raise ConfigurationError(
+                f"{key}: {name!r} is no type of access token; at+jwt, JWT and None are"
+            )
+        checked.append(kind)
     if not checked:
         raise ConfigurationError(f'{key}: empty; write at least "at+jwt"')
-    for name in checked:
-        if name in TYPES_OF_OTHER_TOKENS:
-            raise ConfigurationError(f"{key}: {name} is no access token; remove it")
     return tuple(checked)
 
 

@@ -42,8 +42,12 @@ MAX_CONTAINERS = 512
 more to read than their length, before anybody knows who wrote them."""
 _MARKS_OF_OTHER_KINDS = ("events", "token_introspection", "htm", "htu")
 """Security events and logout tokens, introspection answers, DPoP proofs."""
-_MARKS_OF_ID_TOKENS = ("nonce", "at_hash", "c_hash")
-_MARKS_OF_ACCESS_TOKENS = ("scope", "scp", "permissions", "roles")
+_MARKS_OF_ID_TOKENS = ("nonce", "at_hash", "c_hash", "s_hash")
+_MARKS_OF_ACCESS_TOKENS = ("scope", "scp", "permissions")
+_MARKS_OF_PROFILES = frozenset(
+    {"email", "email_verified", "name", "picture", "preferred_username"}
+)
+"""What is told about people to those whom they signed in at."""
 
 
 class UnverifiedToken(NamedTuple):
@@ -138,9 +142,10 @@ def _check_is_access_token(claims: Claims, issuer: Issuer) -> None:
     for mark in _MARKS_OF_ID_TOKENS:
         if mark in claims:
             raise InvalidTokenError("wrong_token_type", f"has {mark}")
-    marks = (*_MARKS_OF_ACCESS_TOKENS, *issuer.scope_claims)
-    if any(mark in claims for mark in marks):
+    if any(mark in claims for mark in _MARKS_OF_ACCESS_TOKENS):
         return
+    if not _MARKS_OF_PROFILES.isdisjoint(claims):
+        raise InvalidTokenError("wrong_token_type", "tells about a person, no scope")
     clients = {text(claims, name) for name in issuer.client_id_claims if name in claims}
     if not clients or not clients.isdisjoint(read_audience(claims)):
         raise InvalidTokenError("wrong_token_type", "no mark of an access token")
@@ -153,7 +158,5 @@ def _check_required(claims: Claims, issuer: Issuer) -> None:
             raise ValueError(f"{name} is missing")
     if issuer.require_jti:
         text(claims, "jti")
-    if issuer.require_client_id and not any(
-        name in claims for name in issuer.client_id_claims
-    ):
+    if issuer.require_client_id and claims.keys().isdisjoint(issuer.client_id_claims):
         raise ValueError("names no client")

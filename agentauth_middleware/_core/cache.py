@@ -37,14 +37,20 @@ class BoundedMap(Generic[Key, Value]):
             return value
         value = self._old.get(key)
         if value is not None:
-            self.put(key, value)
+            with self._lock:
+                # Somebody may have put another one meanwhile.
+                value = self._young.get(key, value)
+                self._put(key, value)
         return value
 
     def put(self, key: Key, value: Value) -> None:
         with self._lock:
-            if len(self._young) >= self._capacity:
-                self._old, self._young = self._young, {}
-            self._young[key] = value
+            self._put(key, value)
+
+    def _put(self, key: Key, value: Value) -> None:
+        if len(self._young) >= self._capacity:
+            self._old, self._young = self._young, {}
+        self._young[key] = value
 
 
 class Slots:
@@ -68,28 +74,40 @@ class Slots:
             self._free += 1
 
 
-class NamedSlots:
-    """A fixed number of places, each for all who come under one name."""
+class SharedSlots:
+    """A fixed number of places, each for all who come under one name.
 
-    __slots__ = ("_lock", "_places", "_taken")
+    Who opened them counts: nobody may have opened more than half.
+    """
+
+    __slots__ = ("_lock", "_opened_by", "_places", "_share", "_taken")
 
     def __init__(self, places: int) -> None:
         self._places = places
+        self._share = max(1, places // 2)
         self._taken: dict[str, int] = {}
+        self._opened_by: dict[str, str | None] = {}
         self._lock = Lock()
 
-    def take(self, name: str) -> bool:
+    def take(self, name: str, opener: str | None) -> bool:
+        """Whether there is a place under *name*; *opener* ``None`` has no limit."""
         with self._lock:
-            if name not in self._taken and len(self._taken) >= self._places:
-                return False
+            if name not in self._taken:
+                if len(self._taken) >= self._places or self._has_its_share(opener):
+                    return False
+                self._opened_by[name] = opener
             self._taken[name] = self._taken.get(name, 0) + 1
             return True
+
+    def _has_its_share(self, opener: str | None) -> bool:
+        opened = sum(other == opener for other in self._opened_by.values())
+        return opener is not None and opened >= self._share
 
     def give_back(self, name: str) -> None:
         with self._lock:
             self._taken[name] -= 1
             if not self._taken[name]:
-                del self._taken[name]
+                del self._taken[name], self._opened_by[name]
 
 
 class Failures:
@@ -142,7 +160,9 @@ class Budgets:
 
     def _level(self, name: str, now: float) -> float:
         level, at = self._levels.get(name) or (float(self._capacity), now)
-        regained = max(0.0, now - at) * self._capacity / self._interval
+        if at > now:
+            return self._capacity  # the clock was set back
+        regained = (now - at) * self._capacity / self._interval
         return min(self._capacity, level + regained)
 
 

@@ -78,7 +78,10 @@ def discover(
         return known
     passed_over: list[str] = []
     for url in issuer_metadata_urls(state.issuer):
-        reply = yield from fetch_document(url, f"{url}#{mark}", clock, deadline)
+        flight = f"{state.issuer}: {url}#{mark}"
+        reply = yield from fetch_document(
+            url, flight, clock, deadline, issuer=state.issuer
+        )
         if 300 <= reply.status < 500 or (reply.status == 200 and not reply.is_json):
             # Nothing is published here; perhaps a page for people is.
             passed_over.append(f"{url} ({reply.status})")
@@ -99,6 +102,7 @@ def fetch_document(
     clock: Clock,
     deadline: float,
     *,
+    issuer: str,
     etag: str | None = None,
     public_only: bool = False,
 ) -> Procedure[Reply]:
@@ -112,6 +116,7 @@ def fetch_document(
         flight,
         time_left(url, clock, deadline),
         MAX_DOCUMENT_BYTES,
+        issuer=issuer,
         etag=etag,
         public_only=public_only,
     )
@@ -141,7 +146,7 @@ def read_issuer_metadata(
     metadata = read_document(reply, url, "metadata_unusable")
     if metadata.get("issuer") != issuer:
         raise UnavailableError(
-            "metadata_unusable", f"{url} describes {metadata.get('issuer')!r}"
+            "metadata_unusable", f"{url} describes {metadata.get('issuer')!r}"[:500]
         )
 
     def usable(name: str) -> str | None:

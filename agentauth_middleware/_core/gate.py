@@ -20,6 +20,7 @@ from agentauth_middleware.resource_server import ResourceServer
 class SignedBy(Protocol):
     """The keys that a token was verified with."""
 
+    known_since: float
     refresh_at: float
     generation: int
 
@@ -27,6 +28,7 @@ class SignedBy(Protocol):
 class _Unsigned:
     """What stands in for keys where the issuer was asked instead."""
 
+    known_since = -inf
     refresh_at = inf
     generation = 0
 
@@ -43,6 +45,7 @@ class Remembered:
         "actor_refusal",
         "answered_at",
         "ask_at",
+        "care_at",
         "cleared_in",
         "dies_at",
         "generation",
@@ -78,20 +81,30 @@ class Remembered:
         """The generation of *keys* it was verified under; another one forgets it."""
         self.ask_at = ask_at
         """When its issuer has to be asked about it again."""
+        self.care_at = min(ask_at, trusted.known_until)
+        """When it must not be taken for good without another thought."""
         self.answered_at = answered_at
         """When its issuer last called it active, if it ever did."""
         self.cleared_in: object = None
         """The edition of the log in which it was last found not revoked."""
 
     def needs_care(self, now: float) -> bool:
-        """Whether its keys are due for a refresh or have changed, or its issuer has
-        to be asked."""
+        """Whether its keys are due for a refresh or have changed, its issuer has to be
+        asked or looked up; or the clock was set back, and nobody knows."""
         keys = self.keys
         return (
-            now >= keys.refresh_at
+            not keys.known_since <= now < keys.refresh_at
             or self.generation != keys.generation
-            or now >= self.ask_at
+            or not self.answered_at <= now < self.care_at
         )
+
+    def renew(self) -> None:
+        """Its issuer was looked up, and is the same."""
+        self.care_at = min(self.ask_at, self.trusted.known_until)
+
+    def doubt(self) -> None:
+        """Its issuer stood by it no longer: it has to be asked, whatever the route."""
+        self.ask_at = self.care_at = -inf
 
 
 Kept: TypeAlias = tuple[str, int | None, bytes, float]
@@ -145,6 +158,14 @@ class Gate:
     def challenge(self, refusal: Refusal) -> str:
         """The challenge of *refusal*, for an answer that is somebody else's."""
         return challenge(refusal, self._metadata_url)
+
+    def doubt(self, digest: bytes) -> None:
+        """Let a token not be taken for good before its issuer was asked again."""
+        remembered, kept = self.at_hand.get(digest), self.kept.get(digest)
+        if remembered is not None:
+            remembered.doubt()
+        if kept is not None:
+            self.kept.put(digest, (*kept[:3], -inf))
 
     def write_refusal(self, refusal: Refusal) -> Response:
         """*refusal* as the answer to the request."""

@@ -32,6 +32,7 @@ from agentauth_middleware._core.token_claims import (
     check_use,
     read_access,
     read_client_id,
+    read_scope,
     read_scopes,
 )
 from agentauth_middleware.access import Access
@@ -42,9 +43,18 @@ _TYPE = "token-introspection+jwt"
 SIGNED = f"application/{_TYPE}"
 _FRESH_FOR = 60
 """Seconds, and the leeway: an old answer might be an active one that was kept."""
-_REFUSES_US = {400: "introspection_bad_request"} | dict.fromkeys(
-    (401, 403, 404, 405), "introspection_refused_us"
-)
+ABOUT_THE_TOKEN = ("introspection_bad_request", "introspection_forbidden")
+"""Failures that may be of one token, its length or its kind."""
+_FAILURES = {
+    400: "introspection_bad_request",
+    413: "introspection_bad_request",
+    414: "introspection_bad_request",
+    431: "introspection_bad_request",
+    403: "introspection_forbidden",
+    401: "introspection_refused_us",
+    404: "introspection_refused_us",
+    405: "introspection_refused_us",
+}
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _ERROR_CODE = re.compile(rb'"error"\s*:\s*"([a-z_]{1,40})"')
 _ACCESS_TOKEN_TYPES = ("bearer", "dpop", "access_token")
@@ -77,8 +87,9 @@ def check_status(reply: Reply, url: str) -> None:
 
     Raises:
         UnavailableError: ``introspection_refused_us`` is our own fault, in credentials
-            or URL; ``introspection_bad_request`` perhaps that of a server which is not
-            asked about such tokens; ``introspection_throttled`` says when to ask again.
+            or URL; those ``ABOUT_THE_TOKEN`` may be, or a server or a firewall in front
+            of it does not like this one token; ``introspection_throttled`` says when to
+            ask again.
 
     Source: RFC 7662 §2.3
     """
@@ -93,7 +104,7 @@ def check_status(reply: Reply, url: str) -> None:
         raise UnavailableError(
             "introspection_throttled", detail, retry_after=min(max(seconds, 1), 60)
         )
-    reason = _REFUSES_US.get(reply.status, "introspection_failed")
+    reason = _FAILURES.get(reply.status, "introspection_failed")
     raise UnavailableError(reason, detail)
 
 
@@ -174,6 +185,10 @@ def _only_active(
     active = claims.get("active")
     if not isinstance(active, bool):
         raise _unusable(source, "active is neither true nor false")
+    if None in claims.values():
+        # What some servers write where they have nothing to say.
+        claims = {name: value for name, value in claims.items() if value is not None}
+        payload = json.dumps(claims).encode()
     return Answer(claims, payload, max_age) if active else None
 
 
@@ -219,20 +234,20 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
     try:
         _check_is_access_token(claims, issuer.issuer)
         check_times(claims, terms.leeway, now)
-        if "aud" in claims:
+        if claims.get("aud"):
             check_audience(claims, terms)
         named = (
             (optional_text(claims, "sub"), access.subject),
             (read_client_id(claims, issuer), access.client_id),
             (optional_text(claims, "jti"), access.token_id),
         )
-        told_scopes = read_scopes(claims, issuer)
+        told_scopes = read_scopes(claims, issuer) | read_scope(claims)
         expires_at = optional_instant(claims, "exp")
     except ValueError as fault:
         raise _unusable(issuer.issuer, str(fault)) from None
     if any(said not in (None, signed) for said, signed in named):
         raise InvalidTokenError("introspection_mismatch", "of another token")
-    states_scopes = any(name in claims for name in issuer.scope_claims)
+    states_scopes = any(name in claims for name in (*issuer.scope_claims, "scope"))
     ends = [end for end in (access.expires_at, expires_at) if end is not None]
     return replace(
         access,

@@ -3,11 +3,12 @@
 * All who ask about one token at once share one exchange.
 * A verdict that it is not good counts ten seconds. Those are kept apart, so that junk
   cannot push out what is good.
-* Whoever sends many inactive tokens from one address is answered 429 for a while:
-  their junk must not keep the issuer, or us, from answering others.
-* Only so many exchanges run at a time; who would be one too many gets a 503 at once.
+* Whoever sends many tokens from one address that are not good is answered 429 for a
+  while: their junk must not keep the issuer, or us, from answering others.
+* Only so many exchanges run at a time, from one address half of them; who would be one
+  too many gets a 503 at once.
 * After five failures in a row nobody asks for five seconds, and then one does first.
-  That a token is inactive is no failure.
+  What may be about one token alone is no failure.
 
 Nothing in here makes a verdict out of a failure: what cannot be asked is a 503.
 """
@@ -23,11 +24,12 @@ from agentauth_middleware._core.cache import (
     BoundedMap,
     Budgets,
     Failures,
-    NamedSlots,
+    SharedSlots,
     Slots,
 )
 from agentauth_middleware._core.discovery import Discovery, discover, time_left
 from agentauth_middleware._core.introspection import (
+    ABOUT_THE_TOKEN,
     SIGNED,
     Answer,
     build_form,
@@ -78,20 +80,21 @@ class Introspector:
         self.refused: BoundedMap[bytes, tuple[float, str]] = BoundedMap(_REFUSED_TOKENS)
         """By hash: until when a token counts as not good, and why it does."""
         self.budgets = Budgets(settings.inactive_per_minute, 60.0, _ADDRESSES)
-        self.exchanges = NamedSlots(settings.max_concurrent)
+        self.exchanges = SharedSlots(settings.max_concurrent)
         self.probe = Slots(1)
         self.held_off_until = -inf
         self.failures = Failures()
 
     def count_failure(self, flight: str, failure: UnavailableError, now: float) -> None:
         """Count a failed exchange, once for all who shared it."""
-        # About one token, perhaps: who holds it must not stop all others.
-        is_about_all = failure.reason != "introspection_bad_request"
-        if not self.failures.add(flight, in_a_row=is_about_all):
+        is_about_token = failure.reason in ABOUT_THE_TOKEN
+        if not self.failures.add(flight, in_a_row=not is_about_token):
             return
-        if failure.reason == "introspection_throttled":
+        if is_about_token:
+            self.failures.end_row()  # whoever holds it must not stop all others
+        elif failure.reason == "introspection_throttled":
             self.held_off_until = now + failure.retry_after
-        elif is_about_all and self.is_failing:
+        elif self.is_failing:
             self.held_off_until = now + _HOLD_OFF
 
     def refuse(self, digest: bytes, since: float, reason: str, now: float) -> bool:
@@ -133,7 +136,7 @@ def ask(
 
     Raises:
         InvalidTokenError: it is not active, or not good.
-        TooManyRequestsError: too many tokens from that address were not active.
+        TooManyRequestsError: too many tokens from that address were not good.
         UnavailableError: nobody can tell at the moment.
     """
     now = clock()
@@ -147,22 +150,37 @@ def ask(
     # After a failure, another verdict or another answer it is another exchange.
     attempt = f"{state.failures.in_all} {refused_until} {answered_at}"
     flight = f"{state.name} {question.digest.hex()} {attempt}"
-    answer = yield from _in_turn(state, question.token, flight, clock)
     try:
+        answer = yield from _in_turn(state, question.token, flight, address, clock)
         if answer is None:
             raise InvalidTokenError("inactive_token")
-        access = check(answer)
+        access = _checked(state, answer, check, flight, clock)
     except InvalidTokenError as verdict:
         state.failures.end_row()
         is_news = state.refuse(question.digest, refused_until, verdict.reason, clock())
-        if answer is None and is_news and address is not None:
+        if is_news and address is not None:
             state.budgets.spend(address, clock())
         raise
     except UnavailableError as failure:
-        state.count_failure(flight, failure, clock())
+        if failure.reason in ABOUT_THE_TOKEN and address is not None:
+            state.budgets.spend(address, clock())
         raise
     state.failures.end_row()
     return access, answer
+
+
+def _checked(
+    state: Introspector,
+    answer: Answer,
+    check: Callable[[Answer], Access],
+    flight: str,
+    clock: Clock,
+) -> Access:
+    try:
+        return check(answer)
+    except UnavailableError as failure:
+        state.count_failure(flight, failure, clock())
+        raise
 
 
 def block_of(client: str) -> str:
@@ -177,7 +195,7 @@ def block_of(client: str) -> str:
 
 
 def _in_turn(
-    state: Introspector, token: bytes, flight: str, clock: Clock
+    state: Introspector, token: bytes, flight: str, opener: str | None, clock: Clock
 ) -> Procedure[Answer | None]:
     """Ask, unless too many do already or it would be in vain."""
     now = clock()
@@ -185,7 +203,7 @@ def _in_turn(
     if now < state.held_off_until <= now + _LONGEST_HOLD_OFF:
         held_off.retry_after = ceil(state.held_off_until - now)
         raise held_off
-    if not state.exchanges.take(flight):
+    if not state.exchanges.take(flight, opener):
         raise UnavailableError("introspection_busy", f"at {state.name}", retry_after=1)
     try:
         if not state.is_failing:
@@ -216,6 +234,7 @@ def _exchange(
                 name,
                 time_left(url, clock, deadline),
                 _MAX_BYTES,
+                issuer=state.name,
                 accept=SIGNED if state.settings.signed else "application/json",
                 form=build_form(token, state.settings),
                 authentication=state.authentication,

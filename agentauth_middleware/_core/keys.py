@@ -19,6 +19,7 @@ assignments that give the same result when made twice.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from math import inf
 from typing import NamedTuple
 
@@ -42,6 +43,9 @@ from agentauth_middleware.issuer import Issuer
 _SHORTEST_LIFETIME = 600.0
 _USUAL_LIFETIME = 3600.0
 _DAY = 86_400.0
+_NUDGE = 60.0
+"""Seconds by which a clock may be set back without anybody's thinking anew."""
+_generations = count()
 _FILE_LIFETIME = 10.0
 """Seconds; to look at a file costs next to nothing."""
 _OVERDUE = 60.0
@@ -87,8 +91,11 @@ class IssuerKeys:
             issuer.issuer, insecure_loopback=insecure_loopback
         )
         self.known = FetchedKeys(KeySet(()))
-        self.generation = 0
-        """Another number after a refresh that dropped a key."""
+        self.generation = next(_generations)
+        """Another number after a refresh that dropped a key; no other issuer's, nor one
+        of the same issuer under earlier settings."""
+        self.known_since = -inf
+        """About when the current set came: before that, the clock was set back."""
         self.refresh_at = -inf
         self.usable_until = -inf
         self.asked_at = -inf
@@ -96,8 +103,10 @@ class IssuerKeys:
         self.noticed_at = inf
         """When a refresh was first found due that has neither come nor failed since."""
         self.held_off_until = -inf
+        self.is_failing = False
+        """Whether the last attempt failed."""
         self.absent: BoundedMap[str, float] = BoundedMap(1024)
-        """Each ``kid`` that a set lacked, and until when that counts."""
+        """Each name of a key that a set lacked, and until when that counts."""
         self.cooldown = Cooldown(_REFETCH_INTERVAL)
         self.waiters = Slots(_REFETCH_WAITERS)
         self._attempt = 0
@@ -115,17 +124,16 @@ class IssuerKeys:
         """Whether *url* is a server's of whom only the issuer's document speaks."""
         return self.issuer.keys_url is None and self.discovery.is_foreign(url)
 
-    def retire(self) -> None:
-        """Forget the tokens of an issuer that is not trusted any more, or otherwise.
-
-        Negative: no refresh ever begins a generation of that number.
-        """
-        self.generation = min(-1, self.generation - 1)
-
     def _use_given(self, document: Mapping[str, object]) -> None:
         keys = check_given_keys(document, self.issuer, "Issuer.jwks")
         self.known = FetchedKeys(keys)
         self.refresh_at = self.usable_until = self.asked_at = inf
+
+    def note_clock_set_back(self, now: float) -> None:
+        """Count from *now* on: nobody knows how old the set is."""
+        self.known_since = now - _NUDGE
+        self.refresh_at = now
+        self.usable_until = min(self.usable_until, now + self.issuer.max_key_age)
 
     def begin(self, now: float) -> tuple[int, float]:
         """Number of the attempt that is due or under way, and when it was begun."""
@@ -152,14 +160,16 @@ class IssuerKeys:
             return
         keys = fetched.keys
         dropped = self.current.identities - keys.identities
-        for name in self.current.key_ids - keys.key_ids:
+        for key_id in self.current.key_ids - keys.key_ids:
             # Known before this set was asked for: that it is not in it is a verdict.
-            self.absent.put(name, now + _ABSENT_FOR)
+            self.absent.put(_named(key_id), now + _ABSENT_FOR)
         self.known = fetched
         if dropped:
             # Only now: a token verified with the old keys must not be remembered
             # under the new generation.
-            self.generation = attempt + 1
+            self.generation = next(_generations)
+        self.known_since = now - _NUDGE
+        self.is_failing = False
         self.asked_at = asked_at
         self.usable_until = now + self.issuer.max_key_age
         self.refresh_at = now + min(lifetime, self.issuer.max_key_age)
@@ -175,6 +185,7 @@ class IssuerKeys:
         self.held_off_until = now + _HOLD_OFF
         self.refresh_at = min(now + _RETRY, self.usable_until)
         self.noticed_at = inf
+        self.is_failing = True
         self.discovery.forget()
         self._attempt = attempt + 1
 
@@ -216,32 +227,32 @@ def find_keys(
         UnavailableError: nobody can say so at the moment.
     """
     first_sight = clock()
-    if first_sight >= state.refresh_at:
+    if not state.known_since <= first_sight < state.refresh_at:
         yield from keep_usable(state, clock)
     if not state.current.knows(header):
         yield from _refetch_for(state, header, first_sight, clock)
     if not state.current.identities and not state.current.knows(header):
-        raise UnavailableError("keys_unusable", "the issuer publishes no usable key")
+        raise UnavailableError(
+            "keys_unusable", f"{state.issuer.issuer} publishes no usable key"
+        )
     return state.current.candidates(header)
 
 
 def keep_usable(state: IssuerKeys, clock: Clock) -> Procedure[None]:
-    """See to it that there is a set that may be used, once ``refresh_at`` has passed.
+    """See to it that there is a set that may be used, when a refresh is due.
 
     Raises:
         UnavailableError: there is none and none can be had.
     """
     now = clock()
+    if now < state.known_since:
+        state.note_clock_set_back(now)
     if now >= state.usable_until:
-        _refuse_while_held_off(state, now)
-        yield from _load(state, clock, state.issuer.timeout)
+        yield from _load_first(state, clock)
         return
     state.noticed_at = min(state.noticed_at, now)
     if now < state.noticed_at + _OVERDUE:
-        yield from Start(
-            f"keys of {state.issuer.issuer}",
-            lambda: _load(state, clock, state.issuer.timeout),
-        )
+        yield from _start(state, clock)
     elif state.waiters.take():
         try:
             yield from _load(state, clock, _wait(state))
@@ -251,9 +262,46 @@ def keep_usable(state: IssuerKeys, clock: Clock) -> Procedure[None]:
             state.waiters.give_back()
 
 
+def _load_first(state: IssuerKeys, clock: Clock) -> Procedure[None]:
+    """Fetch a set where there is none that may be used.
+
+    All who come may wait for the first attempt. An issuer that failed keeps two
+    requests waiting at most, a second each, until it is back: there is work to do for
+    other issuers. Should it only be slow, its keys come in the background.
+
+    Raises:
+        UnavailableError: there is still none.
+    """
+    _refuse_while_held_off(state, clock())
+    if not state.is_failing:
+        yield from _load(state, clock, state.issuer.timeout)
+        return
+    if not state.waiters.take():
+        raise UnavailableError(
+            "keys_unreachable", f"{state.issuer.issuer} has not answered", retry_after=1
+        )
+    try:
+        yield from _load(state, clock, _wait(state))
+    except UnavailableError as failure:
+        if failure.reason == "upstream_timeout":
+            yield from _start(state, clock)
+        raise
+    finally:
+        state.waiters.give_back()
+
+
+def _start(state: IssuerKeys, clock: Clock) -> Procedure[None]:
+    yield from Start(
+        f"keys of {state.issuer.issuer}",
+        lambda: _load(state, clock, state.issuer.timeout),
+    )
+
+
 def _refuse_while_held_off(state: IssuerKeys, now: float) -> None:
     if now < state.held_off_until <= now + _HOLD_OFF:
-        raise UnavailableError("keys_unreachable", "held off after a failed exchange")
+        raise UnavailableError(
+            "keys_unreachable", f"{state.issuer.issuer}: held off after a failure"
+        )
 
 
 def _refetch_for(
@@ -263,7 +311,7 @@ def _refetch_for(
 
     Returns when a set asked for after *first_sight* is there, or need not be.
     """
-    name = header.key_id or header.algorithm
+    name = _named(header.key_id) if header.key_id else f"alg {header.algorithm}"
     if _is_absent(state, name, clock()):
         return
     if not _was_asked_since(state, first_sight, clock()):
@@ -272,8 +320,13 @@ def _refetch_for(
         return
     if not _was_asked_since(state, first_sight, clock()):
         # The set came from an exchange begun before: it says nothing about this key.
-        raise UnavailableError("keys_cooling_down", retry_after=_REFETCH_INTERVAL)
+        raise _cooling_down(state, _REFETCH_INTERVAL)
     state.absent.put(name, clock() + _ABSENT_FOR)
+
+
+def _named(key_id: str) -> str:
+    """A key's own name, which might be that of an algorithm."""
+    return f"kid {key_id}"
 
 
 def _was_asked_since(state: IssuerKeys, instant: float, now: float) -> bool:
@@ -293,15 +346,23 @@ def _wait_for_refetch(state: IssuerKeys, clock: Clock) -> Procedure[None]:
     now = clock()
     _refuse_while_held_off(state, now)
     if not state.waiters.take():
-        raise UnavailableError("keys_cooling_down", retry_after=1)
+        raise _cooling_down(state, 1)
     try:
         # While a refresh is due somebody asks anyway: that costs no permission.
         may_ask = state.is_asking(now) or now >= state.refresh_at
         if not may_ask and not state.cooldown.take(now):
-            raise UnavailableError("keys_cooling_down", retry_after=_REFETCH_INTERVAL)
+            raise _cooling_down(state, _REFETCH_INTERVAL)
         yield from _load(state, clock, _wait(state))
     finally:
         state.waiters.give_back()
+
+
+def _cooling_down(state: IssuerKeys, seconds: int) -> UnavailableError:
+    return UnavailableError(
+        "keys_cooling_down",
+        f"{state.issuer.issuer} has just been asked for new keys",
+        retry_after=seconds,
+    )
 
 
 def _wait(state: IssuerKeys) -> float:
@@ -317,9 +378,10 @@ def _load(state: IssuerKeys, clock: Clock, timeout: float) -> Procedure[None]:
         url = yield from _find_url(state, attempt, clock, deadline)
         reply = yield from fetch_document(
             url,
-            f"{url}#{attempt}",
+            f"{state.issuer.issuer}: {url}#{attempt}",
             clock,
             deadline,
+            issuer=state.issuer.issuer,
             etag=known.etag if known.url == url else None,
             public_only=state.is_foreign(url),
         )

@@ -82,6 +82,8 @@ class Fetch(Operation[Reply]):
     max_bytes: int
     """A longer body is a failure."""
     _: KW_ONLY
+    issuer: str = ""
+    """Whose affair it is: what hangs is held against that one alone."""
     accept: str = "application/json"
     """The media type that is asked for."""
     etag: str | None = None

@@ -7,6 +7,7 @@ a route wants to know each time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
 from agentauth_middleware._core.access_token import (
@@ -25,7 +26,7 @@ from agentauth_middleware._core.policy import refusal_of_agent
 from agentauth_middleware._core.token_claims import dies_at, is_bound, read_access
 from agentauth_middleware._core.trust import TrustedIssuer
 from agentauth_middleware.access import Access
-from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.errors import InvalidTokenError, UnavailableError
 
 
 def recognise(
@@ -49,22 +50,38 @@ def recognise(
         UnavailableError: nobody can tell at the moment.
     """
     remembered = gate.at_hand.get(digest) or _recall(gate, digest, clock())
+    if remembered is not None and clock() >= remembered.trusted.known_until:
+        remembered = _renew(gate, remembered, clock())
     question = Question(token, digest, client)
     if remembered is None:
         check_form(token)
         trusted = gate.trust.find_opaque(token)
         if trusted is not None:
             return (yield from _introspect(gate, trusted, question, clock))
-    elif clock() >= remembered.keys.refresh_at:
+    elif not remembered.keys.known_since <= clock() < remembered.keys.refresh_at:
         yield from keep_usable(remembered.trusted.keys, clock)
     if remembered is None or remembered.generation != remembered.keys.generation:
         remembered = yield from _verify(gate, token, digest, clock)
-    if not anew and clock() < remembered.ask_at:
+    if not anew and remembered.answered_at <= clock() < remembered.ask_at:
         return remembered
     if remembered.keys is UNSIGNED:
         trusted, answered_at = remembered.trusted, remembered.answered_at
         return (yield from _introspect(gate, trusted, question, clock, answered_at))
     return (yield from _confirm(gate, remembered, question, clock))
+
+
+def _renew(gate: Gate, remembered: Remembered, now: float) -> Remembered | None:
+    """A token of an issuer that had to be looked up again, if that is the same.
+
+    Raises:
+        InvalidTokenError: the issuer is trusted no more.
+        UnavailableError: the operator's function could not say so.
+    """
+    trusted = gate.trust.find(remembered.access.issuer, now)
+    if trusted is not remembered.trusted:
+        return None
+    remembered.renew()
+    return remembered
 
 
 def _recall(gate: Gate, digest: bytes, now: float) -> Remembered | None:
@@ -77,6 +94,8 @@ def _recall(gate: Gate, digest: bytes, now: float) -> Remembered | None:
         return None
     name, generation, payload, ask_at = kept
     trusted = gate.trust.find(name, now)
+    if generation not in (None, trusted.keys.generation):
+        return None  # other keys, or other settings: to be verified anew
     claims = parse_object(payload)
     access = read_access(claims, payload, trusted.settings)
     bound = is_bound(claims)
@@ -123,8 +142,8 @@ def _introspect(
     def check(answer: Answer) -> Access:
         return check_answer(answer, settings, terms, clock())
 
-    access, answer = yield from ask(
-        introspector, question, clock, check, answered_at=answered_at
+    access, answer = yield from _ask(
+        gate, introspector, question, clock, check, answered_at
     )
     ask_at = asked_at + min(settings.remember_for, answer.max_age)
     remembered = _remembered(
@@ -152,8 +171,8 @@ def _confirm(
     def check(answer: Answer) -> Access:
         return narrow(signed, answer, trusted.terms, clock())
 
-    access, answer = yield from ask(
-        introspector, question, clock, check, answered_at=remembered.answered_at
+    access, answer = yield from _ask(
+        gate, introspector, question, clock, check, remembered.answered_at
     )
     counts_for = min(introspector.settings.remember_for, answer.max_age)
     confirmed = _remembered(
@@ -165,8 +184,31 @@ def _confirm(
         ask_at=asked_at + counts_for if _is_always_asked(trusted) else inf,
         answered_at=asked_at,
     )
+    kept = (access.issuer, remembered.generation, payload, confirmed.ask_at)
+    if not _is_always_asked(trusted):
+        gate.kept.put(question.digest, kept)
     gate.at_hand.put(question.digest, confirmed)
     return confirmed
+
+
+def _ask(
+    gate: Gate,
+    introspector: Introspector,
+    question: Question,
+    clock: Clock,
+    check: Callable[[Answer], Access],
+    answered_at: float,
+) -> Procedure[tuple[Access, Answer]]:
+    """As ``ask``; what it refuses is not taken for good on other routes either."""
+    try:
+        return (
+            yield from ask(
+                introspector, question, clock, check, answered_at=answered_at
+            )
+        )
+    except InvalidTokenError:
+        gate.doubt(question.digest)
+        raise
 
 
 def _introspector_of(trusted: TrustedIssuer) -> Introspector:
@@ -192,7 +234,7 @@ def _remembered(
     return Remembered(
         gate.scope_rules.apply(access, trusted.settings),
         trusted,
-        dies_at=dies_at(access, trusted.terms.leeway),
+        dies_at=dies_at(access, trusted.terms),
         is_bound=bound,
         keys=UNSIGNED if generation is None else trusted.keys,
         generation=0 if generation is None else generation,

@@ -34,7 +34,10 @@ class Terms(NamedTuple):
     """Seconds by which clocks may differ."""
 
 
-_ACCESS_TOKEN_USES = {"typ": ("bearer", "dpop"), "token_use": ("access",)}
+_ACCESS_TOKEN_USES = {
+    "typ": ("bearer", "dpop"),
+    "token_use": ("access", "access_token"),
+}
 """Claims in which some servers say what the token is for, since their ``typ`` header
 does not: a refresh token of theirs is signed as well."""
 
@@ -60,7 +63,7 @@ def check_common_claims(
     _check_age(claims, terms, now)
     if issuer.client_ids and read_client_id(claims, issuer) not in issuer.client_ids:
         raise InvalidTokenError("wrong_client", "of a client that is not listed")
-    if require_audience or "aud" in claims:
+    if require_audience or claims.get("aud") not in (None, []):
         check_audience(claims, terms)
 
 
@@ -129,7 +132,7 @@ def read_audience(claims: Claims) -> tuple[str, ...]:
 def read_scopes(claims: Claims, issuer: Issuer) -> frozenset[str]:
     """The scopes of all places that *issuer* uses."""
     if issuer.scope_claims == ("scope",):
-        return _scope_words(claims, "scope")
+        return read_scope(claims)
     words: set[str] = set()
     for name in issuer.scope_claims:
         is_list = name != "scope" and is_array(claims.get(name))
@@ -137,9 +140,13 @@ def read_scopes(claims: Claims, issuer: Issuer) -> frozenset[str]:
     return frozenset(words)
 
 
-def dies_at(access: Access, leeway: int) -> float:
-    """Epoch seconds at which a token has expired, *leeway* included."""
-    return inf if access.expires_at is None else access.expires_at + leeway
+def dies_at(access: Access, terms: Terms) -> float:
+    """Epoch seconds at which a token has expired or is too old, leeway included."""
+    ends = inf if access.expires_at is None else access.expires_at
+    longest = terms.issuer.max_token_age
+    if longest is not None and access.issued_at is not None:
+        ends = min(ends, access.issued_at + longest)
+    return ends + terms.leeway
 
 
 def is_bound(claims: Claims) -> bool:
@@ -148,6 +155,11 @@ def is_bound(claims: Claims) -> bool:
     return "cnf" in claims or (
         isinstance(token_type, str) and token_type.lower() == "dpop"
     )
+
+
+def read_scope(claims: Claims) -> frozenset[str]:
+    """``scope``, where the standard has it (RFC 6749 §3.3)."""
+    return _scope_words(claims, "scope")
 
 
 def _scope_words(claims: Claims, name: str) -> frozenset[str]:

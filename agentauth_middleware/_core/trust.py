@@ -39,6 +39,8 @@ class TrustedIssuer:
             ConfigurationError: keys given in the settings cannot verify anything.
         """
         self.settings = issuer
+        self.known_until = inf
+        """When it has to be looked up again, if it was looked up at all."""
         leeway = server.leeway if issuer.leeway is None else issuer.leeway
         self.terms = Terms(issuer, server.resource, leeway)
         discovery = Discovery(issuer.issuer, insecure_loopback=server.insecure_loopback)
@@ -63,9 +65,7 @@ class Trust:
             issuer.issuer: TrustedIssuer(issuer, server)
             for issuer in server.listed_issuers
         }
-        self._tenants: BoundedMap[str, tuple[TrustedIssuer, float]] = BoundedMap(
-            _TENANTS
-        )
+        self._tenants: BoundedMap[str, TrustedIssuer] = BoundedMap(_TENANTS)
         self._strangers: BoundedMap[str, float] = BoundedMap(_STRANGERS)
         asked = [
             trusted
@@ -105,6 +105,8 @@ class Trust:
         Raises:
             InvalidTokenError: the token is of no kind that is accepted.
         """
+        if self._only_asked is None and not self._prefixes:
+            return None
         if self.has_prefix(token):
             matching = (p for p in self._prefixes if token.startswith(p))
             return self._by_prefix[next(matching)]
@@ -119,16 +121,15 @@ class Trust:
         until = self._strangers.get(name) or -inf
         if now < until <= now + _UNKNOWN_FOR or len(name) > _MAX_NAME:
             return None
-        known, known_until = self._tenants.get(name) or (None, -inf)
-        if known is not None and now < known_until <= now + _KNOWN_FOR:
+        known = self._tenants.get(name)
+        if known is not None and now < known.known_until <= now + _KNOWN_FOR:
             return known
         found = self._look_up(name, known)
-        if known is not None and found is not known:
-            known.keys.retire()
         if found is None:
             self._strangers.put(name, now + _UNKNOWN_FOR)
             return None
-        self._tenants.put(name, (found, now + _KNOWN_FOR))
+        found.known_until = now + _KNOWN_FOR
+        self._tenants.put(name, found)
         return found
 
     def _look_up(self, name: str, known: TrustedIssuer | None) -> TrustedIssuer | None:

@@ -25,6 +25,7 @@ _logger = logging.getLogger("agentauth_middleware.audit")
 _MISCONFIGURED = frozenset(
     {
         "introspection_bad_request",
+        "introspection_forbidden",
         "introspection_not_configured",
         "introspection_refused_us",
         "issuer_lookup_failed",

@@ -131,7 +131,7 @@ class BlockingHTTPClient:
         """
         exchange = partial(self._exchange, fetch, time.monotonic() + fetch.timeout)
         with _faults_told(fetch):
-            return self._threads.run(exchange, at=_server(fetch), timeout=fetch.timeout)
+            return self._threads.run(exchange, at=_place(fetch), timeout=fetch.timeout)
 
     def _exchange(self, fetch: Fetch, deadline: float) -> Reply:
         if is_file_url(fetch.url):
@@ -228,7 +228,7 @@ class AsyncHTTPClient:
         with _faults_told(fetch), anyio.fail_after(fetch.timeout):
             if is_file_url(fetch.url):
                 read = partial(_reply_from_file, fetch)
-                return await self._threads.run(read, at=_server(fetch))
+                return await self._threads.run(read, at=_place(fetch))
             request = build_request(fetch)
             if fetch.public_only:
                 return await self._exchange_in_public(fetch, request)
@@ -250,7 +250,7 @@ class AsyncHTTPClient:
             if proxy is not None:
                 return await self._send(client, fetch, request)
             find = partial(self._find_addresses, *place_of(url))
-            addresses = await self._threads.run(find, at=_server(fetch))
+            addresses = await self._threads.run(find, at=_place(fetch))
             *others, last = pin(request, url, addresses)
             for pinned in others:
                 with suppress(httpx.ConnectError, httpx.ConnectTimeout):
@@ -293,9 +293,9 @@ async def _close_async(client: httpx.AsyncClient) -> None:
     await client.aclose()
 
 
-def _server(fetch: Fetch) -> str:
-    """Scheme, host and port, of whatever the URL is."""
-    return "/".join(fetch.url.split("/", 3)[:3])
+def _place(fetch: Fetch) -> str:
+    """Whose affair it is; else scheme, host and port, of whatever the URL is."""
+    return fetch.issuer or "/".join(fetch.url.split("/", 3)[:3])
 
 
 def _reply_from_file(fetch: Fetch) -> Reply:

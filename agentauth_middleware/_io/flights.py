@@ -198,5 +198,5 @@ def _without_frames(failure: UnavailableError) -> UnavailableError:
 def _overdue(asked: Shareable) -> UnavailableError:
     return UnavailableError(
         "upstream_timeout",
-        f"{asked.flight}: no answer in {asked.timeout:g} s to the request that asked",
+        f"no answer in {asked.timeout:g} s to the request that asked",
     )

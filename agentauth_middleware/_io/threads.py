@@ -29,6 +29,7 @@ Result = TypeVar("Result")
 _HANGING = 4
 """How many may be left behind at one place, which then harms itself alone."""
 _HANGING_IN_ALL = 32
+"""From there on, one at a place; a place where none hangs is never refused."""
 
 
 class _Ledger:
@@ -45,8 +46,9 @@ class _Ledger:
             UnavailableError: too many hang.
         """
         with self.lock:
-            is_full = (
-                self.hanging[at] >= _HANGING or self.hanging.total() >= _HANGING_IN_ALL
+            hanging = self.hanging[at]
+            is_full = hanging >= _HANGING or (
+                hanging > 0 and self.hanging.total() >= _HANGING_IN_ALL
             )
         if is_full:
             raise UnavailableError("upstream_timeout", f"{at}: earlier requests hang")

@@ -74,10 +74,15 @@ def test_transcript_of_a_first_request() -> None:
         decide(gate, request(token(A)), clock),
         [
             (
-                Fetch(metadata_url, f"{metadata_url}#0", *limits),
+                Fetch(
+                    metadata_url, f"{ISSUER}: {metadata_url}#0", *limits, issuer=ISSUER
+                ),
                 json_reply({"issuer": ISSUER, "jwks_uri": KEYS}),
             ),
-            (Fetch(KEYS, f"{KEYS}#0", *limits), json_reply(jwks(A))),
+            (
+                Fetch(KEYS, f"{ISSUER}: {KEYS}#0", *limits, issuer=ISSUER),
+                json_reply(jwks(A)),
+            ),
             (ReadLog(0), EMPTY),
         ],
     )
@@ -639,8 +644,9 @@ def test_remembered_token_is_refused_nothing_while_keys_are_out_of_reach() -> No
 def refused_without_keys(gate: Gate, clock: Clock, presented: bytes) -> Refusal:
     asked = step(gate, clock, presented)
     while asked.asks is not None:
-        assert isinstance(asked.asks, Fetch)
-        asked.answer(UnavailableError("upstream_timeout"))
+        begun = isinstance(asked.asks, Start)
+        assert begun or isinstance(asked.asks, Fetch)
+        asked.answer(None if begun else UnavailableError("upstream_timeout"))
     assert isinstance(asked.result, Refusal)
     return asked.result
 
@@ -1172,3 +1178,17 @@ def test_gate_knows_whether_anything_may_have_to_be_fetched() -> None:
     assert not Gate(server(given)).fetches
     assert Gate(server(found)).fetches
     assert Gate(server(given, found)).fetches
+
+
+def test_remembered_token_dies_of_age() -> None:
+    clock = Clock()
+    gate = gate_for(server(issuer(A, max_token_age=30)), clock)
+    presented = token(A, iat=NOW, exp=NOW + 3600)
+    assert isinstance(decide_at_once(gate, request(presented), clock), Access)
+    clock.tick(89.0)
+    gate.revocations.read_at = clock.now
+    assert isinstance(decide_at_once(gate, request(presented), clock), Access)
+    clock.tick(1.0)
+    gate.revocations.read_at = clock.now
+
+    assert refused(decide_at_once(gate, request(presented), clock)) == (401, "expired")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from tests.core.tokens import (
     base64url,
     claims,
     issuer,
+    jwks,
     key,
     server,
     sign,
@@ -266,7 +268,7 @@ def test_next_question_is_another_exchange(first: object) -> None:
 BROKEN: dict[str, tuple[Reply, str]] = {
     "our credentials": (json_reply({"error": "x"}, 401), "introspection_refused_us"),
     "our request": (json_reply({"error": "x"}, 400), "introspection_bad_request"),
-    "our permission": (json_reply({}, 403), "introspection_refused_us"),
+    "our permission": (json_reply({}, 403), "introspection_forbidden"),
     "no such place": (json_reply({}, 404), "introspection_refused_us"),
     "no such method": (json_reply({}, 405), "introspection_refused_us"),
     "redirect": (Reply(302, {"location": "https://x"}, b""), "introspection_failed"),
@@ -335,12 +337,8 @@ UNREADABLE: dict[str, Reply] = {
     "date as text": active(exp=str(NOW + 300)),
     "date a flag": active(iat=True),
     "scopes as a list": active(scope=["notes.read"]),
-    "scope null": active(scope=None),
     "subject a number": active(sub=1),
     "subject empty": active(sub=""),
-    "audience null": active(aud=None),
-    "client null": active(client_id=None),
-    "type null": active(token_type=None),
 }
 
 
@@ -350,6 +348,18 @@ def test_answer_that_cannot_be_read_is_no_verdict(reply: Reply, always: bool) ->
     """The issuer calls the token active, so what is wrong is not the token."""
     door, presented = Door(asked(always=always)), JWT if always else OPAQUE
     assert outcome(door.ask(reply, presented)) == (503, "introspection_unusable")
+
+
+def test_what_an_answer_calls_null_is_not_said() -> None:
+    """Some servers write that where they have nothing to say."""
+    nothing = dict.fromkeys(["scope", "client_id", "token_type", "act", "cnf", "nbf"])
+    door = Door()
+    access = door.ask(active(**nothing))
+
+    assert isinstance(access, Access)
+    assert (access.client_id, access.scopes) == (None, frozenset())
+    assert "cnf" not in access.claims
+    assert outcome(door.ask(active(aud=None), b"at_2")) == (401, "wrong_audience")
 
 
 def test_actor_that_cannot_be_read_is_no_verdict() -> None:
@@ -571,9 +581,10 @@ def test_issuer_that_has_enough_is_left_alone(
 
 def test_only_so_many_exchanges_run_at_a_time() -> None:
     door = Door(asked(max_concurrent=2))
-    first, _second = door.step(b"at_1"), door.step(b"at_2")
+    first = door.step(b"at_1")
+    _second = door.step(b"at_2", client="192.0.2.2")
 
-    assert outcome(door.at_once(b"at_3")) == (503, "introspection_busy")
+    assert outcome(door.at_once(b"at_3", client="192.0.2.3"))[1] == "introspection_busy"
     assert door.step(b"at_1").asks == first.asks  # shares one that is under way
 
     first.answer(active())
@@ -909,3 +920,206 @@ def test_issuer_that_wants_to_be_left_alone_for_ever_is_not() -> None:
 
     assert isinstance(refused, Refusal)
     assert (refused.status, refused.retry_after) == (503, 1)
+
+
+# What stays good, and what does not
+
+
+@pytest.mark.parametrize("presented", [OPAQUE, JWT], ids=["opaque", "JWT"])
+def test_token_that_its_issuer_disowned_is_refused_on_all_routes(
+    presented: bytes,
+) -> None:
+    door = Door(asked(ALWAYS, remember_for=3000))
+    step = door.step(presented)
+    if step.asks is not None:
+        step.answer(active())
+    assert isinstance(step.result, Access)
+    assert outcome(door.ask(INACTIVE, presented, path="/admin/x"))[0] == 401
+
+    assert outcome(door.at_once(presented)) == (401, "inactive_token")
+
+    door.clock.tick(11)  # the verdict is old: but so is what was known before it
+
+    assert outcome(door.ask(INACTIVE, presented)) == (401, "inactive_token")
+
+    door.clock.tick(11)
+
+    assert isinstance(door.ask(active(), presented), Access)
+    assert isinstance(door.at_once(presented), Access)
+
+
+def push_out(door: Door, presented: bytes) -> None:
+    """Let *presented* be at hand no longer, and only be kept."""
+    remembered = door.gate.at_hand.get(sha256(presented).digest())
+    assert remembered is not None
+    for number in range(5000):
+        door.gate.at_hand.put(b"%d" % number, remembered)
+
+
+def test_token_that_was_disowned_is_not_recalled() -> None:
+    door = Door(asked(ALWAYS))
+    assert isinstance(door.at_once(JWT), Access)
+    door.ask(INACTIVE, JWT, path="/admin/x")
+    push_out(door, JWT)
+    door.clock.tick(11)
+
+    assert outcome(door.ask(INACTIVE, JWT)) == (401, "inactive_token")
+
+
+def test_recalled_token_is_asked_about_when_its_answer_is_old() -> None:
+    door = Door()
+    door.ask(active(exp=NOW + 3600))
+    push_out(door, OPAQUE)
+    assert isinstance(door.at_once(), Access)
+    push_out(door, OPAQUE)
+    door.clock.tick(31)
+
+    assert outcome(door.ask(INACTIVE)) == (401, "inactive_token")
+
+
+def test_recalled_jwt_that_is_always_asked_about_is_asked_about() -> None:
+    door = Door(asked(always=True))
+    door.ask(active(), JWT)
+    push_out(door, JWT)
+
+    assert isinstance(door.step(JWT).asks, Fetch)
+
+
+@pytest.mark.parametrize("presented", [OPAQUE, JWT], ids=["opaque", "JWT"])
+def test_answer_does_not_outlive_a_clock_set_back(presented: bytes) -> None:
+    door = Door(asked(always=True))
+    door.ask(active(), presented)
+    door.clock.tick(-7200)
+
+    assert isinstance(door.step(presented).asks, Fetch)
+
+
+def test_bound_token_stays_bound_whatever_the_answer_leaves_out() -> None:
+    bound = token(cnf={"jkt": "x"})
+    refused = Door(asked(always=True)).ask(active(), bound)
+
+    assert outcome(refused) == (401, "sender_constrained")
+
+
+def test_answer_may_end_a_jwt_earlier() -> None:
+    door = Door(asked(always=True, remember_for=3000))
+    access = door.ask(active(exp=NOW + 100), JWT)
+
+    assert isinstance(access, Access)
+    assert access.expires_at == NOW + 100
+
+    door.clock.tick(161)
+
+    assert outcome(door.at_once(JWT)) == (401, "expired")
+
+
+def test_opaque_token_dies_of_age_though_it_is_remembered() -> None:
+    trusted = issuer(introspection=introspection(remember_for=3000), max_token_age=30)
+    door = Door(server(trusted))
+    assert isinstance(door.ask(active(iat=NOW)), Access)
+    door.clock.tick(90)
+
+    assert outcome(door.at_once()) == (401, "expired")
+
+
+def test_scope_of_an_answer_counts_wherever_the_jwt_has_its_own() -> None:
+    trusted = issuer(introspection=introspection(always=True), scope_claims=["scp"])
+    access = Door(server(trusted)).ask(active(scope="a"), token(scp="a admin"))
+
+    assert isinstance(access, Access)
+    assert access.scopes == {"a"}
+
+
+def test_answer_of_a_key_for_other_algorithms_is_none() -> None:
+    trusted = issuer(introspection=introspection(signed=True), algorithms=["RS256"])
+    keys = jwks(key("ES256", "es"), key("RS256", "rs"))
+    door = Door(server(replace(trusted, jwks=keys)))
+    body = json.loads(active().body)
+    envelope = {"iss": ISSUER, "aud": "rs-1", "iat": NOW, "token_introspection": body}
+    head = {"typ": "token-introspection+jwt", "alg": "ES256", "kid": "es"}
+    reply = in_envelope(sign(envelope, key("ES256", "es"), head))
+
+    assert outcome(door.ask(reply)) == (503, "introspection_unusable")
+
+
+@pytest.mark.parametrize("typ", ["JWT", "at+jwt", None])
+def test_answer_is_signed_as_one(typ: str | None) -> None:
+    """Any other JWT of the issuer's for us would do, otherwise."""
+    body = json.loads(active().body)
+    envelope = {"iss": ISSUER, "aud": "rs-1", "iat": NOW, "token_introspection": body}
+    head = {"alg": "ES256", "kid": "key-1", **({"typ": typ} if typ else {})}
+    reply = in_envelope(sign(envelope, key(), head))
+
+    assert outcome(Door(asked(signed=True)).ask(reply))[1] == "introspection_unusable"
+
+
+# Levers
+
+
+@pytest.mark.parametrize("status", [400, 403, 413, 414, 431])
+def test_token_that_a_server_does_not_like_stops_no_other(status: int) -> None:
+    door = Door()
+    for number in range(8):
+        refused = door.ask(json_reply({}, status), b"at_%d" % number)
+
+        assert outcome(refused)[0] == 503
+
+    assert isinstance(door.ask(active()), Access)
+
+
+def test_server_that_dislikes_a_token_is_there() -> None:
+    door = Door()
+    fail(door, 5)
+    door.clock.tick(5.1)
+    door.ask(json_reply({}, 400))
+    first, second = door.step(b"at_1"), door.step(b"at_2")
+
+    assert isinstance(first.asks, Fetch)
+    assert isinstance(second.asks, Fetch)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [json_reply({}, 400), json_reply({}, 403), active(aud="https://other.example.com")],
+    ids=["400", "403", "another audience"],
+)
+def test_whatever_grants_nothing_is_charged_to_who_sent_it(reply: Reply) -> None:
+    door = Door(asked(inactive_per_minute=5))
+    for number in range(5):
+        door.ask(reply, b"at_%d" % number)
+
+    assert outcome(door.at_once()) == (429, "too_many_inactive")
+    assert isinstance(door.ask(active(), client="192.0.2.2"), Access)
+
+
+def test_trouble_of_the_server_is_charged_to_nobody() -> None:
+    door = Door(asked(inactive_per_minute=2))
+    fail(door, 4)
+
+    assert isinstance(door.ask(active()), Access)
+
+
+def test_budget_that_is_spent_is_not_for_ever_though_the_clock_is_set_back() -> None:
+    door = Door(asked(inactive_per_minute=1))
+    door.ask(INACTIVE, b"at_junk")
+    door.clock.tick(-60)
+
+    assert isinstance(door.ask(active()), Access)
+
+
+def test_one_address_has_half_of_the_exchanges() -> None:
+    door = Door(asked(max_concurrent=4))
+    _waiting = [door.step(b"at_1"), door.step(b"at_2")]
+
+    assert outcome(door.at_once(b"at_3")) == (503, "introspection_busy")
+    assert isinstance(door.step(b"at_1").asks, Fetch)  # shares one of them
+    assert isinstance(door.step(b"at_4", client="192.0.2.2").asks, Fetch)
+
+
+def test_failures_of_two_tokens_are_two_however_many_share_them() -> None:
+    door = Door()
+    steps = [door.step(b"at_%d" % (number % 2)) for number in range(6)]
+    for step in steps:
+        step.answer(json_reply({}, 500))
+
+    assert isinstance(door.step().asks, Fetch)

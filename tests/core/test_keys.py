@@ -41,8 +41,9 @@ MINUTE, DAY = 60.0, 86_400.0
 BROKEN = UnavailableError("upstream_unreachable", "no answer")
 
 
-def fetch(url: str, attempt: int, timeout: float) -> Fetch:
-    return Fetch(url, f"{url}#{attempt}", timeout, 512 * 1024)
+def fetch(url: str, attempt: int, timeout: float, issuer: str = AS) -> Fetch:
+    flight = f"{issuer}: {url}#{attempt}"
+    return Fetch(url, flight, timeout, 512 * 1024, issuer=issuer)
 
 
 def header(kid: str | None) -> JOSEHeader:
@@ -207,14 +208,16 @@ def test_issuer_without_a_path_has_two_places_for_its_metadata() -> None:
         find_keys(held.state, header("a"), held.clock),
         [
             (
-                fetch(f"{origin}/.well-known/oauth-authorization-server", 0, 5.0),
+                fetch(
+                    f"{origin}/.well-known/oauth-authorization-server", 0, 5.0, origin
+                ),
                 Reply(404, {}, b""),
             ),
             (
-                fetch(f"{origin}/.well-known/openid-configuration", 0, 5.0),
+                fetch(f"{origin}/.well-known/openid-configuration", 0, 5.0, origin),
                 json_reply({"issuer": origin, "jwks_uri": KEYS}),
             ),
-            (fetch(KEYS, 0, 5.0), json_reply(jwks(A))),
+            (fetch(KEYS, 0, 5.0, origin), json_reply(jwks(A))),
         ],
     )
 
@@ -456,7 +459,48 @@ def test_nobody_asks_for_two_seconds_after_a_failure(answer: object) -> None:
     assert held.unavailable("a") == ("keys_unreachable", 5)
     held.clock.tick(0.25)
 
-    assert held.find("a").asks == fetch(KEYS, 1, 5.0)
+    assert held.find("a").asks == fetch(KEYS, 1, 1.0)
+
+
+def test_issuer_that_failed_keeps_two_requests_waiting_at_most() -> None:
+    """Else one that hangs would have all threads of a server, whoever asks for it."""
+    held = Keys()
+    first = [held.find("a") for _ in range(40)]  # nobody knows yet
+    assert {step.asks for step in first} == {fetch(KEYS, 0, 5.0)}
+    for step in first:
+        failing(step, BROKEN)
+    held.clock.tick(2.0)
+    waiting = [held.find("a") for _ in range(2)]
+    assert {step.asks for step in waiting} == {fetch(KEYS, 1, 1.0)}
+    assert held.unavailable("a") == ("keys_unreachable", 1)
+
+    waiting[0].answer(json_reply(jwks(A)))
+    held.clock.tick(2 * DAY)  # all is well again
+
+    assert held.find("a").asks == fetch(KEYS, 2, 5.0)
+
+
+def test_abandoned_wait_for_an_issuer_that_failed_leaves_its_place() -> None:
+    held = Keys()
+    failing(held.find("a"), BROKEN)
+    held.clock.tick(2.0)
+    for _ in range(5):
+        step = held.find("a")
+        assert step.asks == fetch(KEYS, 1, 1.0)
+        step.close()
+
+
+def test_keys_of_an_issuer_that_is_only_slow_come_in_the_background() -> None:
+    held = Keys()
+    failing(held.find("a"), BROKEN)
+    held.clock.tick(2.0)
+    step = held.find("a")
+    step.answer(UnavailableError("upstream_timeout"))
+
+    assert starts(step)
+
+    with pytest.raises(UnavailableError):
+        step.answer(None)
 
 
 def test_new_attempt_after_a_failure_is_a_new_flight() -> None:
@@ -466,7 +510,7 @@ def test_new_attempt_after_a_failure_is_a_new_flight() -> None:
     held.clock.tick(2.0)
     step = held.find("a")
 
-    assert step.asks == fetch(RFC8414, 1, 5.0)
+    assert step.asks == fetch(RFC8414, 1, 1.0)
 
 
 def test_metadata_is_asked_for_again_after_the_keys_were_not_to_be_had() -> None:
@@ -477,9 +521,9 @@ def test_metadata_is_asked_for_again_after_the_keys_were_not_to_be_had() -> None
     failing(step, json_reply({}, 404))
     held.clock.tick(2.0)
     step = held.find("a")
-    assert step.asks == fetch(RFC8414, 1, 5.0)
+    assert step.asks == fetch(RFC8414, 1, 1.0)
     step.answer(json_reply({**METADATA, "jwks_uri": KEYS + "/moved"}))
-    assert step.asks == fetch(KEYS + "/moved", 1, 5.0)
+    assert step.asks == fetch(KEYS + "/moved", 1, 1.0)
     step.answer(json_reply(jwks(A)))
 
     assert names(step.result) == ["a"]
@@ -515,7 +559,7 @@ def test_late_answer_does_not_replace_a_newer_set() -> None:
     failing(hasty, BROKEN)
     held.clock.tick(2.0)
     newer = held.find("b")
-    assert newer.asks == fetch(KEYS, 1, 5.0)
+    assert newer.asks == fetch(KEYS, 1, 1.0)
     newer.answer(json_reply(jwks(B)))
     assert refused_for(patient, json_reply(jwks(A))) == "unknown_kid"
 
@@ -679,7 +723,7 @@ def test_keys_are_used_for_a_day_after_the_last_success() -> None:
     assert names(step.result) == ["a"]
     held.clock.tick(0.25)
     step = held.find("a")
-    assert step.asks == fetch(KEYS, 2, 5.0)
+    assert step.asks == fetch(KEYS, 2, 1.0)
     assert failing(step, BROKEN) is BROKEN
     assert held.unavailable("a") == ("keys_unreachable", 5)
 
@@ -972,13 +1016,20 @@ def test_removed_key_stops_verifying_at_once() -> None:
 # The clock set back
 
 
+def after_start(step: Stepper[Any]) -> Stepper[Any]:
+    """*step* behind the refresh that it has begun in the background."""
+    assert starts(step)
+    step.answer(None)
+    return step
+
+
 def test_rotated_key_is_fetched_although_the_set_seems_to_come_from_the_future() -> (
     None
 ):
     """It counts as never asked for, and not as asked for after the key was seen."""
     held = loaded(A)
     held.clock.tick(-1800.0)
-    step = held.find("b")
+    step = after_start(held.find("b"))
     assert step.asks == fetch(KEYS, 1, 1.0)
     step.answer(json_reply(jwks(A, B)))
 
@@ -988,9 +1039,11 @@ def test_rotated_key_is_fetched_although_the_set_seems_to_come_from_the_future()
 def test_rotated_key_is_no_verdict_while_nobody_may_ask_after_a_step_back() -> None:
     held = loaded(A)
     held.clock.tick(-1800.0)
-    waiting = [held.find("b"), held.find("c")]
+    waiting = [after_start(held.find("b")), after_start(held.find("c"))]
+    other = held.find("d")
+    assert starts(other)
 
-    assert held.unavailable("d") == ("keys_cooling_down", 1)
+    assert failing(other, None).reason == "keys_cooling_down"
     for step in waiting:
         step.close()
 
@@ -1001,7 +1054,7 @@ def test_key_that_was_not_there_is_asked_for_again_after_a_step_back() -> None:
     held.clock.tick(100.0)
     refused_for(held.find("b"), json_reply(jwks(A)))
     held.clock.tick(-3600.0)
-    step = held.find("b")
+    step = after_start(held.find("b"))
     assert step.asks == fetch(KEYS, 2, 1.0)
     step.answer(json_reply(jwks(A, B)))
 
@@ -1013,7 +1066,7 @@ def test_pause_after_a_failure_ends_with_a_step_back() -> None:
     failing(held.find("a"), BROKEN)
     held.clock.tick(-3600.0)
     step = held.find("a")
-    assert step.asks == fetch(KEYS, 1, 5.0)
+    assert step.asks == fetch(KEYS, 1, 1.0)
     step.answer(json_reply(jwks(A)))
 
     assert names(step.result) == ["a"]
@@ -1024,7 +1077,7 @@ def test_pause_after_a_failed_refetch_ends_with_a_step_back() -> None:
     held.clock.tick(100.0)
     failing(held.find("b"), BROKEN)
     held.clock.tick(-3600.0)
-    step = held.find("b")
+    step = after_start(held.find("b"))
     assert step.asks == fetch(KEYS, 2, 1.0)
     step.answer(json_reply(jwks(A, B)))
 
@@ -1123,7 +1176,7 @@ def test_two_issuers_with_equal_key_names_have_their_own_keys() -> None:
     mine.find("a").answer(json_reply(jwks(A)))
     impostor = Key("a", "ES256", B.private)
     step = theirs.find("a")
-    assert step.asks == fetch(KEYS + "2", 0, 5.0)
+    assert step.asks == fetch(KEYS + "2", 0, 5.0, "https://idp.example.net")
     step.answer(json_reply(jwks(impostor)))
 
     (ours,) = play(find_keys(mine.state, header("a"), mine.clock), [])
@@ -1158,7 +1211,7 @@ def test_loopback_counts_as_written_by_who_allowed_it() -> None:
     step = Keys(Issuer("http://127.0.0.1:8000"), insecure_loopback=True).find("a")
     step.answer(json_reply({"issuer": "http://127.0.0.1:8000", "jwks_uri": elsewhere}))
 
-    assert step.asks == fetch(elsewhere, 0, 5.0)
+    assert step.asks == fetch(elsewhere, 0, 5.0, "http://127.0.0.1:8000")
 
 
 def test_unchanged_set_is_asked_for_by_its_etag_and_used_on() -> None:
@@ -1238,3 +1291,35 @@ def test_new_key_is_fetched_while_a_refresh_is_due_whoever_asked_before() -> Non
     step.answer(None)
 
     assert isinstance(step.asks, Fetch)
+
+
+def test_key_named_like_an_algorithm_is_not_mistaken_for_one() -> None:
+    held = loaded(A)
+    held.clock.tick(100.0)
+    named, unnamed = (JOSEHeader("RS256", name, None) for name in ("RS256", None))
+    junk = Stepper(find_keys(held.state, named, held.clock))
+    refused_for(junk, json_reply(jwks(A)))
+    held.clock.tick(20.0)
+
+    assert isinstance(Stepper(find_keys(held.state, unnamed, held.clock)).asks, Fetch)
+
+
+def test_keys_do_not_outlive_a_clock_set_back() -> None:
+    held = loaded(A)
+    held.clock.tick(-5 * DAY)
+    assert starts(held.find("a"))
+    held.clock.tick(DAY)
+
+    assert held.find("a").asks == fetch(KEYS, 1, 5.0)
+
+
+def test_two_issuers_share_no_exchange_though_they_name_one_url() -> None:
+    """One of them may only be followed to public addresses."""
+    mine = Keys().find("a")
+    theirs = Keys(Issuer("https://idp.example.net")).find("a")
+    theirs.answer(json_reply({"issuer": "https://idp.example.net", "jwks_uri": KEYS}))
+
+    assert isinstance(mine.asks, Fetch)
+    assert isinstance(theirs.asks, Fetch)
+    assert mine.asks.url == theirs.asks.url
+    assert mine.asks.flight != theirs.asks.flight

@@ -317,7 +317,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "token type no text": (
         lambda: of_issuer(token_types=["JWT", 1]),
         "Issuer.token_types",
-        "1 is neither a type nor None",
+        "1 is no type of access token; at+jwt, JWT and None are",
     ),
     "scope claims one string": (
         lambda: of_issuer(scope_claims="scp"),

@@ -55,10 +55,15 @@ def test_transcript_of_a_first_token() -> None:
         verify_token(gate, token(A), clock),
         [
             (
-                Fetch(metadata_url, f"{metadata_url}#0", *limits),
+                Fetch(
+                    metadata_url, f"{ISSUER}: {metadata_url}#0", *limits, issuer=ISSUER
+                ),
                 json_reply({"issuer": ISSUER, "jwks_uri": KEYS}),
             ),
-            (Fetch(KEYS, f"{KEYS}#0", *limits), json_reply(jwks(A))),
+            (
+                Fetch(KEYS, f"{ISSUER}: {KEYS}#0", *limits, issuer=ISSUER),
+                json_reply(jwks(A)),
+            ),
             (ReadLog(0), EMPTY),
         ],
     )

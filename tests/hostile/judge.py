@@ -186,11 +186,13 @@ def judge_answer(
         demand(media_type.endswith(b"json"))
         claims = read_json(body)
     demand(claims["active"] is True)
+    # What an answer calls null, it does not say.
+    claims = {name: value for name, value in claims.items() if value is not None}
     demand(claims.get("iss", ISSUER) == ISSUER)
     accepted = ("bearer", "dpop", "access_token")
     demand(claims.get("token_type", "Bearer").lower() in accepted)
     demand(claims.get("typ", "Bearer").lower() in ("bearer", "dpop"))
-    demand(claims.get("token_use", "access").lower() == "access")
+    demand(claims.get("token_use", "access").lower() in ("access", "access_token"))
     if not is_about_jwt:
         judge_claims(claims, Rules(), *instants)
         return

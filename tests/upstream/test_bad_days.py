@@ -191,7 +191,7 @@ BAD_DAYS: dict[str, BadDay] = {
     "401": bad_answer(
         faults.answer("401 Unauthorized", b'{"error":"invalid_client"}'), REFUSED_US
     ),
-    "403": bad_answer(faults.answer("403 Forbidden"), REFUSED_US),
+    "403": bad_answer(faults.answer("403 Forbidden"), "introspection_forbidden"),
     "404": bad_answer(faults.answer("404 Not Found"), REFUSED_US),
     "redirect": bad_answer(faults.redirect, "introspection_failed"),
     "HTML": bad_answer(faults.html, UNUSABLE),
