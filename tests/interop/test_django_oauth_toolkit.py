@@ -240,7 +240,7 @@ def test_wrong_credentials_of_ours_are_not_held_against_the_client(
         answer = ask(door, toolkit.token("notes.read"))
 
     assert is_our_trouble(answer)
-    assert reasons(caplog) == ["introspection_refused_us"]
+    assert reasons(caplog) == ["introspection_forbidden"]
     assert door.seen == []
 
 
