@@ -38,7 +38,7 @@ from agentauth_middleware._core.openapi import describe_door
 from agentauth_middleware._core.routes import RouteTable
 from agentauth_middleware._core.scopes import check_scopes
 from agentauth_middleware._io.raised import declared_by, require_access
-from agentauth_middleware.access import Access
+from agentauth_middleware.access import Access, current_access
 from agentauth_middleware.asgi import AgentAuthMiddleware
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
@@ -118,13 +118,17 @@ class AgentAuth(SecurityBase):
             AuthenticationRequiredError: the request has no ``Access``.
             ConfigurationError: a scope is not among those of the resource server.
             InsufficientScopeError: its token lacks one of *security_scopes*.
+            ActorRefusedError: its agent may not use one of them.
         """
         scopes = self._check_declared(security_scopes.scopes)
         try:
             return require_access(scopes)
-        except (AuthenticationRequiredError, InsufficientScopeError) as refused:
+        except (AuthenticationRequiredError, InsufficientScopeError):
             needed = dict.fromkeys([*self._declared_scopes(connection.scope), *scopes])
-            raise type(refused)(needed) from None
+            access = current_access()
+            if access is None:
+                raise AuthenticationRequiredError(needed) from None
+            raise access.lacks(needed) from None
 
     def _check_declared(self, scopes: Iterable[str]) -> tuple[str, ...]:
         """*scopes*, if clients can ask for them."""

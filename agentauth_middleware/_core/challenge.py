@@ -111,8 +111,14 @@ def is_scope_named(refusal: Refusal) -> bool:
 
 
 def name_scopes(refusal: Refusal, scopes: Iterable[str]) -> Refusal:
-    """*refusal*, naming *scopes* as well: the client shall ask once, and for enough."""
-    return replace(refusal, scopes=tuple(dict.fromkeys([*refusal.scopes, *scopes])))
+    """*refusal*, naming *scopes* as well: the client shall ask once, and for enough.
+
+    Not for what its agent may not use: no token would help.
+    """
+    named = dict.fromkeys([*refusal.scopes, *scopes])
+    ceiling = None if refusal.access is None else refusal.access.scope_ceiling
+    usable = (scope for scope in named if ceiling is None or scope in ceiling)
+    return replace(refusal, scopes=tuple(usable))
 
 
 def quoted(value: str) -> str:

@@ -20,12 +20,15 @@ _WHITE_SPACE = " \t\r\n"
 """What JSON calls that (RFC 8259 §2)."""
 
 
-def parse_object(raw: bytes) -> Claims:
+def parse_object(raw: bytes, *, max_containers: float = math.inf) -> Claims:
     """The JSON object in *raw*: UTF-8, no member twice, no ``NaN``, of limited depth.
 
     Raises:
         ValueError: it is not one.
     """
+    containers = _count_containers(raw)
+    if containers > max_containers:
+        raise ValueError("too many objects and arrays")
     try:
         text = raw.decode("utf-8").strip(_WHITE_SPACE)
         value, end = _decoder.raw_decode(text)
@@ -35,14 +38,14 @@ def parse_object(raw: bytes) -> Claims:
             _refuse_lone_surrogates(value)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if count_containers(raw) > _MAX_DEPTH and _is_deeper(value, _MAX_DEPTH):
+    if containers > _MAX_DEPTH and _is_deeper(value, _MAX_DEPTH):
         raise ValueError("nested too deeply")
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return cast(Claims, value)
 
 
-def count_containers(raw: bytes) -> int:
+def _count_containers(raw: bytes) -> int:
     """How many objects and arrays *raw* can have at most, without reading it."""
     return raw.count(b"{") + raw.count(b"[")
 

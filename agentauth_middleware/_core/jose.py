@@ -120,7 +120,7 @@ def decode_base64url(segment: bytes) -> bytes:
         raise ValueError("not base64url") from None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=2048)
 def parse_header(segment: bytes) -> JOSEHeader:
     """The protected header in *segment*. An issuer uses only a few different ones.
 

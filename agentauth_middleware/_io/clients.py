@@ -81,9 +81,14 @@ class Certificates:
         return self._context
 
     def prepare(self) -> None:
-        """Load them ahead, if they can be. If not, it is told once they are needed."""
+        """Load them ahead, if they can be, and what httpx imports for a first client.
+
+        If they cannot, it is told once they are needed.
+        """
+        import httpx
+
         with suppress(OSError, ValueError):
-            self.load()
+            httpx.Client(verify=self.load()).close()
 
 
 class BlockingHTTPClient:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from types import EllipsisType
 from typing import Any, TypedDict, Unpack
 
 from agentauth_middleware.resource_server import Issuer, ResourceServer
@@ -19,7 +20,8 @@ _NOBODY = "https://nobody.invalid"
 
 
 class TokenOptions(TypedDict, total=False):
-    """What a token says; by default ``agent-1`` acts for ``user-1``, without scopes."""
+    """What a token says; by default ``agent-1``, or the first that ``Issuer.agents``
+    lists, acts for ``user-1``, without scopes."""
 
     user: str | None
     """The subject; with ``None`` the agent acts for itself."""
@@ -87,7 +89,7 @@ class AgentTokens:
         signer: FakeIssuer | None = None,
         key_id: str | None = None,
         user: str | None = "user-1",
-        agent: str | None = "agent-1",
+        agent: str | EllipsisType | None = ...,
         scopes: Iterable[str] = (),
         resource: str | None = None,
         issuer: str | None = None,
@@ -96,6 +98,7 @@ class AgentTokens:
         """A token as described, and with *changes* made to it last."""
         server = self._server(resource)
         named = _issuer_named(issuer, server)
+        agent = _usual_agent(named) if agent is ... else agent
         members: dict[str, Any] = {
             "iss": named.issuer,
             "sub_profile": _profile(user, agent),
@@ -125,6 +128,16 @@ class AgentTokens:
     def _stores(self, resource: str | None) -> list[Store]:
         name = self._server(resource).resource
         return [store for server, store in self._resources if server.resource == name]
+
+
+def _usual_agent(issuer: Issuer) -> str:
+    """One that the settings let act."""
+    listed = (
+        name[1]
+        for name in issuer.agents or ()
+        if isinstance(name, tuple) and name[0] == issuer.issuer
+    )
+    return next(listed, "agent-1")
 
 
 def _profile(user: str | None, agent: str | None) -> str:

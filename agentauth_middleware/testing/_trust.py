@@ -112,6 +112,9 @@ def _impersonated(real: Issuer, issuer: FakeIssuer) -> Issuer:
         subjects=real.subjects,
         identity=real.identity if callable(real.identity) else "rfc8693",
         actor_issuers=real.actor_issuers,
+        max_chain=real.max_chain,
+        agents=real.agents,
+        agent_scopes=real.agent_scopes,
         leeway=real.leeway,
     )
 

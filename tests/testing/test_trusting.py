@@ -21,9 +21,9 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client
 
-from agentauth_middleware import UnavailableError
+from agentauth_middleware import Issuer, ResourceServer, UnavailableError
 from agentauth_middleware.asgi import AgentAuthMiddleware
-from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.errors import ActorRefusedError, InvalidTokenError
 from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import LogPage, MemoryStore
 from agentauth_middleware.testing import FakeIssuer, trusting
@@ -268,3 +268,22 @@ def test_no_door_trusts_outside_of_a_run() -> None:
     )
 
     assert run.stdout.startswith("a door trusts a fake issuer only while pytest runs")
+
+
+def test_policy_of_the_settings_binds_in_tests_too() -> None:
+    """Agents that the settings do not list are refused, and ceilings hold."""
+    real = Issuer(
+        "https://as.example.com",
+        agents=["assistant", ("https://elsewhere.example", "other")],
+        agent_scopes={"assistant": ["notes.read"]},
+        max_chain=1,
+    )
+    verifier = Verifier(ResourceServer(RESOURCE, issuers=[real]))
+
+    with trusting(verifier) as tokens:
+        usual = verifier.verify_blocking(tokens(scopes=["notes.read", "notes.write"]))
+
+        assert usual.require_agent().subject == "assistant"
+        assert usual.scopes == {"notes.read"}
+        with pytest.raises(ActorRefusedError):
+            verifier.verify_blocking(tokens(agent="stranger"))

@@ -80,7 +80,7 @@ def identity_of(said: Statement, actors: tuple[Actor, ...], mode: Mode) -> Ident
     user = _user(said) if mode == "user" else None
     if not actors:
         return Identity(mode, user, _subject(said) if mode == "agent" else None)
-    agent, *earlier = (principal(actor, said) for actor in actors)
+    agent, *earlier = [principal(actor, said) for actor in actors]
     return Identity("delegated" if user else mode, user, agent, tuple(earlier))
 
 
