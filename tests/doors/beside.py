@@ -164,6 +164,9 @@ _TWICE = f'{{"iss":"{AGENTS.issuer}","iss":"{OWN.issuer}","sub":"user-1"}}'
 _TWICE_TURNED = f'{{"iss":"{OWN.issuer}","iss":"{AGENTS.issuer}","sub":"user-1"}}'
 _IN_THE_PAST = int(time.time()) - 7200
 
+_ODD = "?>~" * 5
+"""Its base64 has letters that base64url writes otherwise, wherever it stands."""
+
 BAD: dict[str, tuple[tuple[str, ...], set[int]]] = {
     # Lines of ``Authorization`` and the statuses, which may be several: what servers
     # of WSGI join, and what is wrong in two ways.
@@ -208,13 +211,12 @@ BAD: dict[str, tuple[tuple[str, ...], set[int]]] = {
             "Bearer "
             + misspelt(
                 TOKEN,
-                payload=base64.b64encode(
-                    payload_of(name="þÿþÿþÿ?>?>").encode()
-                ).decode(),
+                payload=base64.b64encode(payload_of(name=_ODD).encode()).decode(),
             ),
         ),
         {400, 401},
     ),
+    "payload in all of base64url": (("Bearer " + jwt(payload_of(name=_ODD)),), {401}),
     "payload not all UTF-8": (
         ("Bearer " + jwt(payload_of(x="X").encode().replace(b"X", b"\xff")),),
         {401},
@@ -278,6 +280,10 @@ BAD: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "joined, last": ((f"Bearer sk_live_0123456789, Bearer {TOKEN}",), {400}),
     "joined, no space": ((f"Bearer sk_live_0123456789,Bearer {TOKEN}",), {400}),
     "joined, opaque": (("Bearer sk_live_0123456789, Bearer oat_0123456789",), {400}),
+    "joined, after a JWT": (
+        (f"Bearer {OWN.token(RESOURCE)}, Bearer {TOKEN}",),
+        {400},
+    ),
     "joined, after Basic": ((f"Basic dTpw, Bearer {TOKEN}",), {401}),
     "joined, DPoP": (("Bearer sk_live_0123456789, DPoP x",), {400}),
 }
