@@ -1,7 +1,8 @@
 """What a door costs: the time of a request beyond the bare application's.
 
 Where the door answers by itself, its whole time counts. All rows of a protocol and
-their limits are measured in the same rounds and, but for streaming, with one door.
+their limits are measured in the same rounds and, but for streaming and for the clients
+that are no agents, with one door.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import logging
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from agentauth_middleware.testing import FakeIssuer
 from benchmarks import targets
 from benchmarks.report import Row
 from benchmarks.rounds import Batch, Rounds, Timings
@@ -47,6 +49,8 @@ class _Scenario:
     status: int = 200
     is_audited: bool = False
     is_streamed: bool = False
+    is_beside_others: bool = False
+    """At a door that lets other clients pass."""
 
     @property
     def bare(self) -> str | None:
@@ -66,14 +70,19 @@ def measure_door(
     """
     door = side.door(side.bare, scene.server, scene.store)
     streaming_door = side.door(side.streaming, scene.server, scene.store)
+    passing = replace(scene.server, unauthenticated="pass")
+    passing_door = side.door(side.bare, passing, scene.store)
     scenarios = _scenarios(side, scene, new)
     for scenario in scenarios:
-        answer = side.answer(door, scenario.calls(0)[0])
+        app = passing_door if scenario.is_beside_others else door
+        answer = side.answer(app, scenario.calls(0)[0])
         assert answer.status == scenario.status, (scenario.name, answer)
 
     contestants = _limits(side, scene, new)
     for scenario in scenarios:
         app = streaming_door if scenario.is_streamed else door
+        if scenario.is_beside_others:
+            app = passing_door
         batch = side.batch(app, scenario.calls)
         contestants[scenario.name] = _audited(batch) if scenario.is_audited else batch
     timings = rounds.take_turns(contestants)
@@ -152,6 +161,7 @@ def _scenarios(side: Side, scene: Scene, new: NewTokens) -> list[_Scenario]:
         _Scenario(
             "no credential", _same(Call("/notes/1")), targets.REFUSED, status=401
         ),
+        *_beside_others(known),
         _Scenario(
             "forged signature", _forged(new["RS256"]), targets.FORGED, status=401
         ),
@@ -163,6 +173,18 @@ def _scenarios(side: Side, scene: Scene, new: NewTokens) -> list[_Scenario]:
             "junk as long as is read", _costly(scene.token()), targets.JUNK, status=401
         ),
     ]
+
+
+def _beside_others(known: Calls) -> Iterator[_Scenario]:
+    """What the API's other clients send, and agents beside them."""
+    own = FakeIssuer("https://login.example.com").token("https://own.example.com")
+    for name, calls, target in (
+        ("other client, session", _same(Call("/notes/1")), targets.OTHER_SESSION),
+        ("other client, key", _same(_bearer("sk_live_0123456789")), targets.OTHER_KEY),
+        ("other client, JWT of its own", _same(_bearer(own)), targets.OTHER_JWT),
+        ("remembered token, beside others", known, None),
+    ):
+        yield _Scenario(name, calls, target, is_beside_others=True)
 
 
 def _same(call: Call, times: int = _MANY) -> Calls:

@@ -16,6 +16,9 @@ PUBLIC = 1.0 / _RS256
 POLICY = 0.5 / _RS256
 """Beyond a door that demands nothing."""
 REFUSED = 8.0 / _RS256
+OTHER_SESSION = 2.5 / _RS256
+OTHER_KEY = 4.0 / _RS256
+OTHER_JWT = 12.0 / _RS256
 UNKNOWN_KID = 0.4
 FORGED = 1.4
 JUNK = 5.0

@@ -37,6 +37,8 @@ ROWS_OF_A_DOOR = {
     "new token, EdDSA",
     "public route",
     "no credential",
+    "other client, session",
+    "other client, key",
     "forged signature",
     "unknown kid",
     "64 kB of junk",
