@@ -60,7 +60,9 @@ demo: $(DEMO_READY)
 	@$(VENV)/bin/agentauth demo
 
 test: $(READY)
-	$(VENV)/bin/coverage run -m pytest
+	@$(VENV)/bin/coverage erase
+	$(VENV)/bin/coverage run -m pytest -n 2 --dist worksteal
+	@$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report
 
 test-groups: $(READY)
@@ -116,4 +118,4 @@ format: $(READY)
 
 clean:
 	rm -rf $(VENV) $(LOWEST) $(NODE_CLIENTS)/node_modules
-	rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

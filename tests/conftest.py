@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # By which coverage measures the processes that run tests; not what they start.
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 # On a busy machine an example may take long; that is no failure.
 settings.register_profile("unhurried", parent=settings(), deadline=None)

@@ -197,7 +197,11 @@ async def awaited(_: Mapping[str, Any]) -> Identity:
         ),
         ({"identity": None}, "Issuer.identity: None is not one of"),
         ({"identity": ["rfc8693"]}, "is not one of"),
-        ({"identity": awaited}, "has to be awaited; write a plain function"),
+        pytest.param(
+            {"identity": awaited},
+            "has to be awaited; write a plain function",
+            id="coroutine function",
+        ),
         ({"actor_issuers": AGENTS}, "Issuer.actor_issuers: .* is no list"),
         ({"actor_issuers": [1]}, "Issuer.actor_issuers: 1 is no str"),
         ({"actor_issuers": [""]}, "Issuer.actor_issuers: has an empty string"),
