@@ -22,12 +22,13 @@ never needs it.
 
 from __future__ import annotations
 
+import os
 import time
 import weakref
 import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
@@ -75,9 +76,8 @@ class Certificates:
             OSError: the environment names a bundle that cannot be read.
         """
         if self._context is None:
-            import httpx
-
-            self._context = httpx.create_ssl_context()
+            named = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+            self._context = _read_certificates(named)
         return self._context
 
     def prepare(self) -> None:
@@ -85,10 +85,20 @@ class Certificates:
 
         If they cannot, it is told once they are needed.
         """
+        if self._context is not None:
+            return
         import httpx
 
         with suppress(OSError, ValueError):
             httpx.Client(verify=self.load()).close()
+
+
+@lru_cache(maxsize=2)
+def _read_certificates(named: tuple[str | None, ...]) -> ssl.SSLContext:
+    """Those that the environment has *named* as httpx reads it; shared by all doors."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 class BlockingHTTPClient:
