@@ -185,10 +185,10 @@ def _only_active(
     active = claims.get("active")
     if not isinstance(active, bool):
         raise _unusable(source, "active is neither true nor false")
-    if None in claims.values():
-        # What some servers write where they have nothing to say.
-        claims = {name: value for name, value in claims.items() if value is not None}
-        payload = json.dumps(claims).encode()
+    said = {name: value for name, value in claims.items() if value not in (None, [])}
+    if len(said) != len(claims):
+        # Nulls and empty lists: some servers write them where they have nothing to say.
+        claims, payload = said, json.dumps(said).encode()
     return Answer(claims, payload, max_age) if active else None
 
 
@@ -234,7 +234,7 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
     try:
         _check_is_access_token(claims, issuer.issuer)
         check_times(claims, terms.leeway, now)
-        if claims.get("aud"):
+        if "aud" in claims:
             check_audience(claims, terms)
         named = (
             (optional_text(claims, "sub"), access.subject),

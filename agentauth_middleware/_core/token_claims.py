@@ -63,7 +63,7 @@ def check_common_claims(
     _check_age(claims, terms, now)
     if issuer.client_ids and read_client_id(claims, issuer) not in issuer.client_ids:
         raise InvalidTokenError("wrong_client", "of a client that is not listed")
-    if require_audience or claims.get("aud") not in (None, []):
+    if require_audience or "aud" in claims:
         check_audience(claims, terms)
 
 

@@ -186,8 +186,8 @@ def judge_answer(
         demand(media_type.endswith(b"json"))
         claims = read_json(body)
     demand(claims["active"] is True)
-    # What an answer calls null, it does not say.
-    claims = {name: value for name, value in claims.items() if value is not None}
+    # What an answer calls null or an empty list, it does not say.
+    claims = {name: value for name, value in claims.items() if value not in (None, [])}
     demand(claims.get("iss", ISSUER) == ISSUER)
     accepted = ("bearer", "dpop", "access_token")
     demand(claims.get("token_type", "Bearer").lower() in accepted)
