@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from agentauth_middleware._core.claims import freeze, is_array, is_object
 from agentauth_middleware._core.client_authentication import (
@@ -291,8 +291,8 @@ class Issuer:
     agents: Sequence[AgentName] | None = None
     """Which agents may act; by default all. One of another namespace is a pair,
     ``(issuer, subject)``."""
-    agent_scopes: Mapping[str, Sequence[str]] | Mapping[AgentName, Sequence[str]] = (
-        field(default_factory=dict[AgentName, Sequence[str]])
+    agent_scopes: Mapping[AgentName, Sequence[str]] = field(
+        default_factory=dict[AgentName, Sequence[str]]
     )
     """By agent, or ``"*"`` for all others: the scopes that it may use at most."""
     timeout: float = 5.0
@@ -406,8 +406,8 @@ class Issuer:
 
     def ceiling_of(self, agent: Principal) -> frozenset[str] | None:
         """The scopes that *agent* may use at most; ``None`` for no limit."""
-        ceilings = cast(Mapping[AgentName, Sequence[str]], self.agent_scopes)
-        scopes = ceilings.get((agent.issuer, agent.subject), ceilings.get("*"))
+        name = (agent.issuer, agent.subject)
+        scopes = self.agent_scopes.get(name, self.agent_scopes.get("*"))
         return None if scopes is None else frozenset(scopes)
 
     def _check_opaque_tokens(self) -> None:
