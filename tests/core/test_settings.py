@@ -1098,12 +1098,16 @@ def test_no_secret_shows_in_settings(asking: Introspection) -> None:
     assert "PRIVATE" not in text
 
 
+def lenient(name: str) -> Issuer:
+    return Issuer(name)
+
+
 @pytest.mark.parametrize("servers", [[], [T1]], ids=["none", "one"])
 def test_metadata_names_the_issuers_that_are_listed_beside_a_function(
     servers: list[str],
 ) -> None:
     """None is a choice: agents then have to know from elsewhere."""
-    settings = server(issuers=lambda n: Issuer(n), authorization_servers=servers)
+    settings = server(issuers=lenient, authorization_servers=servers)
 
     assert list(settings.authorization_servers or ()) == servers
 
