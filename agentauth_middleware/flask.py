@@ -7,7 +7,7 @@
     @app.post("/notes")
     @requires("notes.write")
     def create_note() -> str:
-        return f"for {access.user}"
+        return f"for {access.require_user().subject}"
 
 Needs the extra ``flask``.
 """
@@ -30,13 +30,15 @@ from werkzeug.local import LocalProxy
 
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Response as Answer
+from agentauth_middleware._io.arguments import check_resource_server, check_store
 from agentauth_middleware._io.raised import (
+    NO_CONTEXT,
     answer_raised,
     declared_by,
     refusal_raised,
     requires,
 )
-from agentauth_middleware.access import Access, current_access
+from agentauth_middleware.access import CURRENT, Access, current_access
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
     ConfigurationError,
@@ -63,8 +65,15 @@ class _NoAccessError(AuthenticationRequiredError, RuntimeError):
     """
 
 
+class _NoContextError(ConfigurationError, RuntimeError):
+    """No door has seen what is running: the developer's fault and no caller's."""
+
+
 def _access() -> Access:
-    found = current_access()
+    try:
+        found = CURRENT.get()
+    except LookupError:
+        raise _NoContextError(NO_CONTEXT) from None
     if found is None:
         raise _NoAccessError
     return found
@@ -74,7 +83,8 @@ access: Access = cast(Access, LocalProxy(_access))
 """The ``Access`` of the request being handled.
 
 Using it where there is none raises ``AuthenticationRequiredError``, answered 401. A
-handler that serves requests with and without one asks ``current_access()``.
+handler that serves requests with and without one asks ``current_access()``. Where no
+door has seen the request, as in a thread of your own, it is a ``ConfigurationError``.
 """
 
 
@@ -92,7 +102,13 @@ class AgentAuth:
         http_client: httpx.Client | None = None,
         remote_user: Callable[[Access], str | None] | None = None,
     ) -> None:
-        """All but *resource_server* are the door's, as for ``AgentAuthMiddleware``."""
+        """All but *resource_server* are the door's, as for ``AgentAuthMiddleware``.
+
+        Raises:
+            ConfigurationError: *resource_server* or *store* is of the wrong kind.
+        """
+        check_resource_server(resource_server, "AgentAuth(ResourceServer(...))")
+        check_store(store)
         self._resource_server = resource_server
         self._store = store
         self._http_client = http_client

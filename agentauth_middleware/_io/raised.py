@@ -34,6 +34,7 @@ from agentauth_middleware.errors import (
 from agentauth_middleware.route import Demands, Route
 
 __all__ = [
+    "NO_CONTEXT",
     "answer_raised",
     "declared_by",
     "refusal_raised",
@@ -45,6 +46,10 @@ Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 
 
+NO_CONTEXT = (
+    "no door stands in front of this handler, or it runs in a thread without the "
+    "request's context: install the door, or use copy_context().run"
+)
 _LEEWAY = 60
 """Seconds by which clocks may differ; handlers do not know what the door was told."""
 _DEMANDS = "__agentauth_demands__"
@@ -70,10 +75,7 @@ def _access_or_challenge(scopes: Iterable[str]) -> Access:
     try:
         access = CURRENT.get()
     except LookupError:
-        raise ConfigurationError(
-            "no door stands in front of this handler, or it runs in a thread without "
-            "the request's context: install the door, or use copy_context().run"
-        ) from None
+        raise ConfigurationError(NO_CONTEXT) from None
     if access is None:
         raise AuthenticationRequiredError(scopes)
     return access

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 from flask import Blueprint, Flask, Response, jsonify, request
 
-from agentauth_middleware import (
-    AuthenticationRequiredError,
-    ConfigurationError,
-    Principal,
-    ResourceServer,
-)
+from agentauth_middleware import ConfigurationError, Principal, ResourceServer
 from agentauth_middleware.flask import AgentAuth, access
 from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import MemoryStore
@@ -89,8 +85,22 @@ def test_access_outside_of_requests_can_be_looked_at_but_not_used() -> None:
     assert not bool(access)
     assert "unbound" in repr(access)
     assert not isinstance(access, type)
-    with pytest.raises(AuthenticationRequiredError):
+    with pytest.raises(ConfigurationError, match="install the door"):
         print(access.subject)  # noqa: T201 - any use will do
+
+
+def test_access_in_a_thread_without_context_is_the_developers_fault() -> None:
+    """The token is good: answered 401, its agent would throw it away."""
+    app = create_app()
+    app.testing = True
+
+    @app.get("/thread")
+    def in_a_thread() -> str:
+        with ThreadPoolExecutor(1) as threads:
+            return str(threads.submit(lambda: access.subject).result())
+
+    with pytest.raises(ConfigurationError, match="copy_context"):
+        app.test_client().get("/thread", headers=bearer())
 
 
 def test_init_app_serves_the_documents() -> None:
