@@ -36,7 +36,7 @@ _PAYLOAD = re.compile(rb"\.([\w+/=-]{16,})[\w+/=.-]*")
 """The second segment of a JWT; a shorter one has no room for an issuer."""
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 _ISSUER_ANYWHERE = re.compile(r'"iss"\s*:\s*"([^"\\]*)"')
-_lenient = json.JSONDecoder(object_pairs_hook=tuple, strict=False)
+_LENIENT = json.JSONDecoder(object_pairs_hook=tuple, strict=False)
 """Objects become tuples of pairs, so that a member that occurs twice is seen twice."""
 
 
@@ -93,7 +93,7 @@ def _issuers_of(text: str) -> Iterator[str]:
         yield from _ISSUER_ANYWHERE.findall(text.replace(r"\/", "/"))
         return
     try:
-        members, _ = _lenient.raw_decode(text)
+        members, _ = _LENIENT.raw_decode(text)
     except (ValueError, RecursionError):
         return
     for name, value in members:
