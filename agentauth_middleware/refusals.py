@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
+from agentauth_middleware._io.arguments import check_resource_server
 from agentauth_middleware._io.raised import answer_raised, requires
 from agentauth_middleware.access import current_access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
@@ -34,8 +35,10 @@ class RefusalAnswers:
         """*resource_server* is that of the door.
 
         Raises:
-            ConfigurationError: the issuers' keys are wrong.
+            ConfigurationError: it is no ``ResourceServer``, or the issuers' keys are
+                wrong.
         """
+        check_resource_server(resource_server, "RefusalAnswers(ResourceServer(...))")
         self._gate = Gate(resource_server)
 
     def answer(

@@ -22,6 +22,11 @@ from agentauth_middleware._core.decide import verify_token
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.operations import Procedure
 from agentauth_middleware._core.scopes import check_scopes
+from agentauth_middleware._io.arguments import (
+    check_key_files,
+    check_resource_server,
+    check_store,
+)
 from agentauth_middleware._io.audit import is_audited, write_audit
 from agentauth_middleware._io.drive import drive, drive_async
 from agentauth_middleware._io.perform import AsyncPerformer, BlockingPerformer
@@ -71,7 +76,9 @@ class Verifier:
             ConfigurationError: an argument is of the wrong kind, or an issuer's given
                 keys cannot verify anything.
         """
-        _check_arguments(resource_server, store)
+        check_resource_server(resource_server, "Verifier(ResourceServer(...))")
+        check_store(store)
+        check_key_files(resource_server)
         self.resource_server = resource_server
         self._gate = Gate(resource_server)
         self._perform_async: AsyncPerformer | None = None
@@ -177,23 +184,3 @@ def _as_bytes(token: str | bytes) -> bytes:
         return token.encode("ascii")
     except UnicodeEncodeError:
         raise InvalidRequestError("malformed_credential", "not ASCII") from None
-
-
-def _check_arguments(resource_server: object, store: object) -> None:
-    """Refuse what no token can be verified with.
-
-    Raises:
-        ConfigurationError: names the argument, its fault and the mend.
-    """
-    if not isinstance(resource_server, ResourceServer):
-        raise ConfigurationError(
-            f"resource_server: {resource_server!r} is no ResourceServer; write "
-            "Verifier(ResourceServer(...))"
-        )
-    if store is not None and (
-        isinstance(store, type) or not hasattr(store, "read_log")
-    ):
-        raise ConfigurationError(
-            f"store: {store!r} is no store; write MemoryStore() or "
-            'SQLiteStore("tokens.db")'
-        )

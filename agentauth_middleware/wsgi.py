@@ -29,6 +29,7 @@ from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
 from agentauth_middleware._io.arguments import (
     check_arguments,
+    check_is_wsgi,
     check_remote_user,
 )
 from agentauth_middleware._io.audit import is_audited, write_audit
@@ -79,6 +80,7 @@ class AgentAuthMiddleware:
                 keys cannot verify anything.
         """
         check_arguments(app, resource_server, store)
+        check_is_wsgi(app)
         check_remote_user(remote_user)
         self.app = app
         self._gate = Gate(resource_server)

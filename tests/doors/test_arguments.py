@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from flask import Flask
 
-from agentauth_middleware import asgi, wsgi
+from agentauth_middleware import asgi, fastapi, flask, wsgi
 from agentauth_middleware._core.discovery import MAX_DOCUMENT_BYTES
 from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.refusals import RefusalAnswers
 from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore
+from agentauth_middleware.verifier import Verifier
 from tests.doors.server_side import SERVER
 
 DOORS = {"asgi": asgi.AgentAuthMiddleware, "wsgi": wsgi.AgentAuthMiddleware}
@@ -117,10 +122,18 @@ BAD_FILES: dict[str, tuple[bytes | None, str]] = {
 }
 
 
-@pytest.mark.parametrize("protocol", DOORS)
+KEY_READERS: dict[str, Callable[[ResourceServer], object]] = {
+    "asgi": partial(build, "asgi", application),
+    "wsgi": partial(build, "wsgi", application),
+    "verifier": Verifier,
+}
+"""Whatever verifies tokens with the keys of a file."""
+
+
+@pytest.mark.parametrize("reader", KEY_READERS)
 @pytest.mark.parametrize("fault", BAD_FILES)
 def test_file_without_keys_is_refused_at_start(
-    protocol: str, fault: str, tmp_path: Path
+    reader: str, fault: str, tmp_path: Path
 ) -> None:
     content, words = BAD_FILES[fault]
     file = tmp_path / "keys.json"
@@ -129,11 +142,75 @@ def test_file_without_keys_is_refused_at_start(
     issuer = Issuer("https://as.example.com", jwks_file=file)
 
     with pytest.raises(ConfigurationError) as refused:
-        build(protocol, server=ResourceServer(SERVER.resource, issuers=[issuer]))
+        KEY_READERS[reader](ResourceServer(SERVER.resource, issuers=[issuer]))
 
     text = str(refused.value)
     assert text.startswith("Issuer.jwks_file")
     assert words in text
+
+
+CONSTRUCTORS: dict[str, tuple[Callable[..., object], str]] = {
+    # What takes settings but no application, and how it is written.
+    "fastapi": (fastapi.AgentAuth, "AgentAuth"),
+    "flask": (flask.AgentAuth, "AgentAuth"),
+    "verifier": (Verifier, "Verifier"),
+    "refusals": (RefusalAnswers, "RefusalAnswers"),
+}
+
+
+@pytest.mark.parametrize("module", CONSTRUCTORS)
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        pytest.param(FastAPI(), "FastAPI", id="FastAPI application"),
+        pytest.param(Flask("notes"), "Flask", id="Flask application"),
+        pytest.param(None, "None", id="nothing"),
+    ],
+)
+def test_what_takes_settings_refuses_what_are_none(
+    module: str, given: object, shown: str
+) -> None:
+    """The mend is written as this very constructor is."""
+    construct, name = CONSTRUCTORS[module]
+
+    with pytest.raises(ConfigurationError) as refused:
+        construct(given)
+
+    assert str(refused.value) == (
+        f"resource_server: {shown} is no ResourceServer; write "
+        f"{name}(ResourceServer(...))"
+    )
+
+
+@pytest.mark.parametrize("module", ["fastapi", "flask", "verifier"])
+@pytest.mark.parametrize("store", ["x.db", MemoryStore], ids=["path", "class"])
+def test_what_takes_a_store_refuses_what_is_none(module: str, store: object) -> None:
+    construct, _ = CONSTRUCTORS[module]
+
+    with pytest.raises(ConfigurationError, match=r"^store: .* is no store; write Mem"):
+        construct(SERVER, store=store)
+
+
+async def asgi_application(*arguments: Any) -> None:
+    """It is never called."""
+
+
+@pytest.mark.parametrize(
+    ("app", "shown"),
+    [
+        pytest.param(FastAPI(), "FastAPI", id="object"),
+        pytest.param(asgi_application, "function", id="function"),
+    ],
+)
+def test_wsgi_door_refuses_an_asgi_application(app: Any, shown: str) -> None:
+    """It would be called with the wrong arguments, at the first request."""
+    with pytest.raises(ConfigurationError) as refused:
+        build("wsgi", app)
+
+    assert str(refused.value) == (
+        f"app: {shown} is an ASGI application; use AgentAuthMiddleware of "
+        "agentauth_middleware.asgi"
+    )
 
 
 def test_remote_user_is_a_function_and_not_the_name_of_a_claim() -> None:
