@@ -216,7 +216,7 @@ class Access:
             ActorRefusedError: its agent may not use one; answered 403.
         """
         if not self.scopes.issuperset(scopes):
-            raise self.lacks(scopes)
+            raise refusal_for_lack(self, scopes)
 
     def require_any_scope(self, preferred: str, *others: str) -> None:
         """Refuse the request unless the token carries one of these scopes.
@@ -229,25 +229,7 @@ class Access:
         """
         scopes = (preferred, *others)
         if self.scopes.isdisjoint(scopes):
-            raise self.lacks((), scopes)
-
-    def lacks(
-        self, scopes: Iterable[str], *alternatives: Sequence[str]
-    ) -> RequestRefusedError:
-        """What to raise where *scopes*, and one of each of *alternatives*, are needed.
-
-        A client is never told to ask for a scope that its agent may not use: no token
-        would be any better.
-        """
-        needed = [*scopes]
-        for choice in alternatives:
-            needed += [scope for scope in choice if self._may_use(scope)][:1] or choice
-        if all(map(self._may_use, needed)):
-            return InsufficientScopeError(dict.fromkeys(needed))
-        return ActorRefusedError("scope_withheld", "not for this agent")
-
-    def _may_use(self, scope: str) -> bool:
-        return self.scope_ceiling is None or scope in self.scope_ceiling
+            raise refusal_for_lack(self, (), scopes)
 
     def require_user(self) -> Principal:
         """The user this request acts for.
@@ -286,6 +268,26 @@ class Access:
         """
         if self.is_by_agent:
             raise ActorRefusedError("agent_forbidden", f"mode is {self.mode}")
+
+
+def refusal_for_lack(
+    access: Access, scopes: Iterable[str], *choices: Sequence[str]
+) -> RequestRefusedError:
+    """What to raise where *scopes*, and one of each of *choices*, are needed.
+
+    A client is never told to ask for a scope that its agent may not use: no token would
+    be any better.
+    """
+
+    def may_use(scope: str) -> bool:
+        return access.scope_ceiling is None or scope in access.scope_ceiling
+
+    needed = [*scopes]
+    for choice in choices:
+        needed += [scope for scope in choice if may_use(scope)][:1] or choice
+    if all(map(may_use, needed)):
+        return InsufficientScopeError(dict.fromkeys(needed))
+    return ActorRefusedError("scope_withheld", "not for this agent")
 
 
 CURRENT: ContextVar[Access | None] = ContextVar("agentauth_access")

@@ -37,8 +37,9 @@ from starlette.types import Scope
 from agentauth_middleware._core.openapi import describe_door
 from agentauth_middleware._core.routes import RouteTable
 from agentauth_middleware._core.scopes import check_scopes
+from agentauth_middleware._io.arguments import check_resource_server, check_store
 from agentauth_middleware._io.raised import declared_by, require_access
-from agentauth_middleware.access import Access, current_access
+from agentauth_middleware.access import Access, current_access, refusal_for_lack
 from agentauth_middleware.asgi import AgentAuthMiddleware
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
@@ -71,7 +72,13 @@ class AgentAuth(SecurityBase):
         store: Store | None = None,
         http_client: "httpx.AsyncClient | None" = None,
     ) -> None:
-        """*store* and *http_client* are the door's, as for ``AgentAuthMiddleware``."""
+        """*store* and *http_client* are the door's, as for ``AgentAuthMiddleware``.
+
+        Raises:
+            ConfigurationError: *resource_server* or *store* is of the wrong kind.
+        """
+        check_resource_server(resource_server, "AgentAuth(ResourceServer(...))")
+        check_store(store)
         self.model = HTTPBearer(
             description=(
                 "An OAuth access token. Where to get one: "
@@ -128,7 +135,7 @@ class AgentAuth(SecurityBase):
             access = current_access()
             if access is None:
                 raise AuthenticationRequiredError(needed) from None
-            raise access.lacks(needed) from None
+            raise refusal_for_lack(access, needed) from None
 
     def _check_declared(self, scopes: Iterable[str]) -> tuple[str, ...]:
         """*scopes*, if clients can ask for them."""

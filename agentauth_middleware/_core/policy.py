@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.operations import Clock
-from agentauth_middleware.access import Access
+from agentauth_middleware.access import Access, refusal_for_lack
 from agentauth_middleware.errors import InsufficientScopeError, StepUpRequiredError
 from agentauth_middleware.issuer import Issuer
 from agentauth_middleware.resource_server import ResourceServer
@@ -98,7 +98,9 @@ def check_policy(demands: Demands, access: Access, leeway: int, clock: Clock) ->
     is_lacking = not scopes.issuperset(demands.scopes)
     for choice in demands.choices:
         is_lacking = is_lacking or scopes.isdisjoint(choice)
-    lacking = access.lacks(demands.scopes, *demands.choices) if is_lacking else None
+    lacking = None
+    if is_lacking:
+        lacking = refusal_for_lack(access, demands.scopes, *demands.choices)
     acr_values, max_age = demands.acr_values, demands.max_age
     if (acr_values and access.acr not in acr_values) or (
         max_age is not None and not _is_recent(access, max_age, leeway, clock())

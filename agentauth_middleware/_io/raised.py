@@ -23,7 +23,7 @@ from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
 from agentauth_middleware._core.policy import check_policy
 from agentauth_middleware._io.audit import is_audited, write_audit
-from agentauth_middleware.access import CURRENT, Access
+from agentauth_middleware.access import CURRENT, Access, refusal_for_lack
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
     ConfigurationError,
@@ -248,5 +248,5 @@ def _named_by(route: Route, access: Access | None) -> Sequence[str]:
     """What *route* has named to a client, or would have."""
     if access is None:
         return route.named_scopes
-    lacking = access.lacks(route.demands.scopes, *route.demands.choices)
+    lacking = refusal_for_lack(access, route.demands.scopes, *route.demands.choices)
     return lacking.scopes if isinstance(lacking, InsufficientScopeError) else ()

@@ -143,6 +143,43 @@ def test_missing_scope_is_refused_with_all_that_are_needed() -> None:
     assert (refused.value.status, refused.value.error) == (403, "insufficient_scope")
 
 
+EITHER = ("notes.write", "notes.read")
+
+
+@pytest.mark.parametrize("scope", EITHER)
+def test_one_of_several_scopes_is_enough(scope: str) -> None:
+    access(scopes=frozenset({scope})).require_any_scope(*EITHER)
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "named"),
+    [
+        pytest.param(None, "notes.write", id="the preferred one"),
+        pytest.param({"notes.read"}, "notes.read", id="the one its agent may use"),
+    ],
+)
+def test_none_of_several_scopes_is_refused_with_one_of_them(
+    ceiling: set[str] | None, named: str
+) -> None:
+    limit = None if ceiling is None else frozenset(ceiling)
+    granted = access(scopes=frozenset({"mail.read"}), scope_ceiling=limit)
+
+    with pytest.raises(InsufficientScopeError) as refused:
+        granted.require_any_scope(*EITHER)
+
+    assert refused.value.scopes == (named,)
+
+
+@pytest.mark.parametrize("guard", ["require_scopes", "require_any_scope"])
+def test_scopes_that_the_agent_may_not_use_are_never_asked_for(guard: str) -> None:
+    granted = access(scope_ceiling=frozenset({"mail.read"}))
+
+    with pytest.raises(ActorRefusedError) as refused:
+        getattr(granted, guard)(*EITHER)
+
+    assert refused.value.reason == "scope_withheld"
+
+
 @pytest.mark.parametrize(
     ("guard", "members", "reason"),
     [

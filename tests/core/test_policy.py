@@ -18,7 +18,7 @@ from agentauth_middleware._core.policy import (
     check_policy,
     refusal_of_agent,
 )
-from agentauth_middleware.access import Access, Identity, Principal
+from agentauth_middleware.access import Access, Identity, Principal, refusal_for_lack
 from agentauth_middleware.errors import (
     ActorRefusedError,
     ConfigurationError,
@@ -174,7 +174,7 @@ def test_empty_ceiling_leaves_an_agent_no_scope() -> None:
     limited = applied(access("a", agent=AGENT), {}, agent_scopes={"agent-1": []})
 
     assert limited.scopes == frozenset()
-    assert isinstance(limited.lacks(["a"]), ActorRefusedError)
+    assert isinstance(refusal_for_lack(limited, ["a"]), ActorRefusedError)
 
 
 @pytest.mark.parametrize(
