@@ -38,7 +38,7 @@ from agentauth_middleware._core.openapi import describe_door
 from agentauth_middleware._core.routes import RouteTable
 from agentauth_middleware._core.scopes import check_scopes
 from agentauth_middleware._io.arguments import check_resource_server, check_store
-from agentauth_middleware._io.raised import declared_by, require_access
+from agentauth_middleware._io.guards import declared_by, require_access
 from agentauth_middleware.access import Access, current_access, refusal_for_lack
 from agentauth_middleware.asgi import AgentAuthMiddleware
 from agentauth_middleware.errors import (

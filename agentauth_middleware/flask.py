@@ -31,13 +31,8 @@ from werkzeug.local import LocalProxy
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Response as Answer
 from agentauth_middleware._io.arguments import check_resource_server, check_store
-from agentauth_middleware._io.raised import (
-    NO_CONTEXT,
-    answer_raised,
-    declared_by,
-    refusal_raised,
-    requires,
-)
+from agentauth_middleware._io.guards import NO_CONTEXT, declared_by, requires
+from agentauth_middleware._io.raised import answer_raised, refusal_raised
 from agentauth_middleware.access import CURRENT, Access, current_access
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,

@@ -40,7 +40,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentauth_middleware import asgi
 from agentauth_middleware._core.claims import parse_object
-from agentauth_middleware._io import raised
+from agentauth_middleware._io import guards
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
     ConfigurationError,
@@ -229,7 +229,7 @@ def requires(
     Raises:
         ConfigurationError: one of *scopes* is not a scope.
     """
-    guard = raised.requires(*scopes)
+    guard = guards.requires(*scopes)
 
     def refuse(
         tool: Callable[Parameters, Returned],

@@ -17,7 +17,8 @@ from __future__ import annotations
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
 from agentauth_middleware._io.arguments import check_resource_server
-from agentauth_middleware._io.raised import answer_raised, requires
+from agentauth_middleware._io.guards import requires
+from agentauth_middleware._io.raised import answer_raised
 from agentauth_middleware.access import current_access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 from agentauth_middleware.resource_server import ResourceServer

@@ -24,7 +24,8 @@ from agentauth_middleware._core import http
 from agentauth_middleware._core.endpoints import OwnUrls
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.urls import RESOURCE_METADATA
-from agentauth_middleware._io.raised import answer_raised, declared_by, requires
+from agentauth_middleware._io.guards import declared_by, requires
+from agentauth_middleware._io.raised import answer_raised
 from agentauth_middleware.access import current_access
 from agentauth_middleware.asgi import read_request, respond
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from agentauth_middleware import Route, asgi, current_access, wsgi
-from agentauth_middleware._io.raised import require_access
+from agentauth_middleware._io.guards import require_access
 from agentauth_middleware.starlette import declared_scopes, requires
 from tests.doors.beside import (
     FORGER,
