@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+_LINK = re.compile(r"\]\(([^)#:]*)(?:#([^):]*))?\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -39,9 +40,22 @@ def test_page_runs_as_written(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page_links_to_what_is_there(page: Path) -> None:
     missing = [
-        link
-        for link in _LINK.findall(page.read_text())
-        if not (page.parent / link).exists()
+        f"{target}#{anchor}"
+        for target, anchor in _LINK.findall(page.read_text())
+        if not _is_there(page.parent / target if target else page, anchor)
     ]
 
     assert missing == []
+
+
+def _is_there(target: Path, anchor: str) -> bool:
+    return target.exists() and (not anchor or anchor in anchors(target))
+
+
+def anchors(page: Path) -> set[str]:
+    """The names under which code hosts know the headings of *page*."""
+    headings = _HEADING.findall(page.read_text())
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in headings
+    }

@@ -78,7 +78,7 @@ def asking_wsgi(app: Any) -> Ask:
     )
 
 
-@pytest.mark.parametrize("application", ["app", "wsgi_app"])
+@pytest.mark.parametrize("application", ["app", "flask_app"])
 def test_readme_walk_goes_as_shown(
     application: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +105,7 @@ def test_readme_walk_goes_as_shown(
     app = run(page)[application]
     names = {"<ID-JAG>": provider.id_jag(AS)}
     with TestClient(server, base_url=AS) as issuing:
-        visit = asking_wsgi(app) if application == "wsgi_app" else asking_asgi(app)
+        visit = asking_wsgi(app) if application == "flask_app" else asking_asgi(app)
         visits = {"as.example.com": asking(issuing), "api.example.com": visit}
         for block in blocks(README, "http"):
             shown = Exchange(block)
