@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from agentauth_middleware._core.claims import freeze, is_object
+from agentauth_middleware._core.reachability import check_reachable
 from agentauth_middleware._core.scopes import check_scopes
 from agentauth_middleware._core.setting_checks import (
     check_flag,
@@ -28,7 +29,7 @@ from agentauth_middleware._core.setting_checks import (
 from agentauth_middleware._core.urls import check_url, well_known_url
 from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.issuer import ALGORITHMS, Issuer, check_issuer
-from agentauth_middleware.route import Route, check_reachable
+from agentauth_middleware.route import Route
 
 __all__ = ["ALGORITHMS", "Issuer", "ResourceServer", "Route"]
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from itertools import combinations
 from typing import Literal
 
+from agentauth_middleware._core.demands import Demands
 from agentauth_middleware._core.scopes import check_scopes, check_words
 from agentauth_middleware._core.setting_checks import (
     check_flag,
@@ -110,63 +110,6 @@ class Route:
     def named_scopes(self) -> tuple[str, ...]:
         """What a challenge names: all that will do, and no more."""
         return self.demands.named_scopes
-
-
-@dataclass(frozen=True, slots=True)
-class Demands:
-    """What a good token has to meet besides: at one route, or of several guards."""
-
-    scopes: tuple[str, ...] = ()
-    """All of them are needed."""
-    choices: tuple[tuple[str, ...], ...] = ()
-    """And one of each of these; the first of each is the preferred one."""
-    user: Literal["required"] | None = None
-    agent: Literal["required", "forbidden"] | None = None
-    acr_values: tuple[str, ...] = ()
-    max_age: int | None = None
-
-    @property
-    def named_scopes(self) -> tuple[str, ...]:
-        """What a challenge names: all that will do, and no more."""
-        preferred = (choice[0] for choice in self.choices)
-        return tuple(dict.fromkeys([*self.scopes, *preferred]))
-
-
-def check_reachable(routes: Sequence[Route]) -> None:
-    """Refuse a route whose every request an earlier one takes.
-
-    Raises:
-        ConfigurationError: names both.
-    """
-    for earlier, later in combinations(routes, 2):
-        if _takes_methods(earlier, later) and _takes_paths(earlier, later):
-            raise ConfigurationError(
-                f"Route({later.pattern!r}): can never match, because "
-                f"Route({earlier.pattern!r}) before it takes all its requests; put it "
-                "first, or remove it"
-            )
-
-
-def _takes_methods(earlier: Route, later: Route) -> bool:
-    if earlier.methods is None:
-        return True
-    taken = {*earlier.methods, *(["HEAD"] if "GET" in earlier.methods else [])}
-    return later.methods is not None and set(later.methods) <= taken
-
-
-def _takes_paths(earlier: Route, later: Route) -> bool:
-    """Whether each path that *later* matches is one that *earlier* matches."""
-    wide, narrow = earlier.pattern.split("/")[1:], later.pattern.split("/")[1:]
-    for position, segment in enumerate(wide):
-        if segment == "*":
-            return True
-        if position == len(narrow):
-            return segment == ""  # a final slash, which is matched without as well
-        other = narrow[position]
-        is_any = segment.startswith("{") and other not in ("", "*")
-        if segment != other and not is_any:
-            return False
-    return len(wide) == len(narrow)
 
 
 def _is_pattern(pattern: object) -> bool:

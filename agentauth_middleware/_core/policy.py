@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from agentauth_middleware._core.cache import BoundedMap
+from agentauth_middleware._core.demands import Demands
 from agentauth_middleware._core.operations import Clock
 from agentauth_middleware.access import Access, refusal_for_lack
 from agentauth_middleware.errors import InsufficientScopeError, StepUpRequiredError
 from agentauth_middleware.issuer import Issuer
 from agentauth_middleware.resource_server import ResourceServer
-from agentauth_middleware.route import Demands
 
 
 class ScopeRules:

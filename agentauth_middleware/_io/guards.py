@@ -12,13 +12,14 @@ from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
+from agentauth_middleware._core.demands import Demands
 from agentauth_middleware._core.policy import check_policy
 from agentauth_middleware.access import CURRENT, Access
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
     ConfigurationError,
 )
-from agentauth_middleware.route import Demands, Route
+from agentauth_middleware.route import Route
 
 __all__ = ["NO_CONTEXT", "declared_by", "require_access", "requires"]
 

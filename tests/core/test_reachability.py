@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentauth_middleware._core.reachability import check_reachable
 from agentauth_middleware._core.routes import RouteTable
 from agentauth_middleware.errors import ConfigurationError, InvalidRequestError
-from agentauth_middleware.resource_server import ResourceServer, Route
-from agentauth_middleware.route import check_reachable
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.route import Route
 from tests.core.deciding import PlainRequest
 from tests.core.tokens import RESOURCE, issuer
 
