@@ -99,15 +99,8 @@ def crash(request):
     raise ValueError("of the application")
 """
 
-URLS = """
-from django.urls import path
-
-from mysite import views
-
-urlpatterns = [
-    path("health", views.health),
-    path("notes", views.list_notes),
-    path("notes/new", views.create_note),
+MORE_URLS = """
+urlpatterns += [
     path("who", views.who),
     path("who/async", views.who_async),
     path("thread", views.in_own_thread),
@@ -136,7 +129,7 @@ def write_project(folder: Path, issuer: ServedIssuer) -> None:
     )
     files["mysite/settings.py"] += MORE_SETTINGS
     files["mysite/views.py"] += MORE_VIEWS
-    files["mysite/urls.py"] = URLS
+    files["mysite/urls.py"] += MORE_URLS
     (folder / "mysite").mkdir()
     for name, text in files.items():
         (folder / name).write_text(text)
@@ -206,6 +199,7 @@ def test_page_shows_every_file_of_the_project() -> None:
         "mysite/wsgi.py",
         "mysite/asgi.py",
         "mysite/views.py",
+        "mysite/urls.py",
     ]
 
 
