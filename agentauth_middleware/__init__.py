@@ -16,7 +16,8 @@ from agentauth_middleware.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
-from agentauth_middleware.issuer import Introspection, Issuer
+from agentauth_middleware.introspection import Introspection
+from agentauth_middleware.issuer import Issuer
 from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.route import Route
 

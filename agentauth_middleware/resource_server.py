@@ -28,10 +28,10 @@ from agentauth_middleware._core.setting_checks import (
 )
 from agentauth_middleware._core.urls import check_url, well_known_url
 from agentauth_middleware.errors import ConfigurationError
-from agentauth_middleware.issuer import ALGORITHMS, Issuer, check_issuer
+from agentauth_middleware.issuer import Issuer, check_issuer
 from agentauth_middleware.route import Route
 
-__all__ = ["ALGORITHMS", "Issuer", "ResourceServer", "Route"]
+__all__ = ["ResourceServer"]
 
 _NAMED_MEMBERS = frozenset(
     {
@@ -335,6 +335,8 @@ def _place_of(fault: Exception) -> str:
 
 
 def _is_issuer(value: object) -> bool:
+    """Of what the operator's function returned: its type is a promise, and nobody has
+    checked it."""
     return isinstance(value, Issuer)
 
 

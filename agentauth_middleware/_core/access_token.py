@@ -33,12 +33,25 @@ from agentauth_middleware._core.token_claims import (
 )
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import InvalidTokenError
-from agentauth_middleware.issuer import TYPES_OF_OTHER_TOKENS, Issuer
+from agentauth_middleware.issuer import Issuer
 
 _TYPE = "at+jwt"
 MAX_CONTAINERS = 512
 """Objects and arrays: more than any issuer's roles and details need, and they cost far
 more to read than their length, before anybody knows who wrote them."""
+_TYPES_OF_OTHER_KINDS = frozenset(
+    {
+        "client-authentication+jwt",
+        "dpop+jwt",
+        "logout+jwt",
+        "oauth-authz-req+jwt",
+        "oauth-id-jag+jwt",
+        "secevent+jwt",
+        "statuslist+jwt",
+        "token-introspection+jwt",
+        "txntoken+jwt",
+    }
+)
 _MARKS_OF_OTHER_KINDS = ("events", "token_introspection", "htm", "htu")
 """Security events and logout tokens, introspection answers, DPoP proofs."""
 _MARKS_OF_ID_TOKENS = ("nonce", "at_hash", "c_hash", "s_hash")
@@ -67,7 +80,7 @@ def read_token(token: bytes) -> UnverifiedToken:
     Source: RFC 7519 §7.2, RFC 8725 §3.11
     """
     jws = parse_compact(token)
-    if jws.header.type in TYPES_OF_OTHER_TOKENS:
+    if jws.header.type in _TYPES_OF_OTHER_KINDS:
         raise InvalidTokenError("wrong_token_type", f"typ is {jws.header.type!r}")
     try:
         claims = parse_object(jws.payload, max_containers=MAX_CONTAINERS)

@@ -37,7 +37,7 @@ from agentauth_middleware._core.token_claims import (
 )
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import InvalidTokenError, UnavailableError
-from agentauth_middleware.issuer import Introspection
+from agentauth_middleware.introspection import Introspection
 
 _TYPE = "token-introspection+jwt"
 SIGNED = f"application/{_TYPE}"

@@ -48,7 +48,7 @@ from agentauth_middleware.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
-from agentauth_middleware.issuer import Introspection
+from agentauth_middleware.introspection import Introspection
 
 _MAX_BYTES = 64 * 1024
 _REFUSED_FOR = 10.0

@@ -14,7 +14,7 @@ from typing import Any
 from agentauth_middleware._core.http import Request
 from agentauth_middleware._core.routes import UNMATCHED, RouteTable
 from agentauth_middleware.errors import RequestRefusedError
-from agentauth_middleware.resource_server import Route
+from agentauth_middleware.route import Route
 
 _METHODS = ("delete", "get", "head", "options", "patch", "post", "put", "trace")
 

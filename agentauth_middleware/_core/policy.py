@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from agentauth_middleware._core.agent_names import ceiling_of, is_listed
 from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.demands import Demands
 from agentauth_middleware._core.operations import Clock
@@ -29,7 +30,9 @@ class ScopeRules:
     def apply(self, access: Access, issuer: Issuer) -> Access:
         """*access* with the scopes that count, as far as its agent may use them."""
         scopes = self._expand(access.scopes)
-        ceiling = _ceiling(access, issuer)
+        ceiling = None
+        if access.is_by_agent:
+            ceiling = ceiling_of(access.agent, issuer.agent_scopes)
         if ceiling is not None:
             ceiling = self._expand(ceiling)
             return replace(access, scopes=scopes & ceiling, scope_ceiling=ceiling)
@@ -44,19 +47,6 @@ class ScopeRules:
             expanded = scopes.union(*implied)
             self._expanded.put(scopes, expanded)
         return expanded
-
-
-def _ceiling(access: Access, issuer: Issuer) -> frozenset[str] | None:
-    """The scopes that the agent behind *access* may use at most, if there are any.
-
-    An agent that has no name is one of all others, which are ``"*"``: were it free, a
-    named one would only have to come without its name.
-    """
-    if access.agent is not None:
-        return issuer.ceiling_of(access.agent)
-    if access.is_by_agent and "*" in issuer.agent_scopes:
-        return frozenset(issuer.agent_scopes["*"])
-    return None
 
 
 def _closure(implied: Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:
@@ -76,14 +66,10 @@ def _reached(scope: str, implied: Mapping[str, Sequence[str]]) -> set[str]:
 
 
 def refusal_of_agent(access: Access, issuer: Issuer) -> str | None:
-    """Why the agent that *issuer* names may not act at all, if so.
-
-    An agent that has no name is on no list.
-    """
+    """Why the agent that *issuer* names may not act at all, if so."""
     if issuer.agents is None or not access.is_by_agent:
         return None
-    is_listed = access.agent is not None and issuer.allows_agent(access.agent)
-    return None if is_listed else "agent_not_allowed"
+    return None if is_listed(access.agent, issuer.agents) else "agent_not_allowed"
 
 
 def check_policy(demands: Demands, access: Access, leeway: int, clock: Clock) -> None:

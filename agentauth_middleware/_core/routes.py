@@ -19,7 +19,8 @@ from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.http import Request
 from agentauth_middleware._core.urls import path_of
 from agentauth_middleware.errors import InvalidRequestError
-from agentauth_middleware.resource_server import ResourceServer, Route
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.route import Route
 
 _Rewrite: TypeAlias = Callable[[str], str]
 

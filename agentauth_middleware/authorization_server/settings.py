@@ -17,7 +17,8 @@ from agentauth_middleware._core.setting_checks import (
 )
 from agentauth_middleware._core.urls import check_url, same_identifier
 from agentauth_middleware.errors import ConfigurationError
-from agentauth_middleware.resource_server import ALGORITHMS, Issuer, ResourceServer
+from agentauth_middleware.issuer import ALGORITHMS, Issuer
+from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
 
 __all__ = [

@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from types import EllipsisType
 from typing import Any, TypedDict, Unpack
 
-from agentauth_middleware.resource_server import Issuer, ResourceServer
+from agentauth_middleware._core.scopes import check_words
+from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import Store
 from agentauth_middleware.testing._issuer import FakeIssuer
@@ -17,6 +18,7 @@ __all__ = ["AgentTokens", "TokenOptions"]
 
 _CLIENT = "client-1"
 _NOBODY = "https://nobody.invalid"
+_DIALECTS_WITH_NAMESPACE = ("actor_profile", "authmd")
 
 
 class TokenOptions(TypedDict, total=False):
@@ -25,8 +27,9 @@ class TokenOptions(TypedDict, total=False):
 
     user: str | None
     """The subject; with ``None`` the agent acts for itself."""
-    agent: str | None
-    """Who acts; with ``None`` the user does, or without a user a service."""
+    agent: str | tuple[str, str] | None
+    """Who acts, one of another namespace as a pair ``(issuer, subject)``; with ``None``
+    the user does, or without a user a service."""
     scopes: Iterable[str]
     resource: str
     """Which of the application's resources it is for, where there are several."""
@@ -88,29 +91,29 @@ class AgentTokens:
         *,
         signer: FakeIssuer | None = None,
         key_id: str | None = None,
-        user: str | None = "user-1",
-        agent: str | EllipsisType | None = ...,
-        scopes: Iterable[str] = (),
-        resource: str | None = None,
-        issuer: str | None = None,
-        claims: Mapping[str, Any] | None = None,
+        **options: Unpack[TokenOptions],
     ) -> str:
         """A token as described, and with *changes* made to it last."""
-        server = self._server(resource)
-        named = _issuer_named(issuer, server)
-        agent = _usual_agent(named) if agent is ... else agent
+        _check_options(options)
+        server = self._server(options.get("resource"))
+        issuer = _issuer_named(options.get("issuer"), server)
+        user = options.get("user", "user-1")
+        agent = _agent(options, issuer)
         members: dict[str, Any] = {
-            "iss": named.issuer,
+            "iss": issuer.issuer,
             "sub_profile": _profile(user, agent),
-            **(claims or {}),
+            "act": _act(agent, issuer) if user is not None and agent else None,
+            **(options.get("claims") or {}),
             **changes,
         }
-        audience = named.audience[0] if named.audience else server.resource
+        audience = issuer.audience[0] if issuer.audience else server.resource
+        subject = agent[1] if user is None and agent else user
         return (signer or self._issuer).token(
             members.pop("aud", audience),
-            subject=user or agent or _CLIENT,
-            agent=agent if user else None,
-            scopes=scopes,
+            subject=subject or _CLIENT,
+            scopes=check_words(
+                options.get("scopes", ()), "act_as, agent_token: scopes"
+            ),
             client_id=_CLIENT,
             header={"kid": key_id} if key_id else None,
             **members,
@@ -130,17 +133,53 @@ class AgentTokens:
         return [store for server, store in self._resources if server.resource == name]
 
 
-def _usual_agent(issuer: Issuer) -> str:
-    """One that the settings let act."""
-    listed = (
-        name[1]
-        for name in issuer.agents or ()
-        if isinstance(name, tuple) and name[0] == issuer.issuer
-    )
-    return next(listed, "agent-1")
+def _check_options(options: TokenOptions) -> None:
+    known = TokenOptions.__annotations__
+    for name in options:
+        if name not in known:
+            raise TypeError(
+                f"act_as and agent_token have no option {name!r}; they have "
+                f"{', '.join(known)}"
+            )
 
 
-def _profile(user: str | None, agent: str | None) -> str:
+def _agent(options: TokenOptions, issuer: Issuer) -> tuple[str, str] | None:
+    """Who acts, as namespace and subject; by default one that the settings let act.
+
+    Raises:
+        ValueError: a token can name an agent of another namespace as its actor alone.
+    """
+    acts_alone = options.get("user", "") is None
+    if "agent" not in options:
+        return _usual_agent(issuer, acts_alone=acts_alone)
+    agent = options["agent"]
+    named = (issuer.issuer, agent) if isinstance(agent, str) else agent
+    if acts_alone and named and named[0] != issuer.issuer:
+        raise ValueError(
+            f"agent={agent!r} cannot act on its own in a token of {issuer.issuer}; "
+            "give it a user, or name one of that issuer's own agents"
+        )
+    return named
+
+
+def _usual_agent(issuer: Issuer, *, acts_alone: bool) -> tuple[str, str]:
+    """The first that is listed; on their own act only those of the issuer itself."""
+    for name in issuer.agents or ():
+        namespace, subject = (issuer.issuer, name) if isinstance(name, str) else name
+        if namespace == issuer.issuer or not acts_alone:
+            return namespace, subject
+    return issuer.issuer, "agent-1"
+
+
+def _act(agent: tuple[str, str], issuer: Issuer) -> dict[str, str]:
+    """The actor, whose namespace is left out where it goes without saying."""
+    namespace, subject = agent
+    if namespace == issuer.issuer and issuer.identity not in _DIALECTS_WITH_NAMESPACE:
+        return {"sub": subject}
+    return {"iss": namespace, "sub": subject}
+
+
+def _profile(user: str | None, agent: tuple[str, str] | None) -> str:
     """What the subject is, said so that nothing has to be assumed of it."""
     if user is not None:
         return "user"

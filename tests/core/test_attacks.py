@@ -29,7 +29,7 @@ from agentauth_middleware._core.decide import Decision, decide
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.operations import Fetch, LogPage, ReadLog
 from agentauth_middleware.access import Access
-from agentauth_middleware.resource_server import Issuer
+from agentauth_middleware.issuer import Issuer
 from tests.core import tokens
 from tests.core.deciding import request
 from tests.core.stepping import Clock, Stepper, json_reply

@@ -20,7 +20,9 @@ from agentauth_middleware._core.operations import Fetch, LogPage, ReadLog, Start
 from agentauth_middleware._core.revocations import Revocation
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import UnavailableError
-from agentauth_middleware.resource_server import Issuer, ResourceServer, Route
+from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.route import Route
 from tests.core.deciding import decide_at_once, gate_for, request
 from tests.core.stepping import Clock, Stepper, json_reply, play
 from tests.core.tokens import (

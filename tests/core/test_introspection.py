@@ -20,8 +20,9 @@ from agentauth_middleware._core.introspector import block_of
 from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import UnavailableError
-from agentauth_middleware.issuer import Introspection
-from agentauth_middleware.resource_server import ResourceServer, Route
+from agentauth_middleware.introspection import Introspection
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.route import Route
 from tests.core.deciding import gate_for, request
 from tests.core.stepping import Clock, Stepper, json_reply
 from tests.core.tokens import (

@@ -25,7 +25,7 @@ from agentauth_middleware.errors import (
     InvalidTokenError,
     UnavailableError,
 )
-from agentauth_middleware.resource_server import Issuer
+from agentauth_middleware.issuer import Issuer
 from tests.core.stepping import Clock, Stepper, json_reply, play
 from tests.core.tokens import Key, jwks, key
 

@@ -15,7 +15,7 @@ from agentauth_middleware._core.jose import parse_key_set
 from agentauth_middleware._core.token_claims import Terms
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import ConfigurationError, InvalidTokenError
-from agentauth_middleware.resource_server import Issuer
+from agentauth_middleware.issuer import Issuer
 from tests.core.tokens import (
     ISSUER,
     NOW,

@@ -26,8 +26,10 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     StepUpRequiredError,
 )
-from agentauth_middleware.issuer import Introspection, Issuer
-from agentauth_middleware.resource_server import ResourceServer, Route
+from agentauth_middleware.introspection import Introspection
+from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.route import Route
 from tests.core.deciding import decide_at_once, gate_for, request
 from tests.core.stepping import Clock, Stepper, json_reply, play
 from tests.core.tokens import ISSUER, NOW, claims, issuer, jwks, key, server, token

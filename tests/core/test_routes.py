@@ -10,7 +10,8 @@ import pytest
 from agentauth_middleware._core.http import Request
 from agentauth_middleware._core.routes import REFUSED, UNMATCHED, RouteTable
 from agentauth_middleware.errors import InvalidRequestError
-from agentauth_middleware.resource_server import ResourceServer, Route
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.route import Route
 from agentauth_middleware.testing import FakeIssuer
 from tests.core.deciding import PlainRequest
 

@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware.errors import ConfigurationError
-from agentauth_middleware.issuer import Introspection
-from agentauth_middleware.resource_server import Issuer, ResourceServer, Route
+from agentauth_middleware.introspection import Introspection
+from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.route import Route
 from agentauth_middleware.stores import SQLiteStore
 from tests.core.tokens import ISSUER, RESOURCE, jwks, key
 

@@ -17,8 +17,9 @@ from agentauth_middleware.errors import (
     InvalidTokenError,
     UnavailableError,
 )
-from agentauth_middleware.issuer import Introspection
-from agentauth_middleware.resource_server import Issuer, ResourceServer
+from agentauth_middleware.introspection import Introspection
+from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.resource_server import ResourceServer
 from tests.core.deciding import decide_at_once, gate_for, request
 from tests.core.stepping import Clock, Stepper
 from tests.core.tokens import NOW, RESOURCE, issuer, jwks, key, server, token

@@ -19,7 +19,8 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     UnavailableError,
 )
-from agentauth_middleware.resource_server import Issuer, Route
+from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.route import Route
 from tests.core.deciding import decide_at_once, gate_for, request
 from tests.core.stepping import Clock, Stepper, json_reply, play
 from tests.core.tokens import (

@@ -21,7 +21,8 @@ from jwt.algorithms import (
     get_default_algorithms,
 )
 
-from agentauth_middleware.resource_server import Issuer, ResourceServer
+from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.resource_server import ResourceServer
 
 NOW = 1_790_000_000
 RESOURCE = "https://api.example.com"

@@ -40,8 +40,10 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     StepUpRequiredError,
 )
-from agentauth_middleware.resource_server import Issuer, ResourceServer, Route
+from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.revocation import revoke_blocking
+from agentauth_middleware.route import Route
 from agentauth_middleware.stores import Store
 from agentauth_middleware.testing import FakeIssuer
 from tests.doors.application import ANSWERED

@@ -9,7 +9,8 @@ import sys
 from typing import Any
 
 from agentauth_middleware import asgi, wsgi
-from agentauth_middleware.resource_server import Issuer, ResourceServer
+from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.stores import SQLiteStore
 from tests.doors.application import asgi_application, wsgi_application
 from tests.doors.scenarios import Issuers, resource_server

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from agentauth_middleware.resource_server import Issuer, ResourceServer
+from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.testing import FakeIssuer
 from tests.doors.conftest import OpenDoor
 from tests.doors.exchange import Answer, Door, HTTPRequest

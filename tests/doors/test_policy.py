@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from agentauth_middleware.access import Identity
-from agentauth_middleware.resource_server import ResourceServer, Route
+from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.route import Route
 from tests.doors.challenges import Challenge, parse_strictly
 from tests.doors.conftest import OpenDoor
 from tests.doors.exchange import Answer, Door, HTTPRequest

@@ -22,8 +22,9 @@ from agentauth_middleware._io.perform import BlockingPerformer
 from agentauth_middleware.access import Access
 from agentauth_middleware.asgi import read_request
 from agentauth_middleware.errors import UnavailableError
-from agentauth_middleware.resource_server import ResourceServer, Route
+from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.revocation import revoke, revoke_blocking
+from agentauth_middleware.route import Route
 from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import FakeIssuer, ServedIssuer
 from tests.deadlines import try_within

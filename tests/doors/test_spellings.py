@@ -33,8 +33,8 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
+import agentauth_middleware as settings
 from agentauth_middleware import asgi, wsgi
-from agentauth_middleware import resource_server as settings
 from agentauth_middleware.access import Access, current_access
 from agentauth_middleware.testing import FakeIssuer
 from tests.doors.exchange import HTTPRequest, ask_wsgi, scope_of

@@ -20,7 +20,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from agentauth_middleware import asgi, wsgi
 from agentauth_middleware.access import Access
-from agentauth_middleware.issuer import Introspection, Issuer
+from agentauth_middleware.introspection import Introspection
+from agentauth_middleware.issuer import Issuer
 from agentauth_middleware.resource_server import ResourceServer
 from tests.core.tokens import ISSUER, RESOURCE, jwks
 from tests.doors.server_side import environ, http_scope

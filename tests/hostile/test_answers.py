@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agentauth_middleware.issuer import Introspection
-from agentauth_middleware.resource_server import Issuer, ResourceServer
+from agentauth_middleware.introspection import Introspection
+from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.resource_server import ResourceServer
 from tests.core.tokens import ISSUER, RESOURCE, as_json
 from tests.hostile.answers import (
     ACTIVE,

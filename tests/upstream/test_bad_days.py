@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agentauth_middleware.issuer import Introspection
+from agentauth_middleware.introspection import Introspection
 from agentauth_middleware.resource_server import ResourceServer
 from tests.deadlines import try_within
 from tests.doors.exchange import Answer
