@@ -1,8 +1,9 @@
 """Doors that trust a fake issuer, for as long as a test lasts.
 
-Settings stay as they are in production but for the keys: under the name of each
-issuer they trust now stands the fake one. Nothing is fetched, nothing is remembered
-beyond the test, and a token of the real issuer is refused meanwhile.
+Under the name of each issuer that the settings trust now stands the fake one, whose
+tokens are plain ones: what the settings say about the form of tokens does not count,
+and all else, such as policy, does. Nothing is fetched, nothing is remembered beyond the
+test, and a token of the real issuer is refused meanwhile.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from agentauth_middleware.testing._run import check_runs_under_pytest
 from agentauth_middleware.testing._tokens import AgentTokens
 
 __all__ = ["trusting"]
+
+_PLAIN = ("rfc8693", "actor_profile", "authmd")
+"""Dialects of tokens with ``sub_profile`` and ``act``, which the fake issuer writes."""
 
 
 @contextmanager
@@ -102,15 +106,16 @@ def _impersonated(real: Issuer, issuer: FakeIssuer) -> Issuer:
     """*real* by name, whose tokens are those of *issuer*.
 
     They say who is calling in the plain way, unless a function of the application's
-    own has to read it.
+    own has to read it. What only a vendor writes nobody asks them for.
     """
+    reads_plain_tokens = real.identity in _PLAIN or callable(real.identity)
     return Issuer(
         real.issuer,
         jwks=issuer.jwks,
         algorithms=(issuer.algorithm,),
         audience=real.audience,
         subjects=real.subjects,
-        identity=real.identity if callable(real.identity) else "rfc8693",
+        identity=real.identity if reads_plain_tokens else "rfc8693",
         actor_issuers=real.actor_issuers,
         max_chain=real.max_chain,
         agents=real.agents,

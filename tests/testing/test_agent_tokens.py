@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from agentauth_middleware import Issuer, ResourceServer
 from agentauth_middleware.asgi import AgentAuthMiddleware
+from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import AgentTokens, FakeIssuer, trusting
 from tests.testing.notes_api import ISSUER, RESOURCE, starlette_app
@@ -102,8 +103,80 @@ def test_bad_token_says_the_same_as_a_good_one(agent_token: AgentTokens) -> None
 def test_unknown_option_is_an_error(agent_token: AgentTokens) -> None:
     misspelt: Any = {"scope": ["notes.read"]}
 
-    with pytest.raises(TypeError, match="scope"):
+    with pytest.raises(TypeError, match=r"act_as .* no option 'scope'; .* scopes,"):
         agent_token(**misspelt)
+
+
+def test_scopes_in_one_string_are_an_error(agent_token: AgentTokens) -> None:
+    with pytest.raises(ConfigurationError, match="is one string"):
+        agent_token(scopes="notes.read")
+
+
+AGENTS = "https://agents.example.org"
+
+
+def told_by(issuer: Issuer, **options: Any) -> str:
+    """What an application with these settings is told of a token's callers."""
+    app = starlette_app(ResourceServer(RESOURCE, issuers=[issuer]))
+    with trusting(app) as agent_token:
+        answer = TestClient(app).get("/", headers=bearer(agent_token(**options)))
+    return answer.text.partition(" of ")[0] if answer.is_success else "refused"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        pytest.param({}, "delegated: user-1 by mailer", id="usual"),
+        pytest.param(
+            {"agent": (AGENTS, "mailer")}, "delegated: user-1 by mailer", id="listed"
+        ),
+        pytest.param({"agent": "mailer"}, "refused", id="another of that name"),
+        pytest.param({"agent": (AGENTS, "other")}, "refused", id="not listed"),
+    ],
+)
+@pytest.mark.parametrize("identity", ["rfc8693", "actor_profile", "authmd"])
+def test_agent_of_another_namespace_is_named_by_a_pair(
+    identity: Any, options: dict[str, Any], told: str
+) -> None:
+    issuer = Issuer(
+        ISSUER,
+        identity=identity,
+        agents=[(AGENTS, "mailer")],
+        actor_issuers=[AGENTS],
+    )
+
+    assert told_by(issuer, **options) == told
+
+
+def test_usual_agent_on_its_own_is_the_issuers() -> None:
+    issuer = Issuer(
+        ISSUER, agents=[(AGENTS, "mailer"), "assistant"], actor_issuers=[AGENTS]
+    )
+
+    assert told_by(issuer, user=None) == "agent: None by assistant"
+    with pytest.raises(ValueError, match="cannot act on its own in a token of"):
+        told_by(issuer, user=None, agent=(AGENTS, "mailer"))
+
+
+@pytest.mark.parametrize(
+    ("identity", "alone"),
+    [
+        ("rfc8693", "agent"),
+        ("actor_profile", "agent"),
+        ("authmd", "agent_unclaimed"),
+        ("entra", "agent"),
+        ("workos_blueprint", "agent"),
+        ("client_only", "agent"),
+    ],
+)
+def test_callers_are_those_of_the_options_in_every_dialect(
+    identity: Any, alone: str
+) -> None:
+    issuer = Issuer(ISSUER, identity=identity)
+
+    assert told_by(issuer) == "delegated: user-1 by agent-1"
+    assert told_by(issuer, agent=None) == "user: user-1 by None"
+    assert told_by(issuer, user=None) == f"{alone}: None by agent-1"
 
 
 def test_claims_replace_others(app: Starlette, agent_token: AgentTokens) -> None:

@@ -276,6 +276,7 @@ def test_policy_of_the_settings_binds_in_tests_too() -> None:
         "https://as.example.com",
         agents=["assistant", ("https://elsewhere.example", "other")],
         agent_scopes={"assistant": ["notes.read"]},
+        actor_issuers=["https://elsewhere.example"],
         max_chain=1,
     )
     verifier = Verifier(ResourceServer(RESOURCE, issuers=[real]))
