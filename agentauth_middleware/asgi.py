@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentauth_middleware._core.challenge import (
     Refusal,
+    check_declared,
     is_scope_named,
     name_scopes,
 )
@@ -152,7 +153,10 @@ class AgentAuthMiddleware:
     def _name_scopes(self, refusal: Refusal, scope: Scope) -> Refusal:
         if self._scopes_for is None or not is_scope_named(refusal):
             return refusal
-        return name_scopes(refusal, self._scopes_for(scope))
+        scopes = tuple(self._scopes_for(scope))
+        source = "requires(...) or scopes_for"
+        check_declared(scopes, self._gate.server.scopes, source)
+        return name_scopes(refusal, scopes)
 
     async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """HTTP clients live as long as the application, where the server says so."""

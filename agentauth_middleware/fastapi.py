@@ -16,7 +16,7 @@ Needs the extra ``fastapi``.
 # Annotations stay objects here: FastAPI reads those of ``AgentAuth.__call__``, and for
 # the instance of a class it does not find the names that strings would refer to.
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -32,8 +32,9 @@ except ModuleNotFoundError as missing:
     ) from missing
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
+from agentauth_middleware._core.challenge import check_declared
 from agentauth_middleware._core.openapi import describe_door
 from agentauth_middleware._core.routes import RouteTable
 from agentauth_middleware._core.scopes import check_scopes
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
     import httpx
 
 __all__ = ["AgentAuth"]
+
+_SECURITY, _REQUIRES = "Security(auth, scopes=...)", "requires(...)"
+"""Where a handler's scopes may stand."""
 
 
 class AgentAuth(SecurityBase):
@@ -90,8 +94,8 @@ class AgentAuth(SecurityBase):
         self._resource_server = resource_server
         self._store = store
         self._http_client = http_client
-        self._checked: set[tuple[str, ...]] = set()
-        """Scopes of handlers that are known to be in order."""
+        self._checked: set[tuple[str, tuple[str, ...]]] = set()
+        """Scopes of handlers that are known to be in order, and where they stand."""
 
     def install(self, app: FastAPI) -> None:
         """Put the door in front of *app*, and let it answer refusals of handlers.
@@ -102,12 +106,13 @@ class AgentAuth(SecurityBase):
             ConfigurationError: *app* has a door already.
         """
         added: list[object] = [middleware.cls for middleware in app.user_middleware]
-        if AgentAuthMiddleware in added:
+        if AgentAuthMiddleware in added or _Door in added:
             raise ConfigurationError(
                 "AgentAuth.install: this application has a door already; remove one"
             )
         app.add_middleware(
-            AgentAuthMiddleware,
+            _Door,
+            check_routes=lambda: self._check_routes(app),
             resource_server=self._resource_server,
             store=self._store,
             http_client=self._http_client,
@@ -127,7 +132,7 @@ class AgentAuth(SecurityBase):
             InsufficientScopeError: its token lacks one of *security_scopes*.
             ActorRefusedError: its agent may not use one of them.
         """
-        scopes = self._check_declared(security_scopes.scopes)
+        scopes = self._check_declared(security_scopes.scopes, _SECURITY)
         try:
             return require_access(scopes)
         except (AuthenticationRequiredError, InsufficientScopeError):
@@ -137,21 +142,19 @@ class AgentAuth(SecurityBase):
                 raise AuthenticationRequiredError(needed) from None
             raise refusal_for_lack(access, needed) from None
 
-    def _check_declared(self, scopes: Iterable[str]) -> tuple[str, ...]:
+    def _check_declared(self, scopes: Iterable[str], source: str) -> tuple[str, ...]:
         """*scopes*, if clients can ask for them."""
         listed = tuple(scopes)
-        if listed not in self._checked:
-            check_scopes(listed, "Security(auth, scopes=...)")
-            declared = self._resource_server.scopes
-            undeclared = set(listed) - declared.keys()
-            if declared and undeclared:
-                raise ConfigurationError(
-                    f"Security(auth, scopes=...): {', '.join(sorted(undeclared))} is "
-                    "not among ResourceServer.scopes; declare it there, so that "
-                    "clients can ask for it"
-                )
-            self._checked.add(listed)
+        if (source, listed) not in self._checked:
+            check_scopes(listed, source)
+            check_declared(listed, self._resource_server.scopes, source)
+            self._checked.add((source, listed))
         return listed
+
+    def _check_routes(self, app: FastAPI) -> None:
+        """Refuse a scope that clients cannot ask for, at any route that there is."""
+        for route in _spread(app.routes):
+            self._scopes_of(route)
 
     def _declared_scopes(self, scope: Scope) -> tuple[str, ...]:
         """All that the operation demands which *scope* will reach.
@@ -160,12 +163,18 @@ class AgentAuth(SecurityBase):
         be added at any time.
         """
         route = find_route(scope, scope["app"].routes, spread=_spread)
+        return self._scopes_of(route, scope.get("method", ""))
+
+    def _scopes_of(self, route: Any, method: str = "GET") -> tuple[str, ...]:
+        """All that *route* demands, if clients can ask for it."""
         dependant = getattr(route, "dependant", None)
         if dependant is None:
-            return declared_by(
-                getattr(route, "endpoint", None), scope.get("method", "")
-            )
-        return self._check_declared(dict.fromkeys(_demanded(dependant)))
+            declared = declared_by(getattr(route, "endpoint", None), method)
+            return self._check_declared(declared, _REQUIRES)
+        found: dict[str, None] = {}
+        for source, scopes in _demanded(dependant):
+            found.update(dict.fromkeys(self._check_declared(scopes, source)))
+        return tuple(found)
 
     def _extend_openapi(self, app: FastAPI) -> None:
         """In the way FastAPI documents for extending it."""
@@ -200,9 +209,35 @@ class AgentAuth(SecurityBase):
             dependant = getattr(route, "dependant", None)
             for method in getattr(route, "methods", None) or ():
                 if dependant is not None:
-                    scopes = list(dict.fromkeys(_demanded(dependant)))
+                    scopes = list(self._scopes_of(route))
                     declared.setdefault((route.path_format, method), scopes)
         return declared
+
+
+class _Door(AgentAuthMiddleware):
+    """The door, which FastAPI builds as it starts: by then there are routes to check.
+
+    They are added after ``install``, as a rule.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        resource_server: ResourceServer,
+        *,
+        store: Store | None,
+        http_client: "httpx.AsyncClient | None",
+        scopes_for: Callable[[Scope], Iterable[str]],
+        check_routes: Callable[[], None],
+    ) -> None:
+        check_routes()
+        super().__init__(
+            app,
+            resource_server,
+            store=store,
+            http_client=http_client,
+            scopes_for=scopes_for,
+        )
 
 
 def _spread(routes: Sequence[BaseRoute]) -> Iterable[Any]:
@@ -211,16 +246,16 @@ def _spread(routes: Sequence[BaseRoute]) -> Iterable[Any]:
     return contexts(routes)
 
 
-def _demanded(dependant: Any) -> Iterator[str]:
-    """The scopes of all ``Security(auth, ...)`` among what *dependant* depends on.
+def _demanded(dependant: Any) -> Iterator[tuple[str, Iterable[str]]]:
+    """Where scopes stand, and which, of *dependant* and of all that it depends on.
 
-    FastAPI has no public name for them and has changed the private one.
+    FastAPI has no public name for those of ``Security`` and has changed the private
+    one.
     """
     if isinstance(dependant.call, AgentAuth):
-        yield from getattr(dependant, "security_scopes", None) or ()
-        yield from getattr(dependant, "parent_oauth_scopes", None) or ()
-        yield from getattr(dependant, "own_oauth_scopes", None) or ()
+        for name in ("security_scopes", "parent_oauth_scopes", "own_oauth_scopes"):
+            yield _SECURITY, getattr(dependant, name, None) or ()
     else:
-        yield from declared_by(dependant.call)
+        yield _REQUIRES, declared_by(dependant.call)
     for below in dependant.dependencies:
         yield from _demanded(below)

@@ -28,6 +28,7 @@ except ModuleNotFoundError as missing:
 from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
+from agentauth_middleware._core.challenge import check_declared
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Response as Answer
 from agentauth_middleware._io.arguments import check_resource_server, check_store
@@ -116,14 +117,17 @@ class AgentAuth:
         ``ProxyFix``.
 
         Raises:
-            ConfigurationError: *app* has a door already, or the issuers' keys are
-                wrong.
+            ConfigurationError: *app* has a door already, or a view with a scope that
+                clients cannot ask for; or the issuers' keys are wrong.
         """
         if "agentauth" in app.extensions:
             raise ConfigurationError(
                 "AgentAuth.init_app: this application has a door already; call "
                 "init_app once for each application"
             )
+        check_declared(
+            _scopes_of_views(app), self._resource_server.scopes, "requires(...)"
+        )
         door = AgentAuthMiddleware(
             app.wsgi_app,
             self._resource_server,
@@ -149,11 +153,19 @@ def _declared_scopes(app: Flask, environ: WSGIEnvironment) -> list[str]:
         endpoint = adapter.match()[0] if adapter is not None else ""
     except HTTPException:  # no view will be reached
         return []
-    return [
-        scope
-        for guard in _guards(app, endpoint)
-        for scope in declared_by(guard, asked.method)
-    ]
+    return list(_scopes_at(app, endpoint, asked.method))
+
+
+def _scopes_of_views(app: Flask) -> Iterator[str]:
+    """What ``requires`` demands of the views that there are."""
+    for rule in app.url_map.iter_rules():
+        for method in rule.methods or ():
+            yield from _scopes_at(app, rule.endpoint, method)
+
+
+def _scopes_at(app: Flask, endpoint: str, method: str) -> Iterator[str]:
+    for guard in _guards(app, endpoint):
+        yield from declared_by(guard, method)
 
 
 def _guards(app: Flask, endpoint: str) -> Iterator[Any]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from agentauth_middleware._core.challenge import (
     Refusal,
+    check_declared,
     is_scope_named,
     name_scopes,
 )
@@ -125,7 +126,10 @@ class AgentAuthMiddleware:
     def _name_scopes(self, refusal: Refusal, environ: WSGIEnvironment) -> Refusal:
         if self._scopes_for is None or not is_scope_named(refusal):
             return refusal
-        return name_scopes(refusal, self._scopes_for(environ))
+        scopes = tuple(self._scopes_for(environ))
+        source = "requires(...) or scopes_for"
+        check_declared(scopes, self._gate.server.scopes, source)
+        return name_scopes(refusal, scopes)
 
     def _challenging(
         self,

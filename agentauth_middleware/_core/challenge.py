@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -30,6 +30,7 @@ from agentauth_middleware._core.http import Response
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
+    ConfigurationError,
     InsufficientScopeError,
     RequestRefusedError,
     StepUpRequiredError,
@@ -119,6 +120,24 @@ def name_scopes(refusal: Refusal, scopes: Iterable[str]) -> Refusal:
     ceiling = None if refusal.access is None else refusal.access.scope_ceiling
     usable = (scope for scope in named if ceiling is None or scope in ceiling)
     return replace(refusal, scopes=tuple(usable))
+
+
+def check_declared(
+    scopes: Iterable[str], declared: Collection[str], source: str
+) -> None:
+    """Refuse to name a scope that is misspelt: clients would ask for it forever.
+
+    Where none is *declared*, any scope will do.
+
+    Raises:
+        ConfigurationError: names *source*, which is where *scopes* stand.
+    """
+    undeclared = [scope for scope in scopes if scope not in declared]
+    if declared and undeclared:
+        raise ConfigurationError(
+            f"{source}: {', '.join(undeclared)} is not among ResourceServer.scopes; "
+            "declare it there, so that clients can ask for it"
+        )
 
 
 def quoted(value: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from agentauth_middleware._core.challenge import (
     Refusal,
+    check_declared,
     is_scope_named,
     name_scopes,
     refusal_for,
@@ -52,10 +53,15 @@ def refusal_raised(
 
     It names what the ``Route`` demands as well. The token has that, but a client may
     ask for no more than the answer names, and would then lack it.
+
+    Raises:
+        ConfigurationError: it names a scope that clients cannot ask for.
     """
     refusal = refusal_for(failure, access)
     if not (is_scope_named(refusal) or refusal.scopes):
         return refusal
+    source = "requires(...) or require_scopes(...)"
+    check_declared(refusal.scopes, gate.server.scopes, source)
     try:
         route = gate.routes.select(request)
     except RequestRefusedError:  # seen from inside a mount, where the door is outside

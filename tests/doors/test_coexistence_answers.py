@@ -494,7 +494,8 @@ def test_challenge_names_the_scopes_below_a_dispatcher() -> None:
         return [f"{given['SCRIPT_NAME']}|{given['PATH_INFO']}"]
 
     app = DispatcherMiddleware(refuse, {"/in": refuse})
-    door = wsgi.AgentAuthMiddleware(app, SERVER, scopes_for=scopes_for)
+    server = replace(SERVER, scopes={})
+    door = wsgi.AgentAuthMiddleware(app, server, scopes_for=scopes_for)
     answer = serve(door, environ("/in/deep"))
     (challenge,) = parse_strictly(answer.headers["www-authenticate"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import wraps
 from typing import Any, Protocol
 
@@ -18,7 +19,11 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket
 
-from agentauth_middleware import InsufficientScopeError, ResourceServer
+from agentauth_middleware import (
+    ConfigurationError,
+    InsufficientScopeError,
+    ResourceServer,
+)
 from agentauth_middleware import Route as Policy
 from agentauth_middleware.asgi import AgentAuthMiddleware
 from agentauth_middleware.flask import AgentAuth
@@ -264,6 +269,83 @@ def test_refusal_of_the_route_names_what_the_handler_needs() -> None:
     ):
         assert response.status_code == 403
         assert (needed(response.headers) or "").startswith("admin read")
+
+
+# Scopes that nobody can ask for
+
+
+LISTED = replace(SERVER, scopes={"read": "Read", "admin": "Administer"})
+MISSPELT = "raed is not among ResourceServer.scopes"
+
+
+def misspelt_in_starlette() -> Starlette:
+    app = Starlette(
+        routes=[
+            Route("/notes", requires("raed")(listing)),
+            Route("/by-hand", raising_by_hand),
+        ]
+    )
+    app.add_middleware(
+        AgentAuthMiddleware, resource_server=LISTED, scopes_for=declared_scopes
+    )
+    return app
+
+
+def raising_by_hand(request: Request) -> Response:
+    raise InsufficientScopeError(["raed"])
+
+
+def misspelt_in_flask() -> Flask:
+    app = Flask(__name__)
+    app.testing = True
+    AgentAuth(LISTED).init_app(app)
+
+    @app.get("/notes")
+    @requires("raed")
+    def notes() -> str:
+        return ""
+
+    @app.get("/by-hand")
+    def by_hand() -> str:
+        raise InsufficientScopeError(["raed"])
+
+    return app
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        lambda: TestClient(misspelt_in_starlette()),
+        lambda: misspelt_in_flask().test_client(),
+    ],
+    ids=["Starlette", "Flask"],
+)
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        pytest.param("/notes", {}, id="no credentials"),
+        pytest.param("/notes", bearer("read"), id="scope missing"),
+        pytest.param("/by-hand", bearer("read"), id="raised by hand"),
+    ],
+)
+def test_misspelt_scope_is_the_developers_fault(
+    client: Callable[[], Any], path: str, headers: dict[str, str]
+) -> None:
+    """Named to clients, they would ask for it forever."""
+    with pytest.raises(ConfigurationError, match=MISSPELT):
+        client().get(path, headers=headers)
+
+
+def test_init_app_checks_the_views_that_there_are() -> None:
+    app = Flask(__name__)
+
+    @app.get("/notes")
+    @requires("raed")
+    def notes() -> str:
+        return ""
+
+    with pytest.raises(ConfigurationError, match=f"requires.*{MISSPELT}"):
+        AgentAuth(LISTED).init_app(app)
 
 
 # The doors' own

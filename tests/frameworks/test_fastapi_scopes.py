@@ -2,7 +2,7 @@
 
 # FastAPI reads the annotations of handlers, which here name things of their own test.
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import pytest
@@ -298,6 +298,49 @@ def test_scope_that_nobody_can_ask_for_is_named(headers: dict[str, str]) -> None
 
     with pytest.raises(ConfigurationError, match="raed"):
         TestClient(app).get("/notes", headers=headers)
+
+
+def guarded_by_security(app: FastAPI) -> None:
+    app.get("/notes", dependencies=[Security(auth, scopes=["raed"])])(nobody)
+
+
+def guarded_by_requires(app: FastAPI) -> None:
+    app.get("/notes")(requires("raed")(nobody))
+
+
+MISSPELT = pytest.mark.parametrize(
+    ("misspell", "source"),
+    [(guarded_by_security, r"Security\("), (guarded_by_requires, r"requires\(")],
+    ids=["Security", "requires"],
+)
+
+
+@MISSPELT
+def test_misspelt_scope_is_found_as_the_application_starts(
+    misspell: Callable[[FastAPI], None], source: str
+) -> None:
+    app = installed()
+    misspell(app)
+
+    with (
+        pytest.raises(ConfigurationError, match=f"^{source}.*raed is not among"),
+        TestClient(app),
+    ):
+        pass
+
+
+@MISSPELT
+@pytest.mark.parametrize("headers", [{}, bearer("read")], ids=["first", "lacking"])
+def test_misspelt_scope_of_a_later_route_is_never_named_to_clients(
+    misspell: Callable[[FastAPI], None], source: str, headers: dict[str, str]
+) -> None:
+    app = installed()
+    client = TestClient(app)
+    client.get("/health")  # the application has started
+    misspell(app)
+
+    with pytest.raises(ConfigurationError, match=f"^{source}.*raed is not among"):
+        client.get("/notes", headers=headers)
 
 
 @pytest.mark.parametrize("scope", ["read write", 'a"b', "offline_access"])
