@@ -293,6 +293,9 @@ def refusal_for_lack(
 CURRENT: ContextVar[Access | None] = ContextVar("agentauth_access")
 """Set by a door for each request, to ``None`` for one without ``Access``."""
 
+LEEWAY: ContextVar[int] = ContextVar("agentauth_leeway")
+"""Set beside it: seconds by which clocks may differ, for what handlers demand."""
+
 
 def current_access() -> Access | None:
     """The ``Access`` of the request being handled, or ``None`` where there is none.

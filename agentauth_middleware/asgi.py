@@ -33,7 +33,7 @@ from agentauth_middleware._io.audit import is_audited, write_audit
 from agentauth_middleware._io.drive import drive_async
 from agentauth_middleware._io.perform import AsyncPerformer
 from agentauth_middleware._io.raised import answer_raised
-from agentauth_middleware.access import CURRENT, Access
+from agentauth_middleware.access import CURRENT, LEEWAY, Access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore, Store
@@ -193,6 +193,7 @@ class AgentAuthMiddleware:
             return send(message)
 
         token = CURRENT.set(access)
+        leeway = LEEWAY.set(self._gate.server.leeway)
         try:
             await self.app(scope, receive, noting)
         except (RequestRefusedError, UnavailableError) as failure:
@@ -201,6 +202,7 @@ class AgentAuthMiddleware:
             answer = answer_raised(failure, access, self._gate, request)
             await respond(answer, scope, send)
         finally:
+            LEEWAY.reset(leeway)
             CURRENT.reset(token)
 
     def _audit(

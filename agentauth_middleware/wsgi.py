@@ -37,7 +37,7 @@ from agentauth_middleware._io.audit import is_audited, write_audit
 from agentauth_middleware._io.drive import drive
 from agentauth_middleware._io.perform import BlockingPerformer
 from agentauth_middleware._io.raised import refusal_raised
-from agentauth_middleware.access import CURRENT, Access
+from agentauth_middleware.access import CURRENT, LEEWAY, Access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore, Store
@@ -175,6 +175,7 @@ class AgentAuthMiddleware:
         """
         context = copy_context()
         context.run(CURRENT.set, access)
+        context.run(LEEWAY.set, self._gate.server.leeway)
         refuse = partial(self._answer_raised, access, request, start_response)
         try:
             body = context.run(self.app, environ, start_response)

@@ -14,7 +14,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from agentauth_middleware._core.demands import Demands
 from agentauth_middleware._core.policy import check_policy
-from agentauth_middleware.access import CURRENT, Access
+from agentauth_middleware.access import CURRENT, LEEWAY, Access
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
     ConfigurationError,
@@ -31,8 +31,6 @@ NO_CONTEXT = (
     "no door stands in front of this handler, or it runs in a thread without the "
     "request's context: install the door, or use copy_context().run"
 )
-_LEEWAY = 60
-"""Seconds by which clocks may differ; handlers do not know what the door was told."""
 _DEMANDS = "__agentauth_demands__"
 """The attribute of a guarded handler that says what it demands. Decorators that keep a
 handler's name, as ``functools.wraps`` does, keep this too."""
@@ -103,7 +101,7 @@ def requires(
         @wraps(handler)
         def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
             access = _access_or_challenge(demands.named_scopes)
-            check_policy(demands, access, _LEEWAY, time.time)
+            check_policy(demands, access, LEEWAY.get(), time.time)
             return handler(*args, **kwargs)
 
         setattr(guarded, _DEMANDS, demands)

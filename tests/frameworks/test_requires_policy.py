@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -61,12 +61,12 @@ def starlette_thread(guard: Guard) -> Ask:
     return starlette(handler)
 
 
-def starlette(handler: Callable[..., Any]) -> Ask:
+def starlette(handler: Callable[..., Any], server: ResourceServer = SERVER) -> Ask:
     app = Starlette(routes=[Route(path, handler) for path in PATHS])
     app.add_middleware(
-        AgentAuthMiddleware, resource_server=SERVER, scopes_for=declared_scopes
+        AgentAuthMiddleware, resource_server=server, scopes_for=declared_scopes
     )
-    answer_refusals(app, SERVER)
+    answer_refusals(app, server)
     return asking(TestClient(app))
 
 
@@ -111,12 +111,12 @@ def flask_async(guard: Guard) -> Ask:
     return flask(handler)
 
 
-def flask(handler: Callable[..., Any]) -> Ask:
+def flask(handler: Callable[..., Any], server: ResourceServer = SERVER) -> Ask:
     app, pages = Flask(__name__), Blueprint("pages", __name__)
     for path in PATHS:
         pages.get(path)(handler)
     app.register_blueprint(pages)
-    FlaskAgentAuth(SERVER).init_app(app)
+    FlaskAgentAuth(server).init_app(app)
 
     def ask(path: str, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str]]:
         response = app.test_client().get(path, headers=dict(headers))
@@ -291,6 +291,25 @@ def test_requires_demands_what_it_says(
     guard, caller, expected = ONE_GUARD[case]
 
     assert answer(handle(guard), caller) == expected
+
+
+@pytest.mark.parametrize(
+    ("leeway", "expected"),
+    [(60, DONE), (0, step_up(max_age="300"))],
+    ids=["some", "none"],
+)
+@pytest.mark.parametrize("build", [starlette, flask])
+def test_age_is_counted_with_the_leeway_of_the_door(
+    build: Callable[[Callable[..., Any], ResourceServer], Ask],
+    leeway: int,
+    expected: Answer,
+) -> None:
+    def handler(*request: Request) -> Any:
+        return PlainTextResponse("done") if request else "done"
+
+    ask = build(FRESH(handler), replace(SERVER, leeway=leeway))
+
+    assert answer(ask, bearer(ago=330)) == expected
 
 
 def test_requires_names_the_preferred_scope_where_there_are_no_credentials(
