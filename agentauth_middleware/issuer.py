@@ -105,7 +105,7 @@ class Issuer:
     """Actors of a token, the immediate one included. Longer chains are refused."""
     agents: Sequence[AgentName] | None = None
     """Which agents may act; by default all. One of another namespace is a pair,
-    ``(issuer, subject)``."""
+    ``(issuer, subject)``, whose issuer is among *actor_issuers*."""
     agent_scopes: Mapping[AgentName, Sequence[str]] = field(
         default_factory=dict[AgentName, Sequence[str]]
     )
@@ -179,10 +179,11 @@ class Issuer:
     def _check_agents(self) -> None:
         key = "Issuer.max_chain"
         check_range(self.max_chain, key, 1, 20, whole=True, unit="actors")
+        namespaces = (self.issuer, *self.actor_issuers)
         if self.agents is not None:
-            agents = checked_agents(self.agents, self.issuer)
+            agents = checked_agents(self.agents, namespaces)
             replace_setting(self, "agents", agents)
-        ceilings = checked_ceilings(self.agent_scopes, self.agents, self.issuer)
+        ceilings = checked_ceilings(self.agent_scopes, self.agents, namespaces)
         replace_setting(self, "agent_scopes", ceilings)
 
     def _check_opaque_tokens(self) -> None:
@@ -235,6 +236,8 @@ def check_issuer(issuer: Issuer, *, insecure_loopback: bool) -> None:
     for key, url in urls.items():
         if url is not None:
             check_url(url, key, insecure_loopback=insecure_loopback)
+    for name in issuer.actor_issuers:
+        check_url(name, "Issuer.actor_issuers", insecure_loopback=insecure_loopback)
     if "?" in issuer.issuer:
         raise ConfigurationError(
             f"Issuer.issuer: {issuer.issuer!r} has a query; an issuer has none "

@@ -22,37 +22,43 @@ _OTHERS = "*"
 """All agents that are not named."""
 
 
-def checked_agents(agents: Iterable[object], issuer: str) -> tuple[AgentName, ...]:
-    """*agents* of *issuer*, each as namespace and subject.
+def checked_agents(
+    agents: Iterable[object], namespaces: Sequence[str]
+) -> tuple[AgentName, ...]:
+    """*agents*, each as namespace and subject.
+
+    *namespaces* are those in which the issuer may name agents, its own first.
 
     Raises:
-        ConfigurationError: one of them names no agent.
+        ConfigurationError: one of them names no agent, or one of another namespace.
     """
     key = "Issuer.agents"
     if isinstance(agents, str) or not hasattr(agents, "__iter__"):
         raise ConfigurationError(
             f'{key}: {shown(agents)} is no list; write ["agent-1"]'
         )
-    return tuple(_checked_agent(name, issuer, key) for name in agents)
+    return tuple(_checked_agent(name, namespaces, key) for name in agents)
 
 
 def checked_ceilings(
     agent_scopes: Mapping[AgentName, Sequence[str]],
     agents: Sequence[AgentName] | None,
-    issuer: str,
+    namespaces: Sequence[str],
 ) -> Mapping[AgentName, Sequence[str]]:
     """*agent_scopes*, with each name as namespace and subject.
 
+    *namespaces* are those in which the issuer may name agents, its own first.
+
     Raises:
-        ConfigurationError: a name is of no agent, or of none of *agents*; or a scope
-            is none.
+        ConfigurationError: a name is of no agent, of one of another namespace, or of
+            none of *agents*; or a scope is none.
     """
     key = "Issuer.agent_scopes"
     if not is_object(agent_scopes):
         raise ConfigurationError(f'{key}: no mapping; write {{"*": ["x.read"]}}')
     ceilings: dict[AgentName, tuple[str, ...]] = {}
     for name, scopes in agent_scopes.items():
-        named = name if name == _OTHERS else _checked_agent(name, issuer, key)
+        named = name if name == _OTHERS else _checked_agent(name, namespaces, key)
         ceilings[named] = check_scopes(scopes, f"{key}[{name!r}]")
         if agents is not None and named not in (*agents, _OTHERS):
             raise ConfigurationError(
@@ -62,17 +68,25 @@ def checked_ceilings(
     return MappingProxyType(ceilings)
 
 
-def _checked_agent(name: object, issuer: str, key: str) -> tuple[str, str]:
+def _checked_agent(
+    name: object, namespaces: Sequence[str], key: str
+) -> tuple[str, str]:
     """*name* as namespace and subject."""
-    parts = (issuer, name) if isinstance(name, str) else name
+    parts = (namespaces[0], name) if isinstance(name, str) else name
     match parts:
         case (str() as namespace, str() as subject) if namespace and subject:
-            return namespace, subject
+            pass
         case _:
             raise ConfigurationError(
                 f"{key}: {name!r} names no agent; write its subject, or "
                 "(issuer, subject)"
             )
+    if namespace not in namespaces:
+        raise ConfigurationError(
+            f"{key}: {name!r} is of a namespace in which this issuer may name nobody; "
+            f"add {namespace!r} to Issuer.actor_issuers"
+        )
+    return namespace, subject
 
 
 def is_listed(agent: Principal | None, agents: Iterable[AgentName]) -> bool:

@@ -152,10 +152,13 @@ def test_tokens_that_say_the_same_share_what_it_implies() -> None:
 def test_agent_reaches_as_far_as_its_own_ceiling(
     agent: Principal | None, counts: str
 ) -> None:
-    ceilings = {"agent-1": ["a"], (ELSEWHERE, "agent-1"): ["b"], "*": ["c"]}
+    trust: dict[str, Any] = {
+        "agent_scopes": {"agent-1": ["a"], (ELSEWHERE, "agent-1"): ["b"], "*": ["c"]},
+        "actor_issuers": [ELSEWHERE],
+    }
     given = access("a", "b", "c", "d", agent=agent)
 
-    assert scopes_of(given, {}, agent_scopes=ceilings) == set(counts.split())
+    assert scopes_of(given, {}, **trust) == set(counts.split())
 
 
 def test_agent_without_a_ceiling_has_no_limit() -> None:
@@ -255,7 +258,8 @@ def test_ceiling_knows_what_is_implied(carried: str, ceiling: str, counts: str) 
 def test_only_listed_agents_may_act(
     agents: Any, agent: Principal, may_act: bool
 ) -> None:
-    refusal = refusal_of_agent(access(agent=agent), Issuer(ISSUER, agents=agents))
+    trusted = Issuer(ISSUER, agents=agents, actor_issuers=[ELSEWHERE])
+    refusal = refusal_of_agent(access(agent=agent), trusted)
 
     assert refusal == (None if may_act else "agent_not_allowed")
 
@@ -710,6 +714,27 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
         {"trust": {"agents": [(ISSUER, "agent-1", "x")]}},
         "Issuer.agents",
         "names no agent; write its subject, or (issuer, subject)",
+    ),
+    "agents of elsewhere": (
+        {"trust": {"agents": ["agent-1", (ELSEWHERE, "mailer")]}},
+        "Issuer.agents",
+        f"('{ELSEWHERE}', 'mailer') is of a namespace in which this issuer may name "
+        f"nobody; add '{ELSEWHERE}' to Issuer.actor_issuers",
+    ),
+    "ceiling of elsewhere": (
+        {"trust": {"agent_scopes": {(ELSEWHERE, "mailer"): ["notes.read"]}}},
+        "Issuer.agent_scopes",
+        f"nobody; add '{ELSEWHERE}' to Issuer.actor_issuers",
+    ),
+    "actor_issuers without its scheme": (
+        {"trust": {"actor_issuers": ["agents.example.org"]}},
+        "Issuer.actor_issuers",
+        "'agents.example.org' is not an absolute URL; write https://host/path",
+    ),
+    "actor_issuers http": (
+        {"trust": {"actor_issuers": ["http://agents.example.org"]}},
+        "Issuer.actor_issuers",
+        "is not https; use https",
     ),
     "max_chain nobody": (
         {"trust": {"max_chain": 0}},
