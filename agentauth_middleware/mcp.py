@@ -16,13 +16,13 @@ Needs the extra ``mcp``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from inspect import iscoroutinefunction
 from math import floor
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast
 
 try:
     from mcp.server.auth.middleware.auth_context import auth_context_var
@@ -218,18 +218,32 @@ _ANSWER: ContextVar[_Answer] = ContextVar("agentauth_mcp_answer")
 
 def requires(
     *scopes: str,
+    any_scopes: Sequence[str] = (),
+    user: Literal["required"] | None = None,
+    agent: Literal["required", "forbidden"] | None = None,
+    acr_values: Sequence[str] = (),
+    max_age: int | None = None,
 ) -> Callable[[Callable[Parameters, Returned]], Callable[Parameters, Returned]]:
-    """Let a call reach the decorated tool only if its token carries all of *scopes*.
+    """Let a call reach the decorated tool only if it meets these demands.
 
-    It stands below ``@mcp.tool()``; for resources and prompts too. A refusal, also one
-    that the tool raises itself, is answered by the door: 403 with the scopes, so that
-    the client asks its user for them and calls again. Once the answer has begun, since
-    the tool has reported progress or taken 15 seconds, the model is told instead.
+    The demands are those of ``Route``; without any, each ``Access`` will do. It stands
+    below ``@mcp.tool()``; for resources and prompts too. A refusal, also one that the
+    tool raises itself, is answered by the door: a missing scope with 403 and the
+    scopes, so that the client asks its user for them and calls again. Once the answer
+    has begun, since the tool has reported progress or taken 15 seconds, the model is
+    told instead.
 
     Raises:
-        ConfigurationError: one of *scopes* is not a scope.
+        ConfigurationError: a demand cannot be met by anybody.
     """
-    guard = guards.requires(*scopes)
+    guard = guards.requires(
+        *scopes,
+        any_scopes=any_scopes,
+        user=user,
+        agent=agent,
+        acr_values=acr_values,
+        max_age=max_age,
+    )
 
     def refuse(
         tool: Callable[Parameters, Returned],

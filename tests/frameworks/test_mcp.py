@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Generator, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,24 @@ async def ask_agent() -> str:
     return access.require_agent().subject
 
 
+DEMANDS: dict[str, dict[str, Any]] = {
+    "any_scopes": {"any_scopes": ["notes.write"]},
+    "user": {"user": "required"},
+    "agent": {"agent": "forbidden"},
+    "acr_values": {"acr_values": ["phr"]},
+    "max_age": {"max_age": 300},
+}
+"""By the name of a tool that demands it, and of the keyword."""
+
+
+def demanding(**demands: Any) -> Callable[[], str]:
+    @requires(**demands)
+    def demand() -> str:
+        return "done"
+
+    return demand
+
+
 @requires("notes.write")
 def drafts() -> str:
     return "a draft"
@@ -123,6 +142,8 @@ def notes_server(**settings: Any) -> MCPServer[Any]:
     server = MCPServer("Notes", **settings)
     for tool in (who_am_i, add_note, add_note_in_a_thread, ask_agent, out_of_order):
         server.tool()(tool)
+    for name, demands in DEMANDS.items():
+        server.tool(name)(demanding(**demands))
     server.resource("notes://drafts")(drafts)
     server.prompt()(drafts)
     return server
@@ -264,6 +285,38 @@ def test_missing_scope_of_a_tool_is_a_403_that_names_it(wire: Wire, tool: str) -
     assert 'scope="notes.write"' in challenge
     assert f'resource_metadata="{METADATA_URL}"' in challenge
     assert answer.json()["scope"] == "notes.write"
+
+
+@pytest.mark.parametrize(
+    ("tool", "lacking", "meeting", "status", "error"),
+    [
+        ("any_scopes", {}, {"scopes": ["notes.write"]}, 403, "insufficient_scope"),
+        ("user", {}, {"sub_profile": "user"}, 403, "actor_unauthorized"),
+        ("agent", {"agent": "assistant-7"}, {}, 403, "actor_unauthorized"),
+        ("acr_values", {}, {"acr": "phr"}, 401, "insufficient_user_authentication"),
+        (
+            "max_age",
+            {},
+            {"auth_time": int(time.time())},
+            401,
+            "insufficient_user_authentication",
+        ),
+    ],
+    ids=DEMANDS,
+)
+def test_tool_demands_what_a_route_can(
+    wire: Wire,
+    tool: str,
+    lacking: dict[str, Any],
+    meeting: dict[str, Any],
+    status: int,
+    error: str,
+) -> None:
+    refused = wire.call(tool, ISSUER.token(RESOURCE, **lacking))
+    told = wire.call(tool, ISSUER.token(RESOURCE, **meeting))
+
+    assert (refused.status_code, refused.json()["error"]) == (status, error)
+    assert said(told) == "done"
 
 
 @pytest.mark.parametrize(
