@@ -78,7 +78,10 @@ def check_form(token: bytes) -> None:
     """
     unpadded = token.rstrip(b"=")
     if not unpadded or unpadded.translate(None, _TOKEN68):
-        raise InvalidRequestError("malformed_credential", "not a token68")
+        found = "not a token68"
+        if token.startswith(_USUAL_SCHEMES):
+            found += ": it has Bearer before it; leave that out"
+        raise InvalidRequestError("malformed_credential", found)
 
 
 def _refuse_second_method(query: bytes) -> None:

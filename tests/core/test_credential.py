@@ -112,6 +112,13 @@ def test_malformed_credential_is_refused(line: bytes) -> None:
     assert refused_for(line) == "malformed_credential"
 
 
+@pytest.mark.parametrize("token", [b"Bearer abc", b"bearer abc"])
+def test_scheme_before_a_token_is_pointed_out(token: bytes) -> None:
+    """As in ``Verifier.verify``, which takes the bare token."""
+    with pytest.raises(InvalidRequestError, match="Bearer before it; leave that out"):
+        check_form(token)
+
+
 @pytest.mark.parametrize(
     "lines",
     [
