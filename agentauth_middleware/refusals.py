@@ -15,7 +15,7 @@ can see it. So whatever it has in the way of an error handler asks a
 from __future__ import annotations
 
 from agentauth_middleware._core.gate import Gate
-from agentauth_middleware._core.http import Request, Response
+from agentauth_middleware._core.http import PlainRequest, Response
 from agentauth_middleware._io.arguments import check_resource_server
 from agentauth_middleware._io.guards import requires
 from agentauth_middleware._io.raised import answer_raised
@@ -53,18 +53,5 @@ class RefusalAnswers:
 
         To be called in the context of the request. *path* is the decoded one.
         """
-        told = _Told(method, path)
-        return answer_raised(failure, current_access(), self._gate, told)
-
-
-class _Told(Request):
-    """A request of which no more is known."""
-
-    __slots__ = ()
-
-    def __init__(self, method: str, path: str) -> None:
-        self.method = method
-        self.path = path
-        self.mount = ""
-        self.query = b""
-        self.authorization = ()
+        request = PlainRequest(method, path)
+        return answer_raised(failure, current_access(), self._gate, request)

@@ -41,6 +41,19 @@ class Request:
         raise NotImplementedError
 
 
+class PlainRequest(Request):
+    """A request of which nothing is known but what it asks for."""
+
+    __slots__ = ()
+
+    def __init__(self, method: str, path: str, mount: str = "") -> None:
+        self.method = method
+        self.path = path
+        self.mount = mount
+        self.query = b""
+        self.authorization = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """A complete answer."""

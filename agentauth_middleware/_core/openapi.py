@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agentauth_middleware._core.http import Request
+from agentauth_middleware._core.http import PlainRequest, Request
 from agentauth_middleware._core.routes import UNMATCHED, RouteTable
 from agentauth_middleware.errors import RequestRefusedError
 from agentauth_middleware.route import Route
@@ -71,7 +71,9 @@ def describe_door(
     """
     is_needed = False
     for path, method, operation in _operations(document):
-        route = _select(routes, _Operation(method.upper(), mount + path, mount))
+        # Stands for all of the operation: its path has placeholders.
+        asked = PlainRequest(method.upper(), mount + path, mount)
+        route = _select(routes, asked)
         scopes = declared.get((path, method.upper()), ())
         if _describe(operation, route, scopes, scheme, others_pass):
             is_needed = True
@@ -90,22 +92,9 @@ def _operations(
                 yield path, method, item[method]
 
 
-class _Operation(Request):
-    """A request that stands for all of an operation; its path has placeholders."""
-
-    __slots__ = ()
-
-    def __init__(self, method: str, path: str, mount: str) -> None:
-        self.method = method
-        self.path = path
-        self.mount = mount
-        self.query = b""
-        self.authorization = ()
-
-
-def _select(routes: RouteTable, operation: _Operation) -> Route:
+def _select(routes: RouteTable, request: Request) -> Route:
     try:
-        return routes.select(operation)
+        return routes.select(request)
     except RequestRefusedError:  # which one, only the request will tell
         return UNMATCHED
 
