@@ -67,15 +67,13 @@ def read_identity(
     """
     if callable(dialect):
         return read_own(claims, dialect)
-    subject = optional_text(claims, "sub")
-    return _READERS[dialect](
-        Statement(
-            claims,
-            issuer,
-            subject,
-            client_id,
-            subjects_are_users,
-            actor_issuers,
-            max_chain,
-        )
+    said = Statement(
+        claims,
+        issuer,
+        subject=optional_text(claims, "sub"),
+        client_id=client_id,
+        subjects_are_users=subjects_are_users,
+        actor_issuers=actor_issuers,
+        max_chain=max_chain,
     )
+    return _READERS[dialect](said)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agentauth_middleware._core.claims import is_object, optional_text, text
-from agentauth_middleware._core.identity.statement import Statement, named
+from agentauth_middleware._core.identity.statement import Statement, actor_named
 from agentauth_middleware.access import Principal
 
 
@@ -73,4 +73,4 @@ def principal(actor: Actor, said: Statement) -> Principal:
     """
     namespace = actor.namespace or said.issuer
     profile = actor.profile if said.speaks_for(namespace) else None
-    return named(namespace, actor.subject, profile)
+    return actor_named(namespace, actor.subject, profile)

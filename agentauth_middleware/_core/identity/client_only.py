@@ -6,9 +6,9 @@ from agentauth_middleware._core.identity.rfc8693 import identity_of
 from agentauth_middleware._core.identity.statement import (
     Statement,
     contradiction,
+    has_word,
     is_software,
     refuse_act,
-    says,
 )
 from agentauth_middleware.access import Identity
 
@@ -22,9 +22,9 @@ def read_client_only(said: Statement) -> Identity:
         InvalidTokenError: the token speaks of an agent.
     """
     refuse_act(said, "client_only")
-    if says(said.profile, "ai_agent"):
+    if has_word(said.profile, "ai_agent"):
         raise contradiction("client_only has no agents")
-    if says(said.profile, "service") or said.is_of_the_client:
+    if has_word(said.profile, "service") or said.is_of_the_client:
         return identity_of(said, (), "service")
     is_user = (
         said.subject is not None

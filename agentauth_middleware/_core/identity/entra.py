@@ -15,12 +15,12 @@ from functools import lru_cache
 from agentauth_middleware._core.claims import optional_text, text
 from agentauth_middleware._core.identity.statement import (
     Statement,
+    actor_named,
     contradiction,
-    described,
-    named,
     refuse_act,
     shown_text,
     user_of,
+    with_extra,
 )
 from agentauth_middleware.access import Identity, Principal
 
@@ -50,7 +50,7 @@ def _for_account(said: Statement) -> Identity:
     agent = _agent(said)
     if subject is not None and _AGENTS_ACCOUNT in subject:
         if agent is not None:
-            agent = described(agent, **agent.extra, account=text(said.claims, "oid"))
+            agent = with_extra(agent, **agent.extra, account=text(said.claims, "oid"))
         return Identity("agent_user_account", agent=agent)
     if subject is not None and _AGENT in subject:
         raise contradiction("idtyp is user, and the subject an agent")
@@ -90,7 +90,7 @@ def _acting_application(said: Statement) -> Principal:
 def _application(issuer: str, name: str, blueprint: str | None) -> Principal:
     """One agent, shared by all its tokens. Its blueprint stands for every agent made
     from it, and so is no part of the key."""
-    return described(named(issuer, name, "ai_agent"), blueprint=blueprint)
+    return with_extra(actor_named(issuer, name, "ai_agent"), blueprint=blueprint)
 
 
 def _facets(said: Statement, name: str) -> frozenset[str] | None:

@@ -23,8 +23,8 @@ from agentauth_middleware._core.identity.rfc8693 import (
 )
 from agentauth_middleware._core.identity.statement import (
     Statement,
-    described,
     shown_text,
+    with_extra,
 )
 from agentauth_middleware.access import Identity
 
@@ -41,7 +41,7 @@ def read_okta(said: Statement) -> Identity:
     chain = found.chain + tuple(principal(actor, said) for actor in through)
     agent = found.agent
     if agent is not None:
-        agent = described(agent, **_origin(said.claims))
+        agent = with_extra(agent, **_origin(said.claims))
     return Identity(found.mode, found.user, agent, chain)
 
 

@@ -14,10 +14,10 @@ from agentauth_middleware._core.identity.actors import (
 )
 from agentauth_middleware._core.identity.statement import (
     Statement,
+    actor_named,
     contradiction,
+    has_word,
     is_software,
-    named,
-    says,
     user_of,
 )
 from agentauth_middleware.access import Identity, Mode, Principal
@@ -50,9 +50,9 @@ def check_roles(said: Statement, actors: tuple[Actor, ...]) -> None:
     says, the agent would have the user's rights. Doubt takes no trust, so it does not
     matter here whether the issuer may speak for the actor.
     """
-    if not actors or not says(actors[0].profile, "user"):
+    if not actors or not has_word(actors[0].profile, "user"):
         return
-    if is_software(said.profile) or not says(said.profile, "user"):
+    if is_software(said.profile) or not has_word(said.profile, "user"):
         raise contradiction(f"act names a user, and sub_profile is {said.profile!r}")
 
 
@@ -62,13 +62,13 @@ def subject_mode(said: Statement, *, acted_for: bool) -> Mode:
     ``"user"``, ``"agent"``, ``"service"`` or ``"unknown"``.
     """
     profile, subject = said.profile, said.subject
-    if says(profile, "ai_agent") and subject is not None:
+    if has_word(profile, "ai_agent") and subject is not None:
         return "agent"
-    if says(profile, "service") or said.is_of_the_client:
+    if has_word(profile, "service") or said.is_of_the_client:
         return "service"
     if subject is None or is_software(profile):
         return "unknown"
-    if acted_for or says(profile, "user"):
+    if acted_for or has_word(profile, "user"):
         return "user"
     if said.subjects_are_users and said.is_of_another_than_the_client:
         return "user"
@@ -91,4 +91,4 @@ def _user(said: Statement) -> Principal | None:
 
 def _subject(said: Statement) -> Principal | None:
     subject = said.subject
-    return None if subject is None else named(said.issuer, subject, said.profile)
+    return None if subject is None else actor_named(said.issuer, subject, said.profile)

@@ -44,7 +44,7 @@ class Statement(NamedTuple):
         return namespace == self.issuer or namespace in self.actor_issuers
 
 
-def says(profile: str | None, word: str) -> bool:
+def has_word(profile: str | None, word: str) -> bool:
     """Whether *word* is one of a profile's words."""
     return profile is not None and word in profile.split(" ")
 
@@ -98,12 +98,12 @@ def _flag(claims: Mapping[str, Any], name: str) -> bool | None:
 
 
 @lru_cache(maxsize=4096)
-def named(issuer: str, subject: str, profile: str | None) -> Principal:
+def actor_named(issuer: str, subject: str, profile: str | None) -> Principal:
     """An actor. The few that an API sees are shared by all their tokens."""
     return Principal(issuer, subject, profile)
 
 
-def described(actor: Principal, **extra: str | None) -> Principal:
+def with_extra(actor: Principal, **extra: str | None) -> Principal:
     """*actor* with what the token tells of it for audit, unless that is nothing."""
     told = {name: value for name, value in extra.items() if value is not None}
     if not told:

@@ -15,13 +15,13 @@ from agentauth_middleware._core.identity.actors import (
 )
 from agentauth_middleware._core.identity.statement import (
     Statement,
+    actor_named,
     contradiction,
-    described,
+    has_word,
     is_software,
-    named,
     refuse_act,
-    says,
     shown_text,
+    with_extra,
 )
 from agentauth_middleware.access import Identity, Mode, Principal
 from agentauth_middleware.errors import InvalidTokenError
@@ -37,7 +37,7 @@ def read_workos_blueprint(said: Statement) -> Identity:
         InvalidTokenError: the profiles do not say that it is this way around.
     """
     profile = said.profile
-    if says(profile, "user"):
+    if has_word(profile, "user"):
         raise contradiction(f"the subject should be an agent, and is {profile!r}")
     if "act" not in said.claims:
         return _without_user(said)
@@ -51,18 +51,18 @@ def _without_user(said: Statement) -> Identity:
     agent = _blueprint_agent(said)
     if agent is not None:
         return Identity("agent", agent=agent)
-    if says(said.profile, "service") or said.is_of_the_client:
+    if has_word(said.profile, "service") or said.is_of_the_client:
         return Identity("service")
     return Identity("unknown")
 
 
 def _blueprint_agent(said: Statement) -> Principal | None:
     subject, profile = said.subject, said.profile
-    if subject is None or not says(profile, "ai_agent"):
+    if subject is None or not has_word(profile, "ai_agent"):
         return None
     intent = said.claims.get("intent")
-    return described(
-        named(said.issuer, subject, profile),
+    return with_extra(
+        actor_named(said.issuer, subject, profile),
         session=shown_text(said.claims, "sid"),
         organization=shown_text(said.claims, "org_id"),
         intent=shown_text(intent, "text") if is_object(intent) else None,
@@ -74,7 +74,7 @@ def _blueprint_user(said: Statement) -> Principal:
     if "act" in said.claims["act"]:
         raise ValueError("act is nested, and this dialect names no earlier actors")
     user = principal(actor, said)
-    is_person = says(user.profile, "user") and not is_software(user.profile)
+    is_person = has_word(user.profile, "user") and not is_software(user.profile)
     if not is_person or is_the_subject(actor, said):
         raise contradiction(f"act should name a user, and is {user.profile!r}")
     return user
@@ -94,15 +94,15 @@ def read_authkit_registration(said: Statement) -> Identity:
             kind, such as a blueprint's.
     """
     refuse_act(said, "authkit_registration")
-    if says(said.profile, "user"):
+    if has_word(said.profile, "user"):
         raise contradiction("the subject should be a registration, and is a user")
     mode = _registration_mode(optional_text(said.claims, "status"))
     registration = optional_text(said.claims, "registration_id")
-    if "status" in said.claims or says(said.profile, "ai_agent"):
+    if "status" in said.claims or has_word(said.profile, "ai_agent"):
         registration = registration or said.subject
     if registration is None:
         return Identity("unknown")
-    return Identity(mode, agent=named(said.issuer, registration, "ai_agent"))
+    return Identity(mode, agent=actor_named(said.issuer, registration, "ai_agent"))
 
 
 def _registration_mode(status: str | None) -> Mode:
