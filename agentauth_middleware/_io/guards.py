@@ -83,6 +83,7 @@ def requires(
     Raises:
         ConfigurationError: a demand cannot be met by anybody.
     """
+    _check_call(scopes)
     own = _read_demands(
         scopes=scopes,
         any_scopes=any_scopes,
@@ -116,6 +117,22 @@ def requires(
         return cast(Callable[Parameters, Returned], awaited)
 
     return guard
+
+
+def _check_call(scopes: Sequence[object]) -> None:
+    """Refuse the two ways in which decorators like this one are miswritten.
+
+    Raises:
+        ConfigurationError: shows how to write it.
+    """
+    for scope in scopes:
+        if callable(scope):
+            raise ConfigurationError("requires: write @requires(...) with parentheses")
+        if isinstance(scope, list | tuple | set | frozenset):
+            words = ", ".join(f'"{word}"' for word in cast(Iterable[object], scope))
+            raise ConfigurationError(
+                f"requires: {scope!r} is no scope; write requires({words})"
+            )
 
 
 def _read_demands(**demands: Any) -> Demands:

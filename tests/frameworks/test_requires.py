@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -218,6 +219,24 @@ def test_requires_leaves_the_handler_what_it_was() -> None:
 def test_requires_refuses_what_is_no_scope(scope: str) -> None:
     with pytest.raises(ConfigurationError, match="requires"):
         requires(scope)
+
+
+def test_requires_without_parentheses_says_so() -> None:
+    """And not that a function is no scope."""
+    bare: Any = requires
+
+    with pytest.raises(ConfigurationError, match=r"write @requires\(\.\.\.\)"):
+        bare(agent_name)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_requires_shows_how_to_write_several_scopes(kind: type) -> None:
+    scopes: Any = kind(BOTH)
+
+    with pytest.raises(
+        ConfigurationError, match=r'write requires\("notes.read", "notes.write"\)'
+    ):
+        requires(scopes)
 
 
 def test_requires_is_the_same_for_all_frameworks() -> None:
