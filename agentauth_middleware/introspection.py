@@ -149,7 +149,7 @@ class Introspection:
         if method not in get_args(AuthMethod):
             raise ConfigurationError(
                 f"Introspection.auth_method: {method!r} is not one of "
-                f"{', '.join(get_args(AuthMethod))}"
+                f"{', '.join(get_args(AuthMethod))}; write one of them, or leave it out"
             )
         if method not in fitting:
             wanted = "client_secret" if self.client_secret is None else "private_key"

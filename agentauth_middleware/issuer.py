@@ -117,7 +117,9 @@ class Issuer:
         self._check_key_source()
         if self.subjects not in ("unknown", "users"):
             raise ConfigurationError(
-                f'Issuer.subjects: {self.subjects!r} is neither "unknown" nor "users"'
+                f'Issuer.subjects: {self.subjects!r} is neither "unknown" nor "users"; '
+                'write "users" if each subject but the client is a person, or leave it '
+                "out"
             )
         _check_identity(self.identity)
         self._check_durations()
@@ -294,7 +296,7 @@ def _checked_types(types: Iterable[object]) -> tuple[str | None, ...]:
     key = "Issuer.token_types"
     if isinstance(types, str) or not hasattr(types, "__iter__"):
         raise ConfigurationError(
-            f'{key}: {types!r} is no list; write ("at+jwt", "JWT")'
+            f'{key}: {types!r} is no list; write ["at+jwt", "JWT"]'
         )
     checked: list[str | None] = []
     for name in types:

@@ -135,7 +135,7 @@ class ResourceServer:
         if self.unmatched not in ("authenticated", "refuse"):
             raise ConfigurationError(
                 f"ResourceServer.unmatched: {self.unmatched!r} is neither "
-                '"authenticated" nor "refuse"'
+                '"authenticated" nor "refuse"; write one of them, or leave it out'
             )
         self._check_unauthenticated()
 
@@ -301,7 +301,8 @@ class ResourceServer:
         key = "ResourceServer.unauthenticated"
         if self.unauthenticated not in ("challenge", "pass"):
             raise ConfigurationError(
-                f'{key}: {self.unauthenticated!r} is neither "challenge" nor "pass"'
+                f'{key}: {self.unauthenticated!r} is neither "challenge" nor "pass"; '
+                "write one of them, or leave it out"
             )
         if self.unauthenticated == "challenge":
             return

@@ -76,10 +76,14 @@ class Route:
             self, "methods", _checked_methods(self.methods, f"{key}.methods")
         )
         if self.user not in (None, "required"):
-            raise ConfigurationError(f'{key}.user: {self.user!r} is not "required"')
+            raise ConfigurationError(
+                f'{key}.user: {self.user!r} is not "required"; write that, or leave it '
+                "out"
+            )
         if self.agent not in (None, "required", "forbidden"):
             raise ConfigurationError(
-                f'{key}.agent: {self.agent!r} is neither "required" nor "forbidden"'
+                f'{key}.agent: {self.agent!r} is neither "required" nor "forbidden"; '
+                "write one of them, or leave it out"
             )
         if self.max_age is not None:
             check_range(self.max_age, f"{key}.max_age", 0, 2**31 - 1, whole=True)
@@ -126,5 +130,9 @@ def _checked_methods(methods: Sequence[str] | None, key: str) -> frozenset[str] 
         raise ConfigurationError(f'{key}: empty; write ["GET"], or None for all')
     for method in checked:
         if not _METHOD.fullmatch(method):
-            raise ConfigurationError(f"{key}: {method!r} is not a method in upper case")
+            usual = method.upper()
+            mend = usual if _METHOD.fullmatch(usual) else "GET"
+            raise ConfigurationError(
+                f"{key}: {method!r} is not a method in upper case; write {mend!r}"
+            )
     return checked

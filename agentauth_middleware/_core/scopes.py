@@ -50,10 +50,10 @@ def check_words(words: Iterable[str], key: str) -> tuple[str, ...]:
     """
     if isinstance(words, str):
         raise ConfigurationError(
-            f"{key}: {words!r} is one string; write a tuple, ({words!r},)"
+            f"{key}: {words!r} is one string; write a list, {[words]!r}"
         )
     if not hasattr(words, "__iter__"):
-        raise ConfigurationError(f"{key}: {words!r} is no list; write a tuple, ()")
+        raise ConfigurationError(f"{key}: {words!r} is no list; write a list, []")
     listed = tuple(words)
     for word in listed:
         if not _is_word(word):

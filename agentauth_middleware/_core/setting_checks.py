@@ -32,6 +32,8 @@ def checked_items(
     """
     name = kind.__name__
     mend = f"write a list{' of str' if kind is str else f', [{name}(...)]'}"
+    if kind is str and isinstance(items, str):
+        mend = f"write a list, {[items]!r}"
     if isinstance(items, str | Iterator) or not hasattr(items, "__iter__"):
         raise ConfigurationError(f"{key}: {shown(items)} is no list; {mend}")
     checked: list[Item] = []

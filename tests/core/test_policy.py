@@ -668,7 +668,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "implied one string": (
         {"implied_scopes": {"notes.write": "notes.read"}},
         "ResourceServer.implied_scopes['notes.write']",
-        "is one string; write a tuple",
+        "is one string; write a list",
     ),
     "implied no mapping": (
         {"implied_scopes": ["notes.write"]},
@@ -693,7 +693,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "ceiling one string": (
         {"trust": {"agent_scopes": {"agent-1": "notes.read"}}},
         "Issuer.agent_scopes['agent-1']",
-        "is one string; write a tuple",
+        "is one string; write a list",
     ),
     "ceiling of nobody": (
         {"trust": {"agent_scopes": {"": ["notes.read"]}}},

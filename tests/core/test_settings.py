@@ -314,7 +314,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "token types one string": (
         lambda: of_issuer(token_types="JWT"),
         "Issuer.token_types",
-        'is no list; write ("at+jwt", "JWT")',
+        'is no list; write ["at+jwt", "JWT"]',
     ),
     "token type no text": (
         lambda: of_issuer(token_types=["JWT", 1]),
@@ -324,7 +324,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "scope claims one string": (
         lambda: of_issuer(scope_claims="scp"),
         "Issuer.scope_claims",
-        "is no list; write a list of str",
+        "'scp' is no list; write a list, ['scp']",
     ),
     "scopes nowhere": (
         lambda: of_issuer(scope_claims=[]),
@@ -575,7 +575,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "subjects": (
         lambda: of_issuer(subjects="people"),
         "Issuer.subjects",
-        'neither "unknown" nor "users"',
+        'neither "unknown" nor "users"; write "users" if each subject but the client',
     ),
     "timeout nothing": (
         lambda: of_issuer(timeout=0),
@@ -775,7 +775,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "unmatched": (
         lambda: server(unmatched="allow"),
         "ResourceServer.unmatched",
-        'neither "authenticated" nor "refuse"',
+        'neither "authenticated" nor "refuse"; write one of them, or leave it out',
     ),
     "metadata with a setting": (
         lambda: server(extra_metadata={"resource_name": "Mail"}),
@@ -896,12 +896,12 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "route scopes one string": (
         lambda: of_route(scopes="mail.read"),
         "Route('/mail').scopes",
-        "write a tuple, ('mail.read',)",
+        "'mail.read' is one string; write a list, ['mail.read']",
     ),
     "route scopes None": (
         lambda: of_route(scopes=None),
         "Route('/mail').scopes",
-        "None is no list; write a tuple",
+        "None is no list; write a list, []",
     ),
     "route scope no text": (
         lambda: of_route(scopes=[1]),
@@ -921,12 +921,12 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "route acr_values one string": (
         lambda: of_route(acr_values="phr"),
         "Route('/mail').acr_values",
-        "write a tuple, ('phr',)",
+        "'phr' is one string; write a list, ['phr']",
     ),
     "route methods one string": (
         lambda: of_route(methods="GET"),
         "Route('/mail').methods",
-        "'GET' is no list; write a list",
+        "'GET' is no list; write a list, ['GET']",
     ),
     "route methods empty": (
         lambda: of_route(methods=()),
@@ -936,7 +936,12 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "route methods in lower case": (
         lambda: of_route(methods=["get"]),
         "Route('/mail').methods",
-        "'get' is not a method in upper case",
+        "'get' is not a method in upper case; write 'GET'",
+    ),
+    "route methods no method": (
+        lambda: of_route(methods=["*"]),
+        "Route('/mail').methods",
+        "'*' is not a method in upper case; write 'GET'",
     ),
     "route methods no text": (
         lambda: of_route(methods=[1]),
@@ -946,12 +951,12 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
     "route user": (
         lambda: of_route(user="forbidden"),
         "Route('/mail').user",
-        'is not "required"',
+        'is not "required"; write that, or leave it out',
     ),
     "route agent": (
         lambda: of_route(agent="maybe"),
         "Route('/mail').agent",
-        'neither "required" nor "forbidden"',
+        'neither "required" nor "forbidden"; write one of them, or leave it out',
     ),
     "route max_age negative": (
         lambda: of_route(max_age=-1),

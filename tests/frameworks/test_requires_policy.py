@@ -522,7 +522,7 @@ def test_guards_that_nobody_can_meet_are_refused(swap: bool) -> None:
     [
         pytest.param(
             {"any_scopes": "notes.read"},
-            ("any_scopes", "is one string; write a tuple"),
+            ("any_scopes", "is one string; write a list"),
             id="one string",
         ),
         pytest.param(
