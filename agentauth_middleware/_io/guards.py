@@ -12,7 +12,7 @@ from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
-from agentauth_middleware._core.demands import Demands
+from agentauth_middleware._core.demands import Demands, both
 from agentauth_middleware._core.policy import check_policy
 from agentauth_middleware.access import CURRENT, LEEWAY, Access
 from agentauth_middleware.errors import (
@@ -97,7 +97,7 @@ def requires(
         handler: Callable[Parameters, Returned],
     ) -> Callable[Parameters, Returned]:
         below = _demands_of(handler)
-        demands = own if below is None else _joined(own, below)
+        demands = own if below is None else both(own, below)
 
         @wraps(handler)
         def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
@@ -146,40 +146,6 @@ def _read_demands(**demands: Any) -> Demands:
     except ConfigurationError as fault:
         text = str(fault).removeprefix("Route('/*').")
         raise ConfigurationError(f"requires: {text}") from None
-
-
-def _joined(outer: Demands, inner: Demands) -> Demands:
-    """Both at once, so that the answer is in order and names all that is needed.
-
-    Raises:
-        ConfigurationError: nobody can meet both.
-    """
-    if {outer.agent, inner.agent} == {"required", "forbidden"}:
-        raise ConfigurationError(
-            "requires: agent is required and forbidden for one handler; remove one"
-        )
-    ages = [age for age in (outer.max_age, inner.max_age) if age is not None]
-    return Demands(
-        (*outer.scopes, *inner.scopes),
-        (*outer.choices, *inner.choices),
-        outer.user or inner.user,
-        outer.agent or inner.agent,
-        _in_both(outer.acr_values, inner.acr_values),
-        min(ages, default=None),
-    )
-
-
-def _in_both(outer: tuple[str, ...], inner: tuple[str, ...]) -> tuple[str, ...]:
-    """The ``acr_values`` that meet two demands; of none at all, any will do."""
-    if not (outer and inner):
-        return outer or inner
-    common = tuple(value for value in outer if value in inner)
-    if not common:
-        raise ConfigurationError(
-            f"requires: acr_values are {' or '.join(outer)} and {' or '.join(inner)} "
-            "for one handler, and no token has two; name one that is in both"
-        )
-    return common
 
 
 def declared_by(handler: object, method: str = "GET") -> tuple[str, ...]:
