@@ -56,6 +56,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "_core.policy",
         "_core.revocations",
         "_core.routes",
+        "_core.scope_rules",
         "_core.token_claims",
     ),
     "procedures": (

@@ -9,9 +9,9 @@ from agentauth_middleware._core.cache import BoundedMap, Slots
 from agentauth_middleware._core.challenge import Refusal, challenge, render
 from agentauth_middleware._core.endpoints import OwnUrls
 from agentauth_middleware._core.http import Response
-from agentauth_middleware._core.policy import ScopeRules
 from agentauth_middleware._core.revocations import RevocationView
 from agentauth_middleware._core.routes import RouteTable
+from agentauth_middleware._core.scope_rules import ScopeRules
 from agentauth_middleware._core.trust import Trust, TrustedIssuer
 from agentauth_middleware.access import Access
 from agentauth_middleware.resource_server import ResourceServer

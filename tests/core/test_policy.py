@@ -14,10 +14,10 @@ from agentauth_middleware._core.decide import Anonymous, decide, verify_token
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.operations import Fetch
 from agentauth_middleware._core.policy import (
-    ScopeRules,
     check_policy,
     refusal_of_agent,
 )
+from agentauth_middleware._core.scope_rules import ScopeRules
 from agentauth_middleware.access import Access, Identity, Principal, refusal_for_lack
 from agentauth_middleware.errors import (
     ActorRefusedError,
