@@ -38,7 +38,7 @@ def test_scopes_of_settings_keep_their_order_and_lose_repetitions() -> None:
 @pytest.mark.parametrize(
     ("scopes", "fault"),
     [
-        pytest.param("mail.read", "write a tuple", id="one string"),
+        pytest.param("mail.read", "write a list", id="one string"),
         pytest.param([""], "printable ASCII", id="empty"),
         pytest.param(["mail read"], "printable ASCII", id="space"),
         pytest.param(['mail"read'], "printable ASCII", id="quote"),
