@@ -6,6 +6,7 @@ Every test steps ``decide`` by hand and names all that it asks for.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
@@ -16,6 +17,8 @@ from agentauth_middleware._core.challenge import Refusal
 from agentauth_middleware._core.decide import Anonymous, Decision, decide
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request, Response
+from agentauth_middleware._core.jose import parse_key_set
+from agentauth_middleware._core.keys import FetchedKeys
 from agentauth_middleware._core.operations import Fetch, LogPage, ReadLog, Start
 from agentauth_middleware._core.revocations import Revocation
 from agentauth_middleware.access import Access
@@ -591,6 +594,64 @@ def test_token_verified_while_its_key_was_dropped_is_not_remembered() -> None:
     third.answer(json_reply(jwks(B, key("ES256", "c"))))
     slow.answer(json_reply(jwks(A, B)))  # the first attempt's, and not taken
     assert refused(slow.result) == (401, "unknown_kid")
+
+
+class Interrupted(Clock):
+    """A clock at one of whose readings something else happens, as in a thread."""
+
+    def __init__(self, reading: int, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self._left = reading
+        self._happens = happens
+
+    def __call__(self) -> float:
+        self._left -= 1
+        if self._left == 0:
+            self._happens()
+        return super().__call__()
+
+
+@pytest.mark.parametrize("reading", range(1, 9))
+def test_token_is_forgotten_with_its_key_whenever_that_is_dropped(reading: int) -> None:
+    """Threads may refresh the set at any moment of a verification."""
+    gate = discovered(Clock(), A, B)
+    keys = gate.trust.find(ISSUER, NOW).keys
+    rest = FetchedKeys(parse_key_set(jwks(B)))
+
+    def refresh() -> None:
+        keys.adopt(9, rest, asked_at=NOW, now=NOW, lifetime=3600.0)
+
+    step(gate, Interrupted(reading, refresh), token(A, jti="another"))
+    refresh()
+    refused_now = decide_at_once(gate, request(token(A, jti="another")))
+
+    assert refused(refused_now) == (401, "unknown_kid")
+
+
+def test_token_verified_while_a_key_was_dropped_is_verified_again() -> None:
+    """Nobody knows with which of the sets it was."""
+    clock = Clock()
+    gate = discovered(clock, A, B)
+    clock.tick(100.0)
+    read_nothing(gate, clock)
+    presented = token(key("ES256", "c"))
+    asked = step(gate, clock, presented)
+    asked.answer(json_reply(jwks(B, key("ES256", "c"))))
+    again = decide_at_once(gate, request(presented), clock)
+
+    assert again == asked.result
+    assert again is not asked.result
+    assert decide_at_once(gate, request(presented), clock) is again
+
+
+def test_remembered_token_starts_a_refresh_when_the_clock_was_set_back() -> None:
+    """Nobody knows how old the keys are."""
+    clock = Clock()
+    gate = discovered(clock, A)
+    clock.tick(-7200.0)
+    gate.revocations.read_at = clock.now
+
+    assert isinstance(step(gate, clock, token(A)).asks, Start)
 
 
 def test_remembered_token_starts_a_refresh_that_is_due() -> None:

@@ -1096,6 +1096,40 @@ def test_small_step_back_leaves_a_verdict_a_verdict() -> None:
     assert held.refused("x") == "unknown_kid"
 
 
+def test_failed_refresh_after_a_step_back_is_tried_again_after_five_seconds() -> None:
+    held = loaded(A)
+    held.clock.tick(-3600.0)
+    start = held.find("a").asks
+    assert isinstance(start, Start)
+    failing(Stepper(start.make_procedure()), BROKEN)
+
+    assert held.find_at_once("a") == ["a"]
+
+
+def test_nobody_joins_an_exchange_of_before_a_step_back() -> None:
+    """It may be any time ago that it was begun, so that asking costs a permission."""
+    held = loaded(A)
+    held.clock.tick(100.0)
+    held.find("b").close()
+    held.clock.tick(-30.0)
+    held.find("c").close()
+
+    assert held.unavailable("d") == ("keys_cooling_down", 12)
+
+
+def test_metadata_is_looked_up_again_after_a_step_back() -> None:
+    """Else the keys would be asked for at the old place till the clock is there."""
+    held = Keys(Issuer(AS))
+    step = held.find("a")
+    step.answer(json_reply(METADATA))
+    step.answer(json_reply(jwks(A)))
+    held.clock.tick(-7 * DAY)
+    start = held.find("a").asks
+    assert isinstance(start, Start)
+
+    assert Stepper(start.make_procedure()).asks == fetch(RFC8414, 1, 5.0)
+
+
 def test_given_keys_mind_no_clock() -> None:
     held = Keys(Issuer(AS, jwks=jwks(A)))
     held.clock.tick(-DAY)
@@ -1214,6 +1248,14 @@ def test_loopback_counts_as_written_by_who_allowed_it() -> None:
     assert step.asks == fetch(elsewhere, 0, 5.0, "http://127.0.0.1:8000")
 
 
+def test_loopback_is_no_public_address_where_nobody_allowed_it() -> None:
+    elsewhere = "https://127.0.0.1:9000/keys"
+    step = Keys(Issuer(AS)).find("a")
+    step.answer(json_reply({**METADATA, "jwks_uri": elsewhere}))
+
+    assert step.asks == replace(fetch(elsewhere, 0, 5.0), public_only=True)
+
+
 def test_unchanged_set_is_asked_for_by_its_etag_and_used_on() -> None:
     held = Keys()
     first = json_reply(jwks(A))
@@ -1231,6 +1273,34 @@ def test_unchanged_set_is_asked_for_by_its_etag_and_used_on() -> None:
 
     assert names(step.result) == ["a"]
     assert held.find_at_once("a") == ["a"]
+
+
+def moved() -> Stepper[list[SigningKey]]:
+    """A request that waits for a set that has just moved, and had an etag before."""
+    held = Keys(Issuer(AS))
+    first = held.find("a")
+    first.answer(json_reply(METADATA))
+    first.answer(json_reply(jwks(A), etag='"one"'))
+    held.clock.tick(DAY)
+    step = held.find("a")
+    step.answer(json_reply({**METADATA, "jwks_uri": KEYS + "/moved"}))
+    return step
+
+
+def test_etag_is_told_only_where_it_came_from() -> None:
+    """Two servers may call different sets by one name."""
+    assert moved().asks == fetch(KEYS + "/moved", 1, 5.0)
+
+
+def test_nothing_new_elsewhere_says_nothing_about_the_old_set() -> None:
+    assert failing(moved(), Reply(304, {}, b"")).reason == "keys_unusable"
+
+
+def test_nothing_new_is_no_answer_about_a_set_without_an_etag() -> None:
+    held = loaded(A)
+    held.clock.tick(DAY)
+
+    assert failing(held.find("a"), Reply(304, {}, b"")).reason == "keys_unusable"
 
 
 def test_nothing_new_is_no_answer_to_who_did_not_ask_for_it() -> None:
@@ -1257,6 +1327,17 @@ def test_keys_are_used_as_long_as_the_operator_allows() -> None:
     step = held.find("a")
     with pytest.raises(UnavailableError):
         step.answer(BROKEN)
+
+
+def test_keys_are_used_no_longer_than_the_operator_allows() -> None:
+    """Whatever their server says."""
+    held = Keys(Issuer(AS, jwks_uri=KEYS, max_key_age=3600))
+    held.find("a").answer(json_reply(jwks(A), cache_control="max-age=86400"))
+    held.clock.tick(3599.75)
+    assert held.find_at_once("a") == ["a"]
+    held.clock.tick(0.25)
+
+    assert held.find("a").asks == fetch(KEYS, 1, 5.0)
 
 
 def test_file_with_keys_is_looked_at_again_after_seconds(tmp_path: Path) -> None:

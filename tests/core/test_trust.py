@@ -21,7 +21,7 @@ from agentauth_middleware.introspection import Introspection
 from agentauth_middleware.issuer import Issuer
 from agentauth_middleware.resource_server import ResourceServer
 from tests.core.deciding import decide_at_once, gate_for, request
-from tests.core.stepping import Clock, Stepper
+from tests.core.stepping import Clock, Stepper, json_reply
 from tests.core.tokens import NOW, RESOURCE, issuer, jwks, key, server, token
 
 ONE, OTHER = "https://one.example.com", "https://other.example.com"
@@ -176,7 +176,10 @@ def test_stranger_is_looked_up_once_a_minute() -> None:
     assert len(tenants.asked) == 1
 
     tenants.known["https://as.example.com/t9"] = Issuer("https://as.example.com/t9")
-    clock.tick(60)
+    clock.tick(59.75)
+    with pytest.raises(InvalidTokenError):
+        trust.find("https://as.example.com/t9", clock())
+    clock.tick(0.25)
 
     found = trust.find("https://as.example.com/t9", clock())
 
@@ -314,8 +317,10 @@ def test_remembered_token_has_to_meet_the_changed_settings_of_its_tenant(
     presented = token(iss=T1, exp=NOW + 900)
     assert isinstance(decide_at_once(gate, request(presented), clock), Access)
     tenants.known[T1] = changed
+    remembered = gate.at_hand.get(digest(presented))
+    assert remembered is not None
     for number in range(others):
-        gate.at_hand.put(b"%d" % number, gate.at_hand.get(digest(presented)))  # type: ignore[arg-type]
+        gate.at_hand.put(b"%d" % number, remembered)
     clock.tick(301)
     gate.revocations.read_at = clock.now
     decision = decide_at_once(gate, request(presented), clock)
@@ -341,3 +346,51 @@ def test_tenant_that_two_requests_found_at_once_is_one_after_minutes() -> None:
 
     assert isinstance(decision, Refusal)
     assert decision.reason == "unknown_issuer"
+
+
+def test_stranger_is_looked_up_again_once_the_clock_was_set_back() -> None:
+    """Else it would be one for as long as the clock went back."""
+    tenants = Tenants()
+    trust, clock = Trust(tenants.settings()), Clock()
+    name = "https://as.example.com/t9"
+    with pytest.raises(InvalidTokenError):
+        trust.find(name, clock())
+    tenants.known[name] = Issuer(name)
+    clock.tick(-3600)
+
+    assert trust.find(name, clock()).settings.issuer == name
+
+
+def test_tenant_is_looked_up_again_once_the_clock_was_set_back() -> None:
+    tenants = Tenants()
+    trust, clock = Trust(tenants.settings()), Clock()
+    trust.find(T1, clock())
+    del tenants.known[T1]
+    clock.tick(-3600)
+
+    with pytest.raises(InvalidTokenError):
+        trust.find(T1, clock())
+
+
+def test_tenant_that_is_the_same_does_not_prolong_an_answer() -> None:
+    """To know whose a token is says nothing about the token."""
+    introspection = Introspection(
+        "rs",
+        client_secret="x" * 16,
+        endpoint=f"{T1}/introspect",
+        always=True,
+        remember_for=400,
+    )
+    tenants = Tenants()
+    tenants.known[T1] = Issuer(T1, jwks=jwks(key()), introspection=introspection)
+    gate, clock = gate_for(tenants.settings()), Clock()
+    presented = token(iss=T1, exp=NOW + 900)
+    step = Stepper(decide(gate, request(presented), clock))
+    step.answer(json_reply({"active": True}))
+    clock.tick(301)
+    gate.revocations.read_at = clock.now
+    assert isinstance(decide_at_once(gate, request(presented), clock), Access)
+    clock.tick(99)
+    gate.revocations.read_at = clock.now
+
+    assert isinstance(Stepper(decide(gate, request(presented), clock)).asks, Fetch)

@@ -282,6 +282,19 @@ def test_certificate_has_to_be_for_the_name(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_certificate_is_for_a_name_without_its_final_dot(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Which a URL may have, and no certificate has (RFC 6066 §3)."""
+    certificate = write_certificate(tmp_path, "as.invalid")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    server = serve(over_tls(certificate, answer_all))
+    url = server.url.replace("http://127.0.0.1", "https://as.invalid.")
+    with client_of(kind, find_addresses=unchecked("127.0.0.1")) as get:
+        assert get(fetch(url, public_only=True)).status == 200
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_connection_serves_no_other_name(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
