@@ -17,10 +17,13 @@ from agentauth_middleware._core.challenge import Refusal
 from agentauth_middleware._core.decide import Decision, decide
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.introspector import block_of
+from agentauth_middleware._core.jose import JOSEHeader
+from agentauth_middleware._core.keys import find_keys
 from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.introspection import Introspection
+from agentauth_middleware.issuer import Issuer
 from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.route import Route
 from tests.core.deciding import gate_for, request
@@ -29,6 +32,7 @@ from tests.core.tokens import (
     ISSUER,
     NOW,
     RESOURCE,
+    Key,
     base64url,
     claims,
     issuer,
@@ -133,6 +137,21 @@ def test_other_parameters_are_sent_along() -> None:
 
     assert isinstance(step.asks, Fetch)
     assert ("resource", RESOURCE) in step.asks.form
+
+
+def test_endpoint_that_metadata_does_not_name_is_looked_for_again() -> None:
+    """And not only a day later: whoever runs the issuer may just have added it."""
+    door = Door(asked(endpoint=None))
+    step = door.step()
+    before = step.asks
+    step.answer(json_reply({"issuer": ISSUER}))
+    assert outcome(step.result) == (503, "metadata_unusable")
+    again = door.step()
+
+    assert isinstance(before, Fetch)
+    assert isinstance(again.asks, Fetch)
+    assert again.asks.url == before.url
+    assert again.asks.flight != before.flight
 
 
 def test_endpoint_is_discovered() -> None:
@@ -518,6 +537,20 @@ def test_failures_count_only_in_a_row_and_once_for_all_who_shared_one() -> None:
         step.answer(json_reply({}, 500))
 
     assert isinstance(door.step().asks, Fetch)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [active(), INACTIVE, json_reply({}, 400)],
+    ids=["active", "inactive", "about the token"],
+)
+def test_any_answer_ends_a_row_of_failures(between: Reply) -> None:
+    door = Door()
+    fail(door, 4)
+    door.ask(between, b"at_between")
+    fail(door, 4)
+
+    assert isinstance(door.ask(active()), Access)
 
 
 def test_server_that_is_not_asked_about_such_tokens_goes_on_being_asked() -> None:
@@ -1124,3 +1157,153 @@ def test_failures_of_two_tokens_are_two_however_many_share_them() -> None:
         step.answer(json_reply({}, 500))
 
     assert isinstance(door.step().asks, Fetch)
+
+
+# When it was asked
+
+
+@pytest.mark.parametrize("presented", [OPAQUE, JWT], ids=["opaque", "JWT"])
+def test_answer_counts_from_when_it_was_asked_for(presented: bytes) -> None:
+    """It may have been true only then."""
+    door = Door(asked(always=True))
+    step = door.step(presented)
+    door.clock.tick(1.5)
+    step.answer(active())
+    door.gate.revocations.read_at = door.clock.now
+    door.clock.tick(28.25)
+
+    assert isinstance(door.at_once(presented), Access)
+
+    door.clock.tick(0.25)
+
+    assert isinstance(door.step(presented).asks, Fetch)
+
+
+def test_issuer_may_shorten_how_long_its_answer_about_a_jwt_counts() -> None:
+    door = Door(asked(always=True))
+    reply = active()
+    door.ask(
+        replace(reply, headers={**reply.headers, "cache-control": "max-age=5"}), JWT
+    )
+    door.clock.tick(5)
+
+    assert isinstance(door.step(JWT).asks, Fetch)
+
+
+def test_refusal_does_not_outlive_a_clock_set_back() -> None:
+    """Else a token could be refused for as long as the clock went back."""
+    door = Door()
+    door.ask(INACTIVE)
+    door.clock.tick(-3600)
+
+    assert isinstance(door.ask(active(("iat",))), Access)
+
+
+def test_pause_that_an_issuer_asked_for_ends_with_a_clock_set_back() -> None:
+    door = Door()
+    door.ask(json_reply({}, 429, retry_after="60"))
+    door.clock.tick(-3600)
+
+    assert isinstance(door.ask(active(("iat",))), Access)
+
+
+# What one answer leaves for the next
+
+
+def test_each_answer_takes_from_what_was_signed_and_not_from_the_last_one() -> None:
+    door = Door(asked(always=True))
+    door.ask(active(scope="notes.read", exp=NOW + 100), JWT)
+    door.clock.tick(31)
+    access = door.ask(active(("scope", "exp")), JWT)
+
+    assert isinstance(access, Access)
+    assert access.scopes == {"notes.read", "notes.write"}
+    assert access.expires_at == NOW + 300
+
+
+def test_answer_does_not_prolong_a_jwt() -> None:
+    door = Door(asked(always=True, remember_for=3000))
+    access = door.ask(active(exp=NOW + 3000), JWT)
+
+    assert isinstance(access, Access)
+    assert access.expires_at == NOW + 300
+
+    door.clock.tick(361)
+
+    assert outcome(door.at_once(JWT)) == (401, "expired")
+
+
+def test_jwt_that_its_issuer_stands_by_again_is_recalled_without_a_question() -> None:
+    door = Door(asked(ALWAYS))
+    door.at_once(JWT)
+    door.ask(INACTIVE, JWT, path="/admin/x")
+    door.clock.tick(11)
+    assert isinstance(door.ask(active(), JWT), Access)
+    push_out(door, JWT)
+
+    assert isinstance(door.at_once(JWT), Access)
+
+
+def test_empty_list_in_an_answer_is_not_said() -> None:
+    """Some servers write that where they have nothing to say."""
+    door = Door(asked(always=True))
+
+    assert isinstance(door.ask(active(aud=[]), JWT), Access)
+
+
+def test_answer_about_a_jwt_says_as_well_for_what_it_is() -> None:
+    refused = Door(asked(always=True)).ask(active(token_use="id"), JWT)
+
+    assert outcome(refused) == (401, "wrong_token_type")
+
+
+@pytest.mark.parametrize("early", [{"nbf": NOW + 61}, {"iat": NOW + 61}], ids=repr)
+def test_answer_about_a_jwt_may_say_that_it_is_too_early(early: dict[str, int]) -> None:
+    refused = Door(asked(always=True)).ask(active(**early), JWT)
+
+    assert outcome(refused) == (401, "not_yet_valid")
+
+
+def test_answer_that_does_not_say_how_old_the_token_is_leaves_it_too_old() -> None:
+    """Where its age is bounded, what has none has no end either."""
+    trusted = issuer(introspection=introspection(), max_token_age=3600)
+
+    assert outcome(Door(server(trusted)).ask(active(("iat",)))) == (401, "expired")
+
+
+def test_opaque_token_that_ends_before_it_is_too_old_ends_then() -> None:
+    trusted = issuer(introspection=introspection(remember_for=3000), max_token_age=3600)
+    door = Door(server(trusted))
+    assert isinstance(door.ask(active(exp=NOW + 100)), Access)
+    door.clock.tick(160)
+
+    assert outcome(door.at_once()) == (401, "expired")
+
+
+def keys_reach(door: Door, *keys: Key) -> None:
+    """A refresh brings the issuer's set, which now is *keys*."""
+    (trusted,) = door.gate.server.listed_issuers
+    state = door.gate.trust.find(trusted.issuer, door.clock()).keys
+    refresh = Stepper(find_keys(state, JOSEHeader("ES256", "new", None), door.clock))
+    assert isinstance(refresh.asks, Fetch)
+    refresh.answer(json_reply(jwks(*keys)))
+
+
+def test_jwt_whose_key_was_dropped_while_its_issuer_was_asked_is_forgotten() -> None:
+    """The answer is about the token, and says nothing for its signature."""
+    trusted = Issuer(
+        ISSUER, jwks_uri=f"{ISSUER}/keys", introspection=introspection(always=True)
+    )
+    door = Door(server(trusted))
+    step = door.step(JWT)
+    step.answer(json_reply(jwks(key())))
+    assert isinstance(step.asks, Fetch)
+    assert step.asks.url == ENDPOINT
+    door.clock.tick(1)
+    keys_reach(door, key("ES256", "new"))
+    step.answer(active())
+    step = door.step(JWT)
+    while step.asks is not None:
+        step.answer(active())
+
+    assert outcome(step.result) == (401, "unknown_kid")
