@@ -221,9 +221,10 @@ def _complete(response: Response, written: Answer) -> Response:
     """*response*, with the status and the headers of the refusal it is about.
 
     Another status is what somebody wanted: a redirect to a page for people, a 404 that
-    hides what is there. Not so 500, from whoever takes a refusal for a crash.
+    hides what is there. Not so 500, from whoever takes a refusal for a crash, nor 200,
+    from whoever forgot that a status has to be named.
     """
-    if response.status_code >= 500:
+    if response.status_code >= 500 or response.status_code < 300:
         response.status_code = written.status
     if response.status_code != written.status:
         return response

@@ -101,9 +101,10 @@ class AgentAuthMiddleware(asgi.AgentAuthMiddleware):
     """The ASGI door, around an application of the MCP SDK.
 
     Beyond what the plain door does, the SDK learns who is calling: a session answers
-    only to the client and the user that opened it, and to anybody else is not found;
-    ``get_access_token()`` gives an ``AgentAccessToken``, whose ``token`` is empty,
-    since no tool may pass it on. What ``requires`` refuses is answered by the door.
+    only to the client, the user and the agent that opened it, and to anybody else is
+    not found; ``get_access_token()`` gives an ``AgentAccessToken``, whose ``token`` is
+    empty, since no tool may pass it on. What ``requires`` refuses is answered by the
+    door.
     """
 
     def __init__(
@@ -164,6 +165,11 @@ class _KnownCallers:
             return None
         resource = self._resource_server.resource
         token = AgentAccessToken.from_access(access, resource=resource, token="")
+        if access.agent is not None:
+            # The SDK compares this, too: another agent of the same user and client
+            # shall not find the session. Tools that want the issuer have ``access``.
+            agent = f"{access.agent.issuer} {access.agent.subject}"
+            token.claims = {**(token.claims or {}), "iss": f"{access.issuer} {agent}"}
         return _Caller(access, token)
 
 

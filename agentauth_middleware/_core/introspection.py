@@ -43,8 +43,12 @@ _TYPE = "token-introspection+jwt"
 SIGNED = f"application/{_TYPE}"
 _FRESH_FOR = 60
 """Seconds, and the leeway: an old answer might be an active one that was kept."""
-ABOUT_THE_TOKEN = ("introspection_bad_request", "introspection_forbidden")
-"""Failures that may be of one token, its length or its kind."""
+ABOUT_THE_TOKEN = (
+    "introspection_bad_request",
+    "introspection_forbidden",
+    "introspection_unreadable",
+)
+"""Failures that may be of one token, its length, its kind or what is said of it."""
 _FAILURES = {
     400: "introspection_bad_request",
     413: "introspection_bad_request",
@@ -185,15 +189,26 @@ def _only_active(
     active = claims.get("active")
     if not isinstance(active, bool):
         raise _unusable(source, "active is neither true nor false")
-    said = {name: value for name, value in claims.items() if value not in (None, [])}
-    if len(said) != len(claims):
-        # Nulls and empty lists: some servers write them where they have nothing to say.
-        claims, payload = said, json.dumps(said).encode()
+    if None in claims.values() or claims.get("aud") == []:
+        claims = {
+            name: value for name, value in claims.items() if _is_said(name, value)
+        }
+        payload = json.dumps(claims).encode()
     return Answer(claims, payload, max_age) if active else None
+
+
+def _is_said(name: str, value: object) -> bool:
+    """Whether a member says something: some servers write null where they have nothing
+    to say, and Hydra an empty list of audiences. Who acts is never passed over."""
+    return (value is not None or name == "act") and not (name == "aud" and value == [])
 
 
 def _unusable(source: str, fault: str) -> UnavailableError:
     return UnavailableError("introspection_unusable", f"answer of {source}: {fault}")
+
+
+def _unreadable(source: str, fault: ValueError) -> UnavailableError:
+    return UnavailableError("introspection_unreadable", f"answer of {source}: {fault}")
 
 
 def check_answer(
@@ -205,7 +220,7 @@ def check_answer(
 
     Raises:
         InvalidTokenError: the token is not good all the same.
-        UnavailableError: the answer cannot be understood.
+        UnavailableError: the answer cannot be read.
 
     Source: RFC 7662 §2.2 and §4
     """
@@ -216,7 +231,7 @@ def check_answer(
         check_common_claims(claims, terms, now, require_audience=require)
         return read_access(claims, answer.payload, issuer)
     except ValueError as fault:
-        raise _unusable(issuer.issuer, str(fault)) from None
+        raise _unreadable(issuer.issuer, fault) from None
 
 
 def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
@@ -228,7 +243,7 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
     Raises:
         InvalidTokenError: the answer is about another subject or client, or the token
             is not good all the same.
-        UnavailableError: the answer cannot be understood.
+        UnavailableError: the answer cannot be read.
     """
     claims, issuer = answer.claims, terms.issuer
     try:
@@ -244,7 +259,7 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
         told_scopes = read_scopes(claims, issuer) | read_scope(claims)
         expires_at = optional_instant(claims, "exp")
     except ValueError as fault:
-        raise _unusable(issuer.issuer, str(fault)) from None
+        raise _unreadable(issuer.issuer, fault) from None
     if any(said not in (None, signed) for said, signed in named):
         raise InvalidTokenError("introspection_mismatch", "of another token")
     states_scopes = any(name in claims for name in (*issuer.scope_claims, "scope"))

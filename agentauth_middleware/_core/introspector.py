@@ -154,7 +154,7 @@ def ask(
         answer = yield from _in_turn(state, question.token, flight, address, clock)
         if answer is None:
             raise InvalidTokenError("inactive_token")
-        access = _checked(state, answer, check, flight, clock)
+        access = check(answer)
     except InvalidTokenError as verdict:
         state.failures.end_row()
         is_news = state.refuse(question.digest, refused_until, verdict.reason, clock())
@@ -162,25 +162,13 @@ def ask(
             state.budgets.spend(address, clock())
         raise
     except UnavailableError as failure:
-        if failure.reason in ABOUT_THE_TOKEN and address is not None:
-            state.budgets.spend(address, clock())
+        if failure.reason in ABOUT_THE_TOKEN:
+            state.count_failure(flight, failure, clock())
+            if address is not None:
+                state.budgets.spend(address, clock())
         raise
     state.failures.end_row()
     return access, answer
-
-
-def _checked(
-    state: Introspector,
-    answer: Answer,
-    check: Callable[[Answer], Access],
-    flight: str,
-    clock: Clock,
-) -> Access:
-    try:
-        return check(answer)
-    except UnavailableError as failure:
-        state.count_failure(flight, failure, clock())
-        raise
 
 
 def block_of(client: str) -> str:

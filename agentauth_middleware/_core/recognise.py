@@ -115,12 +115,18 @@ def _verify(
     generation = trusted.keys.generation
     candidates = yield from find_keys(trusted.keys, unverified.jws.header, clock)
     access = check_token(unverified, candidates, trusted.terms, clock())
-    ask_at = -inf if _is_always_asked(trusted) else inf
+    ask_at = -inf if _is_always_asked(trusted) or _is_doubted(gate, digest) else inf
     bound = is_bound(unverified.claims)
     remembered = _remembered(gate, access, trusted, generation, bound, ask_at=ask_at)
     gate.kept.put(digest, (access.issuer, generation, access.payload, ask_at))
     gate.at_hand.put(digest, remembered)
     return remembered
+
+
+def _is_doubted(gate: Gate, digest: bytes) -> bool:
+    """Whether its issuer disowned the token: other keys do not make it good again."""
+    kept = gate.kept.get(digest)
+    return kept is not None and kept[3] == -inf
 
 
 def _is_always_asked(trusted: TrustedIssuer) -> bool:

@@ -31,10 +31,11 @@ def checked_items(
         ConfigurationError: it is not.
     """
     name = kind.__name__
-    mend = f"write a list{' of str' if kind is str else f', [{name}(...)]'}"
-    if kind is str and isinstance(items, str):
+    mend = f"write a list{' of str' if name == 'str' else f', [{name}(...)]'}"
+    is_text = isinstance(items, str)
+    if name == "str" and is_text:
         mend = f"write a list, {[items]!r}"
-    if isinstance(items, str | Iterator) or not hasattr(items, "__iter__"):
+    if is_text or isinstance(items, Iterator) or not hasattr(items, "__iter__"):
         raise ConfigurationError(f"{key}: {shown(items)} is no list; {mend}")
     checked: list[Item] = []
     for item in items:

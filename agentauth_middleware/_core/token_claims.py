@@ -19,7 +19,7 @@ from agentauth_middleware._core.claims import (
 from agentauth_middleware._core.identity import read_identity
 from agentauth_middleware._core.scopes import parse_scopes
 from agentauth_middleware._core.urls import same_identifier
-from agentauth_middleware.access import Access
+from agentauth_middleware.access import Access, Identity
 from agentauth_middleware.errors import InvalidTokenError
 from agentauth_middleware.issuer import Issuer
 
@@ -84,22 +84,14 @@ def read_access(claims: Claims, payload: bytes, issuer: Issuer) -> Access:
     """The ``Access`` that *claims*, read from *payload*, give.
 
     Raises:
-        InvalidTokenError: user and agent contradict what they are said to be.
-        ValueError: a claim is not of the form demanded.
+        InvalidTokenError: nobody can say who stands behind it.
+        ValueError: another claim is not of the form demanded.
     """
-    client_id = read_client_id(claims, issuer)
-    who = read_identity(
-        claims,
-        issuer.issuer,
-        client_id,
-        issuer.identity,
-        subjects_are_users=issuer.subjects == "users",
-        actor_issuers=issuer.actor_issuers,
-        max_chain=issuer.max_chain,
-    )
+    subject, client_id = optional_text(claims, "sub"), read_client_id(claims, issuer)
+    who = _read_identity(claims, issuer, client_id)
     return Access(
         issuer.issuer,
-        optional_text(claims, "sub"),
+        subject,
         who.user,
         who.agent,
         who.chain,
@@ -114,6 +106,22 @@ def read_access(claims: Claims, payload: bytes, issuer: Issuer) -> Access:
         optional_text(claims, "acr"),
         payload,
     )
+
+
+def _read_identity(claims: Claims, issuer: Issuer, client_id: str | None) -> Identity:
+    """A token that does not say who it is for is not good, whoever said so."""
+    try:
+        return read_identity(
+            claims,
+            issuer.issuer,
+            client_id,
+            issuer.identity,
+            subjects_are_users=issuer.subjects == "users",
+            actor_issuers=issuer.actor_issuers,
+            max_chain=issuer.max_chain,
+        )
+    except ValueError as fault:
+        raise InvalidTokenError("malformed", str(fault)) from None
 
 
 def read_client_id(claims: Claims, issuer: Issuer) -> str | None:

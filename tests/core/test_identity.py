@@ -9,7 +9,7 @@ import pytest
 
 from agentauth_middleware._core.claims import freeze, parse_object
 from agentauth_middleware._core.identity import read_identity
-from agentauth_middleware.access import Identity, Mode, Principal
+from agentauth_middleware.access import Access, Identity, Mode, Principal
 from agentauth_middleware.errors import InvalidTokenError
 from tests.core import identities
 from tests.core.identities import AGENTS, who
@@ -234,14 +234,6 @@ ACT = {"sub": "agent-1"}
             None,
             "user",
             id="self",
-        ),
-        pytest.param(
-            {"act": {"sub": "user-1", "act": ACT}},
-            True,
-            USER,
-            None,
-            "user",
-            id="for itself, another before",
         ),
         pytest.param(
             {"act": {"sub": "user-1", "iss": AGENTS}},
@@ -536,3 +528,18 @@ def test_actors_of_many_tokens_are_shared() -> None:
     one, other = identity({"act": nested("a", "b")}), identity({"act": nested("a")})
 
     assert one.agent is other.agent
+
+
+@pytest.mark.parametrize("dialect", ["rfc8693", "okta", "keycloak", "actor_profile"])
+def test_agent_is_not_forgotten_because_its_user_acted_since(dialect: Any) -> None:
+    """One exchange by the user for themselves must not launder the agent's token."""
+    act = {"sub": "evil", "iss": ISSUER, "sub_profile": "ai_agent"}
+    claims = {
+        "sub_profile": "user",
+        "act": {"sub": "user-1", "iss": ISSUER, "act": act},
+    }
+    found = identities.identity({"sub": "user-1", **claims}, dialect)
+
+    assert (found.user, found.agent) == (Principal(ISSUER, "user-1"), None)
+    assert [actor.subject for actor in found.chain] == ["evil"]
+    assert Access(ISSUER, user=found.user, chain=found.chain, mode="user").is_by_agent

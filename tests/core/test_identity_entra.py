@@ -117,6 +117,10 @@ def test_entra_application_is_an_agent_or_a_service(
         pytest.param({"idtyp": "User"}, "unknown:", id="upper case"),
         pytest.param({"idtyp": 1}, "401 malformed", id="number"),
         pytest.param({"xms_act_fct": "11"}, "unknown: by app", id="agent"),
+        pytest.param({"xms_sub_fct": "11"}, "unknown: by app", id="agent for itself"),
+        pytest.param(
+            {"xms_sub_fct": "13"}, "agent_user_account:", id="agent's account"
+        ),
     ],
 )
 def test_entra_without_a_kind_proves_no_user(

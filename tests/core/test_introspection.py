@@ -43,7 +43,7 @@ from tests.core.tokens import (
     token,
 )
 
-ENDPOINT = f"{ISSUER}/introspect"
+ENDPOINT, KEYS = f"{ISSUER}/introspect", f"{ISSUER}/keys"
 OPAQUE = b"at_0123456789"
 UNREACHABLE = UnavailableError("upstream_unreachable", "POST: ConnectError")
 TIMEOUT = UnavailableError("upstream_timeout", "POST: TimeoutError")
@@ -367,12 +367,12 @@ UNREADABLE: dict[str, Reply] = {
 def test_answer_that_cannot_be_read_is_no_verdict(reply: Reply, always: bool) -> None:
     """The issuer calls the token active, so what is wrong is not the token."""
     door, presented = Door(asked(always=always)), JWT if always else OPAQUE
-    assert outcome(door.ask(reply, presented)) == (503, "introspection_unusable")
+    assert outcome(door.ask(reply, presented)) == (503, "introspection_unreadable")
 
 
 def test_what_an_answer_calls_null_is_not_said() -> None:
     """Some servers write that where they have nothing to say."""
-    nothing = dict.fromkeys(["scope", "client_id", "token_type", "act", "cnf", "nbf"])
+    nothing = dict.fromkeys(["scope", "client_id", "token_type", "cnf", "nbf"])
     door = Door()
     access = door.ask(active(**nothing))
 
@@ -382,18 +382,50 @@ def test_what_an_answer_calls_null_is_not_said() -> None:
     assert outcome(door.ask(active(aud=None), b"at_2")) == (401, "wrong_audience")
 
 
-def test_actor_that_cannot_be_read_is_no_verdict() -> None:
-    """About a JWT it does not matter: the token itself says who acts."""
-    assert outcome(Door().ask(active(act="agent-1")))[0] == 503
+def test_actor_that_cannot_be_read_matters_where_nothing_else_says_who_acts() -> None:
+    """About a JWT it does not: the token itself says so."""
+    assert outcome(Door().ask(active(act="agent-1"))) == (401, "malformed")
     assert isinstance(Door(asked(always=True)).ask(active(act="x"), JWT), Access)
 
 
-def test_answers_that_cannot_be_read_are_failures() -> None:
+@pytest.mark.parametrize(
+    "reply", [active(sub=1), active(act={"sub": ""})], ids=["subject", "actor"]
+)
+def test_what_cannot_be_read_of_one_token_stops_no_other(reply: Reply) -> None:
     door = Door()
-    for number in range(5):
-        door.ask(active(sub=1), b"at_%d" % number)
+    for number in range(8):
+        door.ask(reply, b"at_%d" % number)
 
-    assert outcome(door.at_once()) == (503, "introspection_held_off")
+    assert isinstance(door.ask(active()), Access)
+
+
+@pytest.mark.parametrize("act", [None, [], "agent-1", {"sub": 1}, {}], ids=repr)
+def test_actor_that_is_none_is_never_passed_over(act: object) -> None:
+    """The request of an agent would be taken for the user's own."""
+    assert outcome(Door().ask(active(act=act))) == (401, "malformed")
+
+
+@pytest.mark.parametrize("nothing", ["", []], ids=repr)
+def test_answer_can_take_all_scopes(nothing: object) -> None:
+    trusted = issuer(introspection=introspection(always=True), scope_claims=["scp"])
+    access = Door(server(trusted)).ask(active(("scope",), scp=nothing), token(scp="a"))
+
+    assert isinstance(access, Access)
+    assert access.scopes == frozenset()
+
+
+def test_disowned_token_is_not_good_again_because_keys_changed() -> None:
+    trusted = Issuer(ISSUER, jwks_uri=KEYS, introspection=introspection())
+    door = Door(server(trusted, routes=[ALWAYS]))
+    step = door.step(JWT)
+    step.answer(json_reply(jwks(key(), key("ES256", "old"))))
+    assert isinstance(step.result, Access)
+    assert outcome(door.ask(INACTIVE, JWT, path="/admin/x"))[0] == 401
+    door.clock.tick(100)
+    step = door.step(token(key("ES256", "new")))
+    step.answer(json_reply(jwks(key(), key("ES256", "new"))))  # without the old one
+
+    assert outcome(door.ask(INACTIVE, JWT)) == (401, "inactive_token")
 
 
 def test_claim_that_the_operator_requires_may_be_missing_from_a_token() -> None:

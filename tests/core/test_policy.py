@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentauth_middleware._core.cache import BoundedMap
-from agentauth_middleware._core.challenge import Refusal
+from agentauth_middleware._core.challenge import Refusal, name_scopes, refusal_for
 from agentauth_middleware._core.decide import Anonymous, decide, verify_token
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.operations import Fetch
@@ -788,3 +788,11 @@ def test_policy_settings_survive_a_copy() -> None:
 
     assert copy.agents == trusted.agents
     assert copy.agent_scopes == trusted.agent_scopes
+
+
+def test_challenge_never_names_a_scope_above_the_ceiling() -> None:
+    """Whatever else wants to be named: no token would be any better."""
+    access = Access(ISSUER, scope_ceiling=frozenset({"a"}))
+    refusal = refusal_for(InsufficientScopeError(["a"]), access)
+
+    assert name_scopes(refusal, ["b", "a"]).scopes == ("a",)

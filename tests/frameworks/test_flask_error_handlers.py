@@ -43,6 +43,11 @@ def crashed(error: Any) -> tuple[Response, int]:
     return jsonify(oops="sorry"), 500
 
 
+def without_a_status(error: Any) -> Response:
+    """Which Flask takes for a 200: the commonest slip in a handler."""
+    return jsonify(oops="sorry")
+
+
 def rewritten(error: HTTPException) -> Any:
     """As Flask's documentation does it."""
     response = error.get_response()
@@ -96,6 +101,7 @@ HANDLERS = [
     pytest.param(registered_for(HTTPException, rewritten), id="its own response"),
     pytest.param(registered_for(Exception, restyled), id="Exception"),
     pytest.param(registered_for(Exception, crashed), id="Exception to 500"),
+    pytest.param(registered_for(Exception, without_a_status), id="no status"),
     pytest.param(in_blueprint_for(HTTPException, rewritten), id="in blueprint"),
     pytest.param(in_blueprint_for(Exception, restyled), id="Exception in blueprint"),
     pytest.param(in_blueprint_for(Exception, crashed), id="the same, to 500"),

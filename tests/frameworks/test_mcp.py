@@ -159,6 +159,12 @@ class Wire:
     client: TestClient
     session: Mapping[str, str] | None
 
+    def another(self, bearer: str) -> Wire:
+        """The same client for *bearer*, who has a session of their own."""
+        if self.session is None:
+            return self
+        return Wire(self.client, initialize(self.client, bearer))
+
     def call(
         self, tool: str, bearer: str | None = None, /, **arguments: Any
     ) -> Response:
@@ -312,8 +318,9 @@ def test_tool_demands_what_a_route_can(
     status: int,
     error: str,
 ) -> None:
-    refused = wire.call(tool, ISSUER.token(RESOURCE, **lacking))
-    told = wire.call(tool, ISSUER.token(RESOURCE, **meeting))
+    lacks, meets = (ISSUER.token(RESOURCE, **says) for says in (lacking, meeting))
+    refused = wire.another(lacks).call(tool, lacks)
+    told = wire.another(meets).call(tool, meets)
 
     assert (refused.status_code, refused.json()["error"]) == (status, error)
     assert said(told) == "done"
@@ -357,7 +364,26 @@ def test_what_a_tool_refuses_itself_is_answered_by_the_door(wire: Wire) -> None:
 
     assert refused.status_code == 403
     assert refused.json()["error"] == "actor_unauthorized"
-    assert said(wire.call("ask_agent", token(agent="assistant-7"))) == "assistant-7"
+    agents = token(agent="assistant-7")
+
+    assert said(wire.another(agents).call("ask_agent", agents)) == "assistant-7"
+
+
+@pytest.mark.parametrize("kind", ["stream", "json"])
+def test_session_of_one_agent_is_not_found_by_another(kind: str) -> None:
+    """Of the same user, and with the same client: agents may share one."""
+    with running(door(OPEN, as_json=kind == "json")) as client:
+        session = initialize(client, token(agent="assistant-7"))
+        mine, theirs, users = (
+            post(client, "tools/list", {}, bearer, session).status_code
+            for bearer in (
+                token(agent="assistant-7"),
+                token(agent="assistant-8"),
+                token(),
+            )
+        )
+
+    assert (mine, theirs, users) == (200, 404, 404)
 
 
 def test_trouble_of_a_tool_is_a_503(wire: Wire) -> None:

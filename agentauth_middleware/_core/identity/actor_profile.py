@@ -26,7 +26,7 @@ def read_actor_profile(said: Statement) -> Identity:
     """As RFC 8693 says, from actors that conform."""
     actors = read_delegation(said)
     _check_namespaces(actors, said)
-    return identity_of(said, actors, subject_mode(said, acted_for=bool(actors)))
+    return identity_of(said, actors, subject_mode(said, actors))
 
 
 def read_authmd(said: Statement) -> Identity:

@@ -19,7 +19,7 @@ from agentauth_middleware.access import Identity, Mode
 def read_auth0(said: Statement) -> Identity:
     """As RFC 8693 says; without a profile, a name must look like a user's."""
     actors = read_delegation(said)
-    mode = subject_mode(said, acted_for=bool(actors))
+    mode = subject_mode(said, actors)
     if said.profile is None and mode in ("user", "unknown"):
         mode = _mode_by_name(said.subject or "", mode)
     return identity_of(said, actors, mode)

@@ -42,7 +42,18 @@ def read_entra(said: Statement) -> Identity:
         case "app":
             return _for_application(said)
         case _:
-            return Identity("unknown", agent=_agent(said))
+            return _for_nobody_knows(said)
+
+
+def _for_nobody_knows(said: Statement) -> Identity:
+    """Without ``idtyp`` nothing proves a person, but the facets may tell of agents."""
+    subject = _facets(said, "xms_sub_fct") or frozenset()
+    agent = _agent(said)
+    if _AGENTS_ACCOUNT in subject:
+        return Identity("agent_user_account", agent=agent)
+    if agent is None and _AGENT in subject:
+        agent = _acting_application(said)
+    return Identity("unknown", agent=agent)
 
 
 def _for_account(said: Statement) -> Identity:

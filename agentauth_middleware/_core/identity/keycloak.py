@@ -26,7 +26,7 @@ def read_keycloak(said: Statement) -> Identity:
     service accounts would pass for people, if their tokens come without it.
     """
     actors = read_delegation(said)
-    mode = subject_mode(said, acted_for=bool(actors))
+    mode = subject_mode(said, actors)
     username = optional_text(said.claims, "preferred_username")
     if username is not None and mode in ("user", "unknown"):
         if username.startswith(_SERVICE_ACCOUNT):

@@ -37,7 +37,7 @@ def read_okta(said: Statement) -> Identity:
     actors = read_delegation(said)
     through = _read_through(said.claims)
     check_length(actors + through, said)
-    found = identity_of(said, actors, subject_mode(said, acted_for=bool(actors)))
+    found = identity_of(said, actors, subject_mode(said, actors))
     chain = found.chain + tuple(principal(actor, said) for actor in through)
     agent = found.agent
     if agent is not None:

@@ -27,19 +27,17 @@ def read_rfc8693(said: Statement) -> Identity:
     """A subject is a person if its profile says so or somebody acts for it; and, with
     ``subjects_are_users``, if nothing says that it is not."""
     actors = read_delegation(said)
-    return identity_of(said, actors, subject_mode(said, acted_for=bool(actors)))
+    return identity_of(said, actors, subject_mode(said, actors))
 
 
 def read_delegation(said: Statement) -> tuple[Actor, ...]:
-    """The actors, unless there is no delegation: nobody acts for themselves.
+    """The actors, outermost first.
 
     Raises:
         InvalidTokenError: they seem to be acted for, and the subject to act.
     """
     actors = read_actors(said)
     check_roles(said, actors)
-    if actors and is_the_subject(actors[0], said):
-        return ()
     return actors
 
 
@@ -56,11 +54,13 @@ def check_roles(said: Statement, actors: tuple[Actor, ...]) -> None:
         raise contradiction(f"act names a user, and sub_profile is {said.profile!r}")
 
 
-def subject_mode(said: Statement, *, acted_for: bool) -> Mode:
+def subject_mode(said: Statement, actors: tuple[Actor, ...]) -> Mode:
     """What the subject is by its profile, else by what the operator says of subjects.
 
-    ``"user"``, ``"agent"``, ``"service"`` or ``"unknown"``.
+    ``"user"``, ``"agent"``, ``"service"`` or ``"unknown"``. Whom one of *actors* acts
+    for is a person, unless something says otherwise.
     """
+    acted_for = bool(actors) and not is_the_subject(actors[0], said)
     profile, subject = said.profile, said.subject
     if has_word(profile, "ai_agent") and subject is not None:
         return "agent"
@@ -76,10 +76,16 @@ def subject_mode(said: Statement, *, acted_for: bool) -> Mode:
 
 
 def identity_of(said: Statement, actors: tuple[Actor, ...], mode: Mode) -> Identity:
-    """Who acts for a subject of *mode*: its agent, or an agent itself."""
+    """Who acts for a subject of *mode*: its agent, or an agent itself.
+
+    Nobody acts for themselves, so that a subject which does is no agent's. But who
+    acted before them did: an agent is not forgotten because of a step in between.
+    """
     user = _user(said) if mode == "user" else None
-    if not actors:
-        return Identity(mode, user, _subject(said) if mode == "agent" else None)
+    if not actors or is_the_subject(actors[0], said):
+        agent = _subject(said) if mode == "agent" else None
+        chain = tuple([principal(actor, said) for actor in actors[1:]])
+        return Identity(mode, user, agent, chain)
     agent, *earlier = [principal(actor, said) for actor in actors]
     return Identity("delegated" if user else mode, user, agent, tuple(earlier))
 
