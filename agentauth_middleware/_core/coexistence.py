@@ -88,14 +88,17 @@ def _issuers_named(line: bytes) -> Iterator[str]:
             yield from _issuers_of(text)
 
 
-def _issuers_of(text: str) -> Iterator[str]:
-    if text.count("{") + text.count("[") > MAX_CONTAINERS:
-        yield from _ISSUER_ANYWHERE.findall(text.replace(r"\/", "/"))
-        return
+def _issuers_of(text: str) -> list[str]:
     try:
-        members, _ = _LENIENT.raw_decode(text)
-    except (ValueError, RecursionError):
-        return
-    for name, value in members:
-        if name == "iss" and isinstance(value, str):
-            yield value
+        if text.count("{") + text.count("[") <= MAX_CONTAINERS:
+            members, _ = _LENIENT.raw_decode(text)
+            return [
+                value
+                for name, value in members
+                if name == "iss" and isinstance(value, str)
+            ]
+    except RecursionError:
+        pass  # Deep in the server's stack; whoever reads it later may have more room.
+    except ValueError:
+        return []
+    return _ISSUER_ANYWHERE.findall(text.replace(r"\/", "/"))

@@ -223,6 +223,15 @@ def test_end_of_a_row_leaves_what_there_was_in_all() -> None:
     assert (failures.in_a_row, failures.in_all) == (1, 2)
 
 
+def test_failure_may_be_outside_of_any_row() -> None:
+    """Not even for a moment, in which another thread might count as far as the end."""
+    failures = Failures()
+    failures.add("a")
+
+    assert failures.add("b", in_a_row=False)
+    assert (failures.in_a_row, failures.in_all) == (1, 2)
+
+
 def test_failure_is_counted_once_among_threads() -> None:
     failures = Failures()
     news: list[bool] = []

@@ -1,0 +1,91 @@
+"""Which credentials are agents', beside those of an API's other clients.
+
+What each kind of client may send, and what becomes of it, is tested at the doors. Here
+are the corners in which one rule alone decides.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from agentauth_middleware._core.coexistence import has_agent_credential
+from agentauth_middleware._core.gate import Gate
+from agentauth_middleware.access import Access
+from agentauth_middleware.introspection import Introspection
+from agentauth_middleware.issuer import Issuer
+from tests.core.deciding import decide_at_once, gate_for, request
+from tests.core.tokens import ISSUER, NOW, base64url, issuer, server, token
+
+PREFIXED = Issuer(
+    "https://opaque.example.com",
+    introspection=Introspection(
+        "api", client_secret="x" * 16, endpoint="https://opaque.example.com/ask"
+    ),
+    opaque_prefixes=["oat_"],
+)
+
+
+@pytest.fixture
+def gate() -> Gate:
+    settings: dict[str, Any] = {"unauthenticated": "pass"}
+    return gate_for(server(issuer(), PREFIXED, **settings))
+
+
+def is_agents(gate: Gate, line: bytes) -> bool:
+    return has_agent_credential(gate, request(authorization=[line]), NOW)
+
+
+def jwt(payload: bytes) -> bytes:
+    """A JWT that nobody has signed."""
+    return b".".join(map(base64url, [b'{"alg":"ES256"}', payload, b"signature"]))
+
+
+def nested(depth: int) -> bytes:
+    """A payload that names the issuer, and then becomes intricate."""
+    lists = b"[" * depth + b"]" * depth
+    return b'{"iss":"%b","x":%b}' % (ISSUER.encode(), lists)
+
+
+@pytest.mark.parametrize("line", [b"DPoPlar key", b"dpop-key abc", b"X dpop", b"adpop"])
+def test_scheme_that_only_looks_like_dpop_is_anybodys(gate: Gate, line: bytes) -> None:
+    assert not is_agents(gate, line)
+
+
+def test_payload_that_is_no_base64_hides_none_behind_it(gate: Gate) -> None:
+    broken = b"a." + b"b" * 17 + b".c"
+
+    assert is_agents(gate, b"Bearer " + broken + b", Bearer " + token())
+
+
+@pytest.mark.parametrize("depth", [1, 100, 600, 100_000])
+def test_intricate_payload_does_not_hide_its_issuer(gate: Gate, depth: int) -> None:
+    """Somebody might read it, however deep it is."""
+    assert is_agents(gate, b"Bearer " + jwt(nested(depth)))
+
+
+def test_intricate_payload_does_not_hide_its_issuer_deep_in_the_stack(
+    gate: Gate,
+) -> None:
+    """Where Python cannot read it, though it would elsewhere."""
+
+    def deep(frames: int) -> bool:
+        if frames:
+            return deep(frames - 1)
+        return is_agents(gate, b"Bearer " + jwt(nested(500)))
+
+    assert deep(600)
+
+
+def test_opaque_token_in_use_is_another_clients_in_another_scheme(gate: Gate) -> None:
+    """As it is before anybody used it: what is remembered claims nothing more."""
+    signed, opaque = token(), b"oat_0123456789"
+    assert isinstance(decide_at_once(gate, request(signed)), Access)
+    remembered = gate.at_hand.get(sha256(signed).digest())
+    assert remembered is not None
+    gate.at_hand.put(sha256(opaque).digest(), remembered)
+
+    assert is_agents(gate, b"Bearer " + opaque)
+    assert not is_agents(gate, b"Token " + opaque)
