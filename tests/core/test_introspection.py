@@ -269,7 +269,12 @@ def test_two_questions_about_one_token_are_one_exchange() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", [active(), INACTIVE, TIMEOUT, active(aud="https://other.example.com")]
+    "first",
+    [
+        *(active(), INACTIVE, TIMEOUT),
+        *(active(aud="https://other.example.com"), active(sub=1)),
+    ],
+    ids=["active", "inactive", "no answer", "another audience", "unreadable"],
 )
 def test_next_question_is_another_exchange(first: object) -> None:
     """An exchange that has ended must not answer later ones."""
@@ -406,9 +411,12 @@ def test_actor_that_is_none_is_never_passed_over(act: object) -> None:
 
 
 @pytest.mark.parametrize("nothing", ["", []], ids=repr)
-def test_answer_can_take_all_scopes(nothing: object) -> None:
+@pytest.mark.parametrize("aud", [RESOURCE, []], ids=repr)
+def test_answer_can_take_all_scopes(nothing: object, aud: object) -> None:
+    """Whatever else in it is not said."""
     trusted = issuer(introspection=introspection(always=True), scope_claims=["scp"])
-    access = Door(server(trusted)).ask(active(("scope",), scp=nothing), token(scp="a"))
+    answer = active(("scope",), scp=nothing, aud=aud)
+    access = Door(server(trusted)).ask(answer, token(scp="a"))
 
     assert isinstance(access, Access)
     assert access.scopes == frozenset()
@@ -1146,8 +1154,11 @@ def test_server_that_dislikes_a_token_is_there() -> None:
 
 @pytest.mark.parametrize(
     "reply",
-    [json_reply({}, 400), json_reply({}, 403), active(aud="https://other.example.com")],
-    ids=["400", "403", "another audience"],
+    [
+        *(json_reply({}, 400), json_reply({}, 403)),
+        *(active(aud="https://other.example.com"), active(sub=1)),
+    ],
+    ids=["400", "403", "another audience", "unreadable"],
 )
 def test_whatever_grants_nothing_is_charged_to_who_sent_it(reply: Reply) -> None:
     door = Door(asked(inactive_per_minute=5))
