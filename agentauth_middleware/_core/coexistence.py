@@ -89,16 +89,19 @@ def _issuers_named(line: bytes) -> Iterator[str]:
 
 
 def _issuers_of(text: str) -> list[str]:
+    if text.count("{") + text.count("[") > MAX_CONTAINERS:
+        return _issuers_anywhere(text)
     try:
-        if text.count("{") + text.count("[") <= MAX_CONTAINERS:
-            members, _ = _LENIENT.raw_decode(text)
-            return [
-                value
-                for name, value in members
-                if name == "iss" and isinstance(value, str)
-            ]
+        members, _ = _LENIENT.raw_decode(text)
     except RecursionError:
-        pass  # Deep in the server's stack; whoever reads it later may have more room.
+        # Deep in the server's stack; whoever reads it later may have more room.
+        return _issuers_anywhere(text)
     except ValueError:
         return []
+    return [
+        value for name, value in members if name == "iss" and isinstance(value, str)
+    ]
+
+
+def _issuers_anywhere(text: str) -> list[str]:
     return _ISSUER_ANYWHERE.findall(text.replace(r"\/", "/"))

@@ -66,6 +66,23 @@ def test_intricate_payload_does_not_hide_its_issuer(gate: Gate, depth: int) -> N
     assert is_agents(gate, b"Bearer " + jwt(nested(depth)))
 
 
+@pytest.mark.parametrize("container", [b"[]", b"{}"], ids=repr)
+def test_intricate_payload_is_not_read(gate: Gate, container: bytes) -> None:
+    """It costs too much; so that it is no JSON does not show."""
+    issuer_last = b'],"iss":"%b"}' % ISSUER.encode()
+
+    assert is_agents(gate, b"Bearer " + jwt(b'{"x":[' + container * 600 + issuer_last))
+    assert not is_agents(
+        gate, b"Bearer " + jwt(b'{"x":[' + container * 6 + issuer_last)
+    )
+
+
+def test_payload_that_is_a_list_names_nobody(gate: Gate) -> None:
+    pairs = b'[["iss","%b"]]' % ISSUER.encode()
+
+    assert not is_agents(gate, b"Bearer " + jwt(pairs))
+
+
 def test_intricate_payload_does_not_hide_its_issuer_deep_in_the_stack(
     gate: Gate,
 ) -> None:
