@@ -33,7 +33,9 @@ class Site:
 
     @contextmanager
     def serve(self, app: ASGIApp) -> Generator[None, None, None]:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
+        # An older uvicorn with uvloop would change the event loop of all later tests.
+        config = uvicorn.Config(app, loop="asyncio", log_level="warning", lifespan="on")
+        server = uvicorn.Server(config)
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [self._socket]}, daemon=True
         )

@@ -658,7 +658,10 @@ def test_websocket_handshake_is_spelt_in_vain() -> None:
 def serve(app: App, **options: Any) -> Generator[Callable[[HTTPRequest], int]]:
     """A real server. What is yielded sends a request and waits for the status."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_config=None, lifespan="off", **options)
+        # An older uvicorn with uvloop would change the event loop of all later tests.
+        config = uvicorn.Config(
+            app, loop="asyncio", log_config=None, lifespan="off", **options
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
