@@ -153,9 +153,9 @@ class TooManyRequestsError(RequestRefusedError):
     error = None
     description = "too many requests"
 
-    def __init__(self, reason: str, *, retry_after: int) -> None:
+    def __init__(self, reason: str, message: str = "", *, retry_after: int) -> None:
         """*retry_after* in seconds."""
-        super().__init__(reason)
+        super().__init__(reason, message)
         self.retry_after = retry_after
 
 

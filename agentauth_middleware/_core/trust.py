@@ -3,6 +3,19 @@
 A JWT is of the issuer that its ``iss`` names. Any other token is of the issuer whose
 prefix it begins with, or of the only issuer that can be asked about such tokens. It is
 never shown to one issuer after another: that would give it away.
+
+The operator's function of tenants may raise. It is then asked again about the same name
+after a second at the earliest. What is answered meanwhile depends on the name, because
+nothing else tells an outage of the operator's database from a name that the function
+cannot cope with:
+
+- A name that it has given an issuer for is no stranger's choice. The operator's own
+  server is at fault: 503.
+- Any other name may be junk, and a stranger can make up as many as they like. A 503
+  would let them have this host taken out of service: 429, which says as well that the
+  token is to be kept.
+
+Neither is ever a 401, since nothing was found out about the token.
 """
 
 from __future__ import annotations
@@ -18,6 +31,7 @@ from agentauth_middleware._core.urls import is_acceptable_url
 from agentauth_middleware.errors import (
     ConfigurationError,
     InvalidTokenError,
+    TooManyRequestsError,
     UnavailableError,
 )
 from agentauth_middleware.issuer import Issuer
@@ -27,6 +41,11 @@ _TENANTS = 8192
 _STRANGERS = 8192
 _KNOWN_FOR = 300.0
 _UNKNOWN_FOR = 60.0
+_FAILURES = 1024
+_FAILED_FOR = 1.0
+_RETRY_AFTER = 5
+_MAX_FAULT = 500
+"""How many characters of a fault's text are kept, since a name may be long."""
 _MAX_NAME = 2048
 
 
@@ -67,6 +86,8 @@ class Trust:
         }
         self._tenants: BoundedMap[str, TrustedIssuer] = BoundedMap(_TENANTS)
         self._strangers: BoundedMap[str, float] = BoundedMap(_STRANGERS)
+        self._failures: BoundedMap[str, tuple[float, str]] = BoundedMap(_FAILURES)
+        self._named_in_metadata = frozenset(server.authorization_servers or ())
         asked = [
             trusted
             for trusted in self._listed.values()
@@ -86,7 +107,9 @@ class Trust:
 
         Raises:
             InvalidTokenError: it is not trusted.
-            UnavailableError: the operator's function could not say so.
+            TooManyRequestsError: the operator's function raised, and has never given
+                an issuer of that name.
+            UnavailableError: it raised for a name that it has given an issuer for.
         """
         found = self._listed.get(name)
         if found is None and callable(self._server.issuers):
@@ -124,7 +147,13 @@ class Trust:
         known = self._tenants.get(name)
         if known is not None and now < known.known_until <= now + _KNOWN_FOR:
             return known
-        found = self._look_up(name, known)
+        self._check_not_held_off(name, known, now)
+        try:
+            found = self._look_up(name, known)
+        except ConfigurationError as fault:
+            text = str(fault)[:_MAX_FAULT]
+            self._failures.put(name, (now + _FAILED_FOR, text))
+            raise self._failure(name, known, text) from fault
         if found is None:
             self._strangers.put(name, now + _UNKNOWN_FOR)
             return None
@@ -133,17 +162,36 @@ class Trust:
         return found
 
     def _look_up(self, name: str, known: TrustedIssuer | None) -> TrustedIssuer | None:
-        """What the function says now; the *known* one if that is the same."""
+        """What the function says now; the *known* one if that is the same.
+
+        Raises:
+            ConfigurationError: it raised, or returned what cannot be used.
+        """
         server = self._server
         if not is_acceptable_url(name, insecure_loopback=server.insecure_loopback):
             return None  # no issuer is called that (RFC 8414 §2)
-        try:
-            found = server.find_issuer(name)
-            if found is None:
-                return None
-            if known is not None and found == known.settings:
-                return known
-            return TrustedIssuer(found, server)
-        except ConfigurationError as fault:
-            # Whatever is wrong there says nothing about the token.
-            raise UnavailableError("issuer_lookup_failed", str(fault)) from fault
+        found = server.find_issuer(name)
+        if found is None:
+            return None
+        if known is not None and found == known.settings:
+            return known
+        return TrustedIssuer(found, server)
+
+    def _check_not_held_off(
+        self, name: str, known: TrustedIssuer | None, now: float
+    ) -> None:
+        """Repeat the last failure for *name* while it is less than a second old."""
+        until, text = self._failures.get(name) or (-inf, "")
+        if now < until <= now + _FAILED_FOR:
+            raise self._failure(name, known, text)
+
+    def _failure(
+        self, name: str, known: TrustedIssuer | None, text: str
+    ) -> TooManyRequestsError | UnavailableError:
+        if known is not None or name in self._named_in_metadata:
+            return UnavailableError(
+                "issuer_lookup_failed", text, retry_after=_RETRY_AFTER
+            )
+        return TooManyRequestsError(
+            "unknown_issuer_lookup_failed", text, retry_after=_RETRY_AFTER
+        )

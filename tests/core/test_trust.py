@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from hashlib import sha256
 from typing import Any
 
@@ -15,6 +17,7 @@ from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
     ConfigurationError,
     InvalidTokenError,
+    TooManyRequestsError,
     UnavailableError,
 )
 from agentauth_middleware.introspection import Introspection
@@ -237,12 +240,112 @@ def gives_one_with_prefixes(name: str) -> Issuer | None:
     ],
 )
 def test_function_that_fails_says_nothing_about_the_token(function: Any) -> None:
+    """A stranger chose the name, so it is no 5xx."""
     settings = ResourceServer(RESOURCE, issuers=function, authorization_servers=[])
+    answered = refused(settings, token(iss=T1))
 
-    assert refused(settings, token(iss=T1)) == (503, "issuer_lookup_failed")
+    assert answered == (429, "unknown_issuer_lookup_failed")
 
-    with pytest.raises(UnavailableError):
+    with pytest.raises(TooManyRequestsError, match=r"ResourceServer\.issuers|Issuer"):
         Trust(settings).find(T1, NOW)
+
+
+class Outage(Tenants):
+    """Tenants in a database that cannot be reached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_down = False
+
+    def __call__(self, name: str) -> Issuer | None:
+        found = super().__call__(name)
+        if self.is_down:
+            raise ConnectionError("no database")
+        return found
+
+
+def test_outage_is_503_for_tenants_that_the_metadata_names() -> None:
+    tenants = Outage()
+    gate = gate_for(tenants.settings())
+    tenants.is_down = True
+    decision = decide_at_once(gate, request(token(iss=T1)))
+
+    assert isinstance(decision, Refusal)
+    assert (decision.status, decision.reason) == (503, "issuer_lookup_failed")
+    assert decision.retry_after == 5
+
+
+def test_outage_is_503_for_tenants_found_before() -> None:
+    tenants = Outage()
+    settings = ResourceServer(RESOURCE, issuers=tenants, authorization_servers=[])
+    trust, clock = Trust(settings), Clock()
+    trust.find(T1, clock())
+    tenants.is_down = True
+    clock.tick(301)
+
+    with pytest.raises(UnavailableError, match="no database"):
+        trust.find(T1, clock())
+    with pytest.raises(TooManyRequestsError, match="no database"):
+        trust.find("https://as.example.com/t2", clock())
+
+
+@pytest.mark.parametrize("name", [T1, "https://as.example.com/t9"])
+def test_function_that_raised_is_asked_again_after_a_second(name: str) -> None:
+    tenants = Outage()
+    trust, clock = Trust(tenants.settings()), Clock()
+    tenants.is_down = True
+    failures = (UnavailableError, TooManyRequestsError)
+    for seconds in (0, 0.5, 0.25):
+        clock.tick(seconds)
+        with pytest.raises(failures, match="no database"):
+            trust.find(name, clock())
+
+    assert tenants.asked == [name]
+
+    clock.tick(0.25)
+    with pytest.raises(failures):
+        trust.find(name, clock())
+
+    assert tenants.asked == [name] * 2
+
+
+def test_function_that_raised_is_asked_again_once_the_clock_was_set_back() -> None:
+    tenants = Outage()
+    trust, clock = Trust(tenants.settings()), Clock()
+    tenants.is_down = True
+    with pytest.raises(UnavailableError):
+        trust.find(T1, clock())
+    tenants.is_down = False
+    clock.tick(-3600)
+
+    assert trust.find(T1, clock()).settings.issuer == T1
+
+
+def test_outage_for_one_name_does_not_hold_off_another() -> None:
+    tenants = Outage()
+    trust, clock = Trust(tenants.settings()), Clock()
+    tenants.is_down = True
+    with pytest.raises(TooManyRequestsError):
+        trust.find("https://as.example.com/t9", clock())
+    tenants.is_down = False
+
+    assert trust.find(T1, clock()).settings.issuer == T1
+
+
+def test_names_for_which_the_function_raises_take_no_more_than_some_memory() -> None:
+    tenants = Outage()
+    trust, clock = Trust(tenants.settings()), Clock()
+    tenants.is_down = True
+    tracemalloc.start()
+    for number in range(3000):
+        with pytest.raises(TooManyRequestsError):
+            trust.find(f"https://{number}.example.com/{'x' * 2000}", clock())
+    tenants.asked.clear()
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert held < 5_000_000
 
 
 def test_tenant_that_is_no_more_is_refused_after_minutes() -> None:

@@ -11,7 +11,7 @@ import jwt
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from agentauth_middleware import Access, ResourceServer, Route
+from agentauth_middleware import Access, Issuer, ResourceServer, Route
 from agentauth_middleware._io.audit import hashed
 from agentauth_middleware.asgi import AgentAuthMiddleware as AsgiDoor
 from agentauth_middleware.errors import (
@@ -674,8 +674,38 @@ def test_audit_of_a_refusal_raised_too_late(records: list[logging.LogRecord]) ->
 def test_audit_of_what_only_the_operator_can_mend_is_an_error(
     records: list[logging.LogRecord],
 ) -> None:
+    tenant = ISSUER.trust()
+    is_down = False
+
+    def find(name: str) -> Issuer | None:
+        if is_down:
+            raise ConnectionError("no database")
+        return tenant if name == tenant.issuer else None
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        raise AssertionError("let in")
+
+    server = ResourceServer(
+        RESOURCE, issuers=find, authorization_servers=[tenant.issuer]
+    )
+    door = WsgiDoor(app, server)
+    is_down = True
+    token = f"Bearer {ISSUER.token(RESOURCE)}"
+    answer = serve(door, environ("/x", HTTP_AUTHORIZATION=token))
+
+    assert answer.status == 503
+    assert [record.levelno for record in records] == [logging.ERROR]
+    assert members_of(records[0])["reason"] == "issuer_lookup_failed"
+    line = find.__code__.co_firstlineno + 2
+    assert f"{__file__}, line {line}" in members_of(records[0])["detail"]
+    check_no_secrets(records, token)
+
+
+def test_stranger_for_whom_the_function_of_tenants_raises_writes_no_error(
+    records: list[logging.LogRecord],
+) -> None:
     def fails(name: str) -> None:
-        raise KeyError("no database")
+        raise KeyError(name)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         raise AssertionError("let in")
@@ -684,9 +714,8 @@ def test_audit_of_what_only_the_operator_can_mend_is_an_error(
     token = f"Bearer {ISSUER.token(RESOURCE)}"
     answer = serve(WsgiDoor(app, server), environ("/x", HTTP_AUTHORIZATION=token))
 
-    assert answer.status == 503
-    assert [record.levelno for record in records] == [logging.ERROR]
-    assert members_of(records[0])["reason"] == "issuer_lookup_failed"
-    line = fails.__code__.co_firstlineno + 1
-    assert f"{__file__}, line {line}" in members_of(records[0])["detail"]
+    assert answer.status == 429
+    assert [record.levelno for record in records] == [logging.INFO]
+    assert members_of(records[0])["reason"] == "unknown_issuer_lookup_failed"
+    assert "KeyError" in members_of(records[0])["detail"]
     check_no_secrets(records, token)
