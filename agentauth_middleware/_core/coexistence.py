@@ -9,7 +9,11 @@ everything else is the application's affair.
 Claims are made as the most lenient application might read a credential: with any white
 space, in quotes, in another scheme, beside others, with a payload that is no good JSON.
 Whatever is not spelt as the standards say is then refused, and no spelling brings an
-agent past the door.
+agent past the middleware.
+
+Reading as leniently as that costs more than reading what the standards say. So a
+request with more ``Authorization`` than other clients send, or with more JWTs in it, is
+refused: what is not read might be an agent's token.
 """
 
 from __future__ import annotations
@@ -19,9 +23,14 @@ import json
 import re
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import chain, islice
 
 from agentauth_middleware._core.access_token import MAX_CONTAINERS
-from agentauth_middleware._core.credential import MAX_CREDENTIAL_BYTES, read_scheme
+from agentauth_middleware._core.credential import (
+    MAX_CREDENTIAL_BYTES,
+    check_size,
+    read_scheme,
+)
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware._core.http import Request
 from agentauth_middleware.errors import InvalidTokenError
@@ -34,6 +43,8 @@ _BEARER_TOKEN = re.compile(
 """What stands after the scheme, or first where no scheme does."""
 _PAYLOAD = re.compile(rb"\.([\w+/=-]{16,})[\w+/=.-]*")
 """The second segment of a JWT; a shorter one has no room for an issuer."""
+_MAX_ISSUERS = 16
+"""How many ``iss`` are looked up for one request."""
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 _ISSUER_ANYWHERE = re.compile(r'"iss"\s*:\s*"([^"\\]*)"')
 _LENIENT = json.JSONDecoder(object_pairs_hook=tuple, strict=False)
@@ -44,17 +55,27 @@ def has_agent_credential(gate: Gate, request: Request, now: float) -> bool:
     """Whether *request* is an agent's, who has to show a good token.
 
     Raises:
-        UnavailableError: the operator's function of issuers failed.
+        InvalidRequestError: there is more of it than is read.
+        TooManyRequestsError: as ``Trust.find``.
+        UnavailableError: as ``Trust.find``.
     """
-    return any(_is_claimed(gate, line, now) for line in request.authorization)
+    check_size(request)
+    lines = request.authorization
+    if any(_is_claimed(gate, line) for line in lines):
+        return True
+    named = chain.from_iterable(map(_issuers_named, lines))
+    names = list(islice(named, _MAX_ISSUERS + 1))
+    return len(names) > _MAX_ISSUERS or any(
+        _is_trusted(gate, name, now) for name in names
+    )
 
 
-def _is_claimed(gate: Gate, line: bytes, now: float) -> bool:
+def _is_claimed(gate: Gate, line: bytes) -> bool:
+    """Whether *line* is an agent's whatever issuer it names."""
     return (
         _is_remembered(gate, line)
         or _DPOP.search(line) is not None
         or any(map(gate.trust.has_prefix, _BEARER_TOKEN.findall(line)))
-        or any(_is_trusted(gate, name, now) for name in _issuers_named(line))
     )
 
 

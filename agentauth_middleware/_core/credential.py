@@ -2,6 +2,10 @@
 
 Only the ``Authorization`` header authenticates. A token in the query or in the body
 never does, and no other header is ever read as identity.
+
+Clients choose how long a header and a query are, and some servers pass on many
+megabytes. So lengths are compared before anything is searched, and what is longer than
+anything that clients really send is refused unread.
 """
 
 from __future__ import annotations
@@ -12,6 +16,14 @@ from agentauth_middleware._core.http import Request
 from agentauth_middleware.errors import InvalidRequestError
 
 MAX_CREDENTIAL_BYTES = 16 * 1024
+MAX_AUTHORIZATION_BYTES = 64 * 1024
+"""All field lines together, of whatever scheme: Kerberos tickets have up to 48,000
+bytes before they are encoded."""
+MAX_QUERY_BYTES = 128 * 1024
+"""The longest query that is searched for a second token. Servers that limit a request
+line pass on half of that at most."""
+_LINE_OVERHEAD = 32
+"""What a field line counts beside its value (RFC 9113 §6.5.2)."""
 _ACCESS_TOKEN = re.compile(
     b"(?:^|&)"
     + b"".join(b"(?:%c|(?i:%%%02x))" % (letter, letter) for letter in b"access_token")
@@ -37,6 +49,9 @@ def find_token(request: Request, *, ignore_query: bool = False) -> bytes | None:
         return None
     if len(lines) > 1:
         raise InvalidRequestError("duplicate_authorization")
+    if len(lines[0]) > MAX_CREDENTIAL_BYTES:
+        _refuse_long_bearer(request)
+        return None
     value = lines[0].strip(b" \t")
     if value.startswith(_USUAL_SCHEMES):
         token: bytes | None = value[7:].lstrip(b" ")
@@ -44,11 +59,30 @@ def find_token(request: Request, *, ignore_query: bool = False) -> bytes | None:
         token = _bearer_in_other_spelling(value)
     if token is None:
         return None
-    if len(value) > MAX_CREDENTIAL_BYTES:
-        raise InvalidRequestError("credential_too_long")
     if request.query and not ignore_query:
         _refuse_second_method(request.query)
     return token
+
+
+def check_size(request: Request) -> None:
+    """Refuse more ``Authorization`` than is ever read, whatever it may be.
+
+    Nobody can say whether it hides a token.
+
+    Raises:
+        InvalidRequestError: there is too much of it.
+    """
+    lines = request.authorization
+    if sum(map(len, lines)) + _LINE_OVERHEAD * len(lines) > MAX_AUTHORIZATION_BYTES:
+        raise InvalidRequestError("credential_too_long")
+
+
+def _refuse_long_bearer(request: Request) -> None:
+    """Refuse a field line that is too long for a bearer token, unless it has another
+    scheme."""
+    check_size(request)
+    if _bearer_in_other_spelling(request.authorization[0].strip(b" \t")) is not None:
+        raise InvalidRequestError("credential_too_long")
 
 
 def _bearer_in_other_spelling(value: bytes) -> bytes | None:
@@ -85,6 +119,11 @@ def check_form(token: bytes) -> None:
 
 
 def _refuse_second_method(query: bytes) -> None:
-    """``access_token`` in the query beside the header (RFC 6750 §2)."""
+    """``access_token`` in the query beside the header (RFC 6750 §2).
+
+    An overlong query is refused, since whoever reads it to its end may find one.
+    """
+    if len(query) > MAX_QUERY_BYTES:
+        raise InvalidRequestError("query_too_long")
     if _ACCESS_TOKEN.search(query):
         raise InvalidRequestError("two_methods")

@@ -17,6 +17,8 @@ from agentauth_middleware._core.metadata import metadata
 from agentauth_middleware._core.urls import RESOURCE_METADATA, path_of
 from agentauth_middleware.resource_server import ResourceServer
 
+_MAX_CONDITION = 4096
+"""Characters of ``If-None-Match``, which is about a hundred tags."""
 _METHODS = "GET, HEAD, OPTIONS"
 _READABLE_BY_ALL = (("access-control-allow-origin", "*"),)
 _PREFLIGHT = Response(
@@ -116,6 +118,11 @@ def _answer(document: _Document, request: Request) -> Response:
 
 
 def _names(condition: str, etag: str) -> bool:
-    """Whether an ``If-None-Match`` field names *etag* (RFC 9110 §13.1.2)."""
+    """Whether an ``If-None-Match`` field names *etag* (RFC 9110 §13.1.2).
+
+    An overlong field names none: to send the document costs less than to read it.
+    """
+    if len(condition) > _MAX_CONDITION:
+        return False
     tags = (tag.strip().removeprefix("W/") for tag in condition.split(","))
     return any(tag in (etag, "*") for tag in tags)

@@ -14,10 +14,12 @@ import pytest
 from agentauth_middleware._core.coexistence import has_agent_credential
 from agentauth_middleware._core.gate import Gate
 from agentauth_middleware.access import Access
+from agentauth_middleware.errors import InvalidRequestError
 from agentauth_middleware.introspection import Introspection
 from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.resource_server import ResourceServer
 from tests.core.deciding import decide_at_once, gate_for, request
-from tests.core.tokens import ISSUER, NOW, base64url, issuer, server, token
+from tests.core.tokens import ISSUER, NOW, RESOURCE, base64url, issuer, server, token
 
 PREFIXED = Issuer(
     "https://opaque.example.com",
@@ -60,7 +62,7 @@ def test_payload_that_is_no_base64_hides_none_behind_it(gate: Gate) -> None:
     assert is_agents(gate, b"Bearer " + broken + b", Bearer " + token())
 
 
-@pytest.mark.parametrize("depth", [1, 100, 600, 100_000])
+@pytest.mark.parametrize("depth", [1, 100, 600, 20_000])
 def test_intricate_payload_does_not_hide_its_issuer(gate: Gate, depth: int) -> None:
     """Somebody might read it, however deep it is."""
     assert is_agents(gate, b"Bearer " + jwt(nested(depth)))
@@ -75,6 +77,51 @@ def test_intricate_payload_is_not_read(gate: Gate, container: bytes) -> None:
     assert not is_agents(
         gate, b"Bearer " + jwt(b'{"x":[' + container * 6 + issuer_last)
     )
+
+
+def test_largest_ticket_of_another_scheme_passes(gate: Gate) -> None:
+    ticket = base64url(bytes(48_000))
+
+    assert not is_agents(gate, b"Negotiate " + ticket)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"Key " + b"x" * (64 * 1024 - 35)],
+        [b"Key " + b"x" * 32_000, b"Key " + b"x" * 33_500],
+        [b""] * 2049,
+    ],
+    ids=["one line", "two lines", "empty lines"],
+)
+def test_more_of_it_than_is_read_is_refused(gate: Gate, lines: list[bytes]) -> None:
+    """It might hide an agent's token."""
+    with pytest.raises(InvalidRequestError, match="credential_too_long"):
+        has_agent_credential(gate, request(authorization=lines), NOW)
+
+
+def test_as_much_as_is_read_is_not_refused(gate: Gate) -> None:
+    for line in (b"Key " + b"x" * (64 * 1024 - 36), b"Key ."):
+        assert not is_agents(gate, line)
+    assert not has_agent_credential(gate, request(authorization=[b""] * 2048), NOW)
+
+
+@pytest.mark.parametrize(("issuers", "is_agent"), [(16, False), (17, True)])
+def test_more_issuers_than_are_looked_up_are_an_agents(
+    issuers: int, is_agent: bool
+) -> None:
+    """A function of the operator's is not asked a thousand times for one request."""
+    asked: list[str] = []
+    settings = ResourceServer(
+        RESOURCE,
+        issuers=asked.append,
+        authorization_servers=[],
+        unauthenticated="pass",
+    )
+    named = [jwt(b'{"iss":"https://%d.example.com"}' % n) for n in range(issuers)]
+
+    assert is_agents(gate_for(settings), b" ".join(named)) is is_agent
+    assert len(asked) <= 16
 
 
 def test_payload_that_is_a_list_names_nobody(gate: Gate) -> None:

@@ -247,3 +247,27 @@ def test_hostile_query_costs_little(piece: bytes) -> None:
         assert found(b"Bearer abc", query=query) == b"abc"
 
     assert time.thread_time() - started < 0.1
+
+
+def test_query_that_is_searched_has_a_limit() -> None:
+    longest = b"&" * 131_072
+
+    assert found(b"Bearer abc", query=longest) == b"abc"
+    assert refused_for(b"Bearer abc", query=longest + b"&") == "query_too_long"
+
+
+@pytest.mark.parametrize("scheme", [b"Basic ", b"Negotiate ", b"x" * 20_000])
+def test_long_credential_of_another_scheme_is_none(scheme: bytes) -> None:
+    assert found(scheme + b"x" * 40_000) is None
+
+
+@pytest.mark.parametrize("scheme", [b"bEARER ", b" \tBearer ", b"@"])
+def test_long_credential_in_a_strange_spelling_is_refused(scheme: bytes) -> None:
+    reasons = ("credential_too_long", "malformed_credential")
+
+    assert refused_for(scheme + b"x" * 20_000) in reasons
+
+
+@pytest.mark.parametrize("scheme", [b"Basic ", b"", b" "])
+def test_no_more_than_so_much_is_read_whatever_the_scheme(scheme: bytes) -> None:
+    assert refused_for(scheme + b"x" * 65_536) == "credential_too_long"

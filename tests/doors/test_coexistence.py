@@ -415,7 +415,7 @@ def test_function_of_issuers_that_fails_stops_no_other_kind_of_client(
         )
     ]
 
-    assert statuses == [200, 200, 503]
+    assert statuses == [200, 200, 429]
     assert len(tenants.asked) == 1
 
 

@@ -249,7 +249,6 @@ GOOD_ONES = frozenset(
         "end b''",
         "end b' '",
         "end b'\\t'",
-        "a megabyte of b' ' behind the token",
     }
 )
 """What looks like trouble and is none. Of a type that says what it is, a token may

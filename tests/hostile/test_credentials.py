@@ -46,8 +46,8 @@ def present(kind: str, doors: Doors, credential: Credential) -> Verdict:
 
 
 def check_answer(verdict: Verdict) -> None:
-    if verdict.reason == "issuer_lookup_failed":
-        assert (verdict.status, verdict.error) == (503, "temporarily_unavailable")
+    if verdict.reason == "unknown_issuer_lookup_failed":
+        assert verdict.status == 429
     else:
         assert (verdict.status, verdict.error) in ANSWERS
 
@@ -112,7 +112,7 @@ def try_credentials(hall: Hall, how_many: int, number: int | None) -> Tally:
 REASONS = {
     *("alg_not_allowed", "bad_signature", "contradictory_profiles", "expired"),
     *("credential_too_long", "duplicate_authorization", "encrypted_token"),
-    *("inactive_token", "issuer_lookup_failed", "key_mismatch", "malformed"),
+    *("inactive_token", "key_mismatch", "malformed", "unknown_issuer_lookup_failed"),
     *("malformed_credential", "no_credentials", "not_yet_valid", "two_methods"),
     *("sender_constrained", "unknown_issuer", "unknown_kid", "unknown_token_kind"),
     *("wrong_audience", "wrong_client", "wrong_token_type"),
