@@ -9,7 +9,13 @@ import pytest
 
 from agentauth_middleware._core.claims import freeze, parse_object
 from agentauth_middleware._core.identity import read_identity
-from agentauth_middleware.access import Access, Identity, Mode, Principal
+from agentauth_middleware.access import (
+    Access,
+    Identity,
+    IdentityDialect,
+    Mode,
+    Principal,
+)
 from agentauth_middleware.errors import InvalidTokenError
 from tests.core import identities
 from tests.core.identities import AGENTS, who
@@ -61,7 +67,47 @@ ACT = {"sub": "agent-1"}
             {"sub_profile": "browser_app"}, False, None, None, "unknown", id="unknown"
         ),
         pytest.param(
-            {"sub_profile": "superuser"}, True, USER, None, "user", id="unclassified"
+            {"sub_profile": "superuser"},
+            True,
+            None,
+            None,
+            "unknown",
+            id="unknown word, users",
+        ),
+        pytest.param(
+            {"sub_profile": "robot", "act": ACT},
+            True,
+            None,
+            AGENT,
+            "unknown",
+            id="actor for an unknown word",
+        ),
+        pytest.param(
+            {"sub_profile": "employee user"},
+            False,
+            USER,
+            None,
+            "user",
+            id="user beside an unknown word",
+        ),
+        pytest.param(
+            {"sub_profile": "Service"}, True, None, None, "service", id="Service"
+        ),
+        pytest.param(
+            {"sub_profile": "user AI_Agent"},
+            True,
+            None,
+            USER,
+            "agent",
+            id="AI_Agent in a list",
+        ),
+        pytest.param(
+            {"sub_profile": "user Native_App"},
+            True,
+            None,
+            None,
+            "unknown",
+            id="Native_App in a list",
         ),
         # A program without a user stays one, whatever is said of subjects in general.
         pytest.param(
@@ -502,13 +548,51 @@ def test_subject_may_be_the_client_where_that_is_not_named() -> None:
 
 @pytest.mark.parametrize(
     ("claims", "mode"),
-    [({"sub_profile": "user"}, "user"), ({"act": ACT}, "delegated")],
-    ids=["profile", "actor"],
+    [
+        ({"sub_profile": "user"}, "user"),
+        ({"sub_profile": "user", "act": ACT}, "delegated"),
+    ],
+    ids=["alone", "acted for"],
 )
-def test_what_proves_a_user_needs_no_client(claims: dict[str, Any], mode: Mode) -> None:
+def test_profile_that_says_user_needs_no_client(
+    claims: dict[str, Any], mode: Mode
+) -> None:
     found = identity(claims, client_id=None)
 
     assert (who(found.user), found.mode) == (USER, mode)
+
+
+PLAIN: list[IdentityDialect] = ["rfc8693", "actor_profile", "authmd", "auth0", "okta"]
+
+
+@pytest.mark.parametrize("dialect", [*PLAIN, "keycloak"])
+@pytest.mark.parametrize("users", [False, True])
+def test_actor_alone_does_not_make_a_user_where_no_client_is_named(
+    users: bool, dialect: IdentityDialect
+) -> None:
+    """The subject that it acts for might be the client."""
+    claims = {"sub": "user|1", "act": {"sub": "agent-1", "iss": ISSUER}}
+    one = identities.identity(claims, dialect, client_id=None, users=users)
+    other = identities.identity(claims, dialect, users=users)
+
+    assert (one.user, who(one.agent), one.mode) == (None, AGENT, "unknown")
+    assert (who(other.user), other.mode) == ((ISSUER, "user|1"), "delegated")
+
+
+@pytest.mark.parametrize("dialect", [*PLAIN, "keycloak", "client_only"])
+@pytest.mark.parametrize("profile", ["robot", "user_agent", "iot device", "user,x"])
+def test_unknown_profile_is_no_person_in_any_dialect(
+    profile: str, dialect: IdentityDialect
+) -> None:
+    claims = {
+        "sub": "user|1",
+        "sub_profile": profile,
+        "preferred_username": "ana",
+    }
+
+    assert identities.identity(claims, dialect, users=True).user is None
+    del claims["sub_profile"]
+    assert identities.identity(claims, dialect, users=True).user is not None
 
 
 def test_same_claims_give_the_same_identity_however_they_came() -> None:

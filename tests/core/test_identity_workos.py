@@ -14,6 +14,7 @@ from tests.core.tokens import ISSUER
 DELEGATED = PAYLOADS["workos delegated"].claims
 USER = {"sub": "user_1", "sub_profile": "user"}
 CONTRADICTION = "401 contradictory_profiles"
+INACTIVE = "401 registration_inactive"
 
 
 def blueprint(**changes: Any) -> dict[str, Any]:
@@ -137,6 +138,15 @@ def test_blueprint_mail_address_is_not_said_to_be_the_users() -> None:
         pytest.param({}, "unknown:", id="nothing marks a registration"),
         pytest.param({"status": "revoked"}, "401 revoked", id="revoked"),
         pytest.param({"status": "expired"}, "401 expired", id="expired"),
+        pytest.param({"status": "REVOKED"}, "401 revoked", id="REVOKED"),
+        pytest.param({"status": " Expired"}, "401 expired", id="Expired"),
+        pytest.param({"status": "suspended"}, INACTIVE, id="suspended"),
+        pytest.param({"status": "Suspended"}, INACTIVE, id="Suspended"),
+        pytest.param({"status": "deactivated"}, INACTIVE, id="deactivated"),
+        pytest.param({"status": "VERIFIED"}, "agent: by reg_1", id="VERIFIED"),
+        pytest.param(
+            {"status": "Unverified"}, "agent_unclaimed: by reg_1", id="Unverified"
+        ),
         pytest.param({"status": 1}, "401 malformed", id="status a number"),
         pytest.param({"registration_id": None}, "401 malformed", id="id is null"),
         pytest.param({"act": USER}, CONTRADICTION, id="act"),

@@ -7,7 +7,7 @@ from agentauth_middleware._core.identity.statement import (
     Statement,
     contradiction,
     has_word,
-    is_software,
+    may_be_person,
     refuse_act,
 )
 from agentauth_middleware.access import Identity
@@ -30,6 +30,6 @@ def read_client_only(said: Statement) -> Identity:
         said.subject is not None
         and said.subjects_are_users
         and said.is_of_another_than_the_client
-        and not is_software(said.profile)
+        and may_be_person(said.profile)
     )
     return identity_of(said, (), "user" if is_user else "unknown")

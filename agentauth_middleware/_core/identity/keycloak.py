@@ -13,7 +13,7 @@ from agentauth_middleware._core.identity.rfc8693 import (
     read_delegation,
     subject_mode,
 )
-from agentauth_middleware._core.identity.statement import Statement, is_software
+from agentauth_middleware._core.identity.statement import Statement, may_be_person
 from agentauth_middleware.access import Identity
 
 _SERVICE_ACCOUNT = "service-account-"
@@ -29,8 +29,8 @@ def read_keycloak(said: Statement) -> Identity:
     mode = subject_mode(said, actors)
     username = optional_text(said.claims, "preferred_username")
     if username is not None and mode in ("user", "unknown"):
-        if username.startswith(_SERVICE_ACCOUNT):
+        if username.lower().startswith(_SERVICE_ACCOUNT):
             mode = "service"
-        elif said.subject is not None and not is_software(said.profile):
+        elif said.subject is not None and may_be_person(said.profile):
             mode = "user"
     return identity_of(said, actors, mode)

@@ -18,14 +18,15 @@ from agentauth_middleware._core.identity.statement import (
     contradiction,
     has_word,
     is_software,
+    may_be_person,
     user_of,
 )
 from agentauth_middleware.access import Identity, Mode, Principal
 
 
 def read_rfc8693(said: Statement) -> Identity:
-    """A subject is a person if its profile says so or somebody acts for it; and, with
-    ``subjects_are_users``, if nothing says that it is not."""
+    """A subject is a person if its profile says so; and, where it has none, if it is
+    acted for or with ``subjects_are_users``."""
     actors = read_delegation(said)
     return identity_of(said, actors, subject_mode(said, actors))
 
@@ -57,20 +58,21 @@ def check_roles(said: Statement, actors: tuple[Actor, ...]) -> None:
 def subject_mode(said: Statement, actors: tuple[Actor, ...]) -> Mode:
     """What the subject is by its profile, else by what the operator says of subjects.
 
-    ``"user"``, ``"agent"``, ``"service"`` or ``"unknown"``. Whom one of *actors* acts
-    for is a person, unless something says otherwise.
+    ``"user"``, ``"agent"``, ``"service"`` or ``"unknown"``. A subject without a profile
+    is a person if one of *actors* acts for it, or the operator says so; in either case
+    only beside a client of another name, because the subject might be the client.
     """
-    acted_for = bool(actors) and not is_the_subject(actors[0], said)
     profile, subject = said.profile, said.subject
     if has_word(profile, "ai_agent") and subject is not None:
         return "agent"
     if has_word(profile, "service") or said.is_of_the_client:
         return "service"
-    if subject is None or is_software(profile):
+    if subject is None or not may_be_person(profile):
         return "unknown"
-    if acted_for or has_word(profile, "user"):
+    if has_word(profile, "user"):
         return "user"
-    if said.subjects_are_users and said.is_of_another_than_the_client:
+    acted_for = bool(actors) and not is_the_subject(actors[0], said)
+    if said.is_of_another_than_the_client and (acted_for or said.subjects_are_users):
         return "user"
     return "unknown"
 

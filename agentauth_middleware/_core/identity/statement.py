@@ -45,13 +45,21 @@ class Statement(NamedTuple):
 
 
 def has_word(profile: str | None, word: str) -> bool:
-    """Whether *word* is one of a profile's words."""
-    return profile is not None and word in profile.split(" ")
+    """Whether *word* is one of a profile's words, in whatever case."""
+    return profile is not None and word in profile.lower().split(" ")
 
 
 def is_software(profile: str | None) -> bool:
     """Whether *profile* says that somebody is no person, whatever else it says."""
-    return profile is not None and not _SOFTWARE.isdisjoint(profile.split(" "))
+    return profile is not None and not _SOFTWARE.isdisjoint(profile.lower().split(" "))
+
+
+def may_be_person(profile: str | None) -> bool:
+    """Whether *profile* leaves room for a person: it says so, or is absent.
+
+    Words that are not known say what the subject is, and not that it is a person.
+    """
+    return (profile is None or has_word(profile, "user")) and not is_software(profile)
 
 
 def contradiction(found: str) -> InvalidTokenError:

@@ -18,7 +18,7 @@ from agentauth_middleware._core.identity.statement import (
     actor_named,
     contradiction,
     has_word,
-    is_software,
+    may_be_person,
     refuse_act,
     shown_text,
     with_extra,
@@ -74,7 +74,7 @@ def _blueprint_user(said: Statement) -> Principal:
     if "act" in said.claims["act"]:
         raise ValueError("act is nested, and this dialect names no earlier actors")
     user = principal(actor, said)
-    is_person = has_word(user.profile, "user") and not is_software(user.profile)
+    is_person = user.profile is not None and may_be_person(user.profile)
     if not is_person or is_the_subject(actor, said):
         raise contradiction(f"act should name a user, and is {user.profile!r}")
     return user
@@ -106,8 +106,20 @@ def read_authkit_registration(said: Statement) -> Identity:
 
 
 def _registration_mode(status: str | None) -> Mode:
-    if status in ("expired", "revoked"):
-        raise InvalidTokenError(status, f"the registration is {status}")
-    if status == "unverified":
+    found = "" if status is None else status.strip().lower()
+    if found in ("expired", "revoked"):
+        raise InvalidTokenError(found, f"the registration is {found}")
+    if found in _INACTIVE:
+        raise InvalidTokenError("registration_inactive", f"the status is {found}")
+    if found == "unverified":
         return "agent_unclaimed"
-    return "agent" if status == "verified" else "unknown"
+    return "agent" if found == "verified" else "unknown"
+
+
+_INACTIVE = frozenset(
+    {
+        *("suspended", "disabled", "deactivated", "inactive", "blocked"),
+        *("deleted", "rejected", "cancelled", "canceled"),
+    }
+)
+"""Words, in lower case, for a registration that does not count at present."""
