@@ -46,7 +46,7 @@ class Background:
         self._jobs.put((start, perform))
 
     def _has_thread(self) -> bool:
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             thread = threading.Thread(
                 target=self._work, name="agentauth-background", daemon=True
             )
@@ -59,7 +59,13 @@ class Background:
 
     def _work(self) -> None:
         while True:
-            self._run(*self._jobs.get())
+            try:
+                self._run(*self._jobs.get())
+            except BaseException as fault:
+                # A logging handler that raises, so that the log is not the place for
+                # it. Python's own place is told, and the thread goes on.
+                told = (type(fault), fault, fault.__traceback__, self._thread)
+                threading.excepthook(threading.ExceptHookArgs(told))
 
     def _run(self, start: Start, perform: Perform) -> None:
         try:

@@ -138,6 +138,76 @@ def test_bug_is_logged_and_the_thread_goes_on(
     assert notebook.texts == ["before", "again"]
 
 
+class Broken(logging.Handler):
+    """A handler whose own connection is gone, and that raises as none should."""
+
+    def __init__(self, fault: BaseException) -> None:
+        super().__init__()
+        self.fault = fault
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise self.fault
+
+
+@pytest.mark.parametrize("fault", [ConnectionError("no log"), SystemExit(1)], ids=repr)
+@pytest.mark.parametrize("ending", ["fail", "bug"])
+def test_logging_handler_that_raises_does_not_end_the_thread(
+    ending: str, fault: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    logger, broken = logging.getLogger("agentauth_middleware"), Broken(fault)
+    notebook = Notebook()
+
+    def with_a_bug() -> Procedure[None]:
+        yield from Note("before")
+        raise ZeroDivisionError
+
+    logger.addHandler(broken)
+    try:
+        procedure = with_a_bug if ending == "bug" else note("fail")
+        background.start(Start("keys", procedure), notebook)
+        finish(notebook)
+    finally:
+        logger.removeHandler(broken)
+    start("keys", "again", notebook)
+    finish(notebook)
+
+    assert [args.exc_value for args in told] == [fault]
+    assert notebook.texts[1:] == ["again"]
+
+
+def test_thread_that_has_ended_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever is told of what goes wrong in threads may end them."""
+    own, notebook, finished = background.Background(), Notebook(), threading.Event()
+    ending: list[threading.Thread] = []
+    ends = threading.Event()
+
+    def end_the_thread(args: threading.ExceptHookArgs) -> None:
+        ending.append(threading.current_thread())
+        ends.set()
+        raise SystemExit
+
+    def procedure() -> Procedure[None]:
+        yield from Note("again")
+        finished.set()
+
+    monkeypatch.setattr(threading, "excepthook", end_the_thread)
+    logger, broken = logging.getLogger("agentauth_middleware"), Broken(OSError())
+    logger.addHandler(broken)
+    try:
+        own.start(Start("keys", note("fail")), notebook)
+        assert ends.wait(10)
+    finally:
+        logger.removeHandler(broken)
+    ending[0].join(10)
+    own.start(Start("keys", procedure), notebook)
+
+    assert finished.wait(10)
+
+
 def test_failure_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """Requests go on with what they have; only the log tells that it grows old."""
     notebook = Notebook()
