@@ -16,10 +16,10 @@ from agentauth_middleware.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
-from agentauth_middleware.introspection import Introspection
-from agentauth_middleware.issuer import Issuer
-from agentauth_middleware.resource_server import ResourceServer
-from agentauth_middleware.route import Route
+from agentauth_middleware.settings.introspection import Introspection
+from agentauth_middleware.settings.issuer import Issuer
+from agentauth_middleware.settings.resource_server import ResourceServer
+from agentauth_middleware.settings.route import Route
 
 __all__ = [
     "Access",

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, TypeAlias
 
-from agentauth_middleware._core.claims import frozen_claims, is_array, is_object
+from agentauth_middleware._syntax.members import frozen_claims, is_array, is_object
 from agentauth_middleware.errors import (
     ActorRefusedError,
     InsufficientScopeError,

@@ -19,23 +19,23 @@ import anyio
 from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agentauth_middleware._core.challenge import (
+from agentauth_middleware._core.decide import Anonymous, decide
+from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.publish.challenge import (
     Refusal,
     check_declared,
     is_scope_named,
     name_scopes,
 )
-from agentauth_middleware._core.decide import Anonymous, decide
-from agentauth_middleware._core.gate import Gate
-from agentauth_middleware._core.http import Request, Response
-from agentauth_middleware._io.arguments import check_arguments
-from agentauth_middleware._io.audit import is_audited, write_audit
 from agentauth_middleware._io.drive import drive_async
 from agentauth_middleware._io.perform import AsyncPerformer
-from agentauth_middleware._io.raised import answer_raised
+from agentauth_middleware._middleware.arguments import check_arguments
+from agentauth_middleware._middleware.audit import is_audited, write_audit
+from agentauth_middleware._middleware.raised import answer_raised
+from agentauth_middleware._syntax.http import Request, Response
 from agentauth_middleware.access import CURRENT, LEEWAY, Access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
-from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore, Store
 
 if TYPE_CHECKING:

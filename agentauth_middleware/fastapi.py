@@ -34,12 +34,15 @@ from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Scope
 
-from agentauth_middleware._core.challenge import check_declared
-from agentauth_middleware._core.openapi import describe_door
-from agentauth_middleware._core.routes import RouteTable
-from agentauth_middleware._core.scopes import check_scopes
-from agentauth_middleware._io.arguments import check_resource_server, check_store
-from agentauth_middleware._io.guards import declared_by, require_access
+from agentauth_middleware._core.policy.route_table import RouteTable
+from agentauth_middleware._core.publish.challenge import check_declared
+from agentauth_middleware._core.publish.openapi import describe_door
+from agentauth_middleware._middleware.arguments import (
+    check_resource_server,
+    check_store,
+)
+from agentauth_middleware._middleware.guards import declared_by, require_access
+from agentauth_middleware._syntax.scopes import check_scopes
 from agentauth_middleware.access import Access, current_access, refusal_for_lack
 from agentauth_middleware.asgi import AgentAuthMiddleware
 from agentauth_middleware.errors import (
@@ -47,7 +50,7 @@ from agentauth_middleware.errors import (
     ConfigurationError,
     InsufficientScopeError,
 )
-from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.starlette import answer_refusals, find_route
 from agentauth_middleware.stores import Store
 

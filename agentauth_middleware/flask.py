@@ -28,12 +28,15 @@ except ModuleNotFoundError as missing:
 from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
-from agentauth_middleware._core.challenge import check_declared
-from agentauth_middleware._core.gate import Gate
-from agentauth_middleware._core.http import Response as Answer
-from agentauth_middleware._io.arguments import check_resource_server, check_store
-from agentauth_middleware._io.guards import NO_CONTEXT, declared_by, requires
-from agentauth_middleware._io.raised import answer_raised, refusal_raised
+from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.publish.challenge import check_declared
+from agentauth_middleware._middleware.arguments import (
+    check_resource_server,
+    check_store,
+)
+from agentauth_middleware._middleware.guards import NO_CONTEXT, declared_by, requires
+from agentauth_middleware._middleware.raised import answer_raised, refusal_raised
+from agentauth_middleware._syntax.http import Response as Answer
 from agentauth_middleware.access import CURRENT, Access, current_access
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
@@ -41,7 +44,7 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     UnavailableError,
 )
-from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
 from agentauth_middleware.wsgi import AgentAuthMiddleware, read_request
 

@@ -39,8 +39,8 @@ from pydantic import Field, InstanceOf
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentauth_middleware import asgi
-from agentauth_middleware._core.claims import parse_object
-from agentauth_middleware._io import guards
+from agentauth_middleware._middleware import guards
+from agentauth_middleware._syntax.members import parse_object
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
     ConfigurationError,
@@ -50,7 +50,7 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     UnavailableError,
 )
-from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
 from agentauth_middleware.verifier import Verifier
 

@@ -14,14 +14,14 @@ can see it. So whatever it has in the way of an error handler asks a
 
 from __future__ import annotations
 
-from agentauth_middleware._core.gate import Gate
-from agentauth_middleware._core.http import PlainRequest, Response
-from agentauth_middleware._io.arguments import check_resource_server
-from agentauth_middleware._io.guards import requires
-from agentauth_middleware._io.raised import answer_raised
+from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._middleware.arguments import check_resource_server
+from agentauth_middleware._middleware.guards import requires
+from agentauth_middleware._middleware.raised import answer_raised
+from agentauth_middleware._syntax.http import PlainRequest, Response
 from agentauth_middleware.access import current_access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
-from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.settings.resource_server import ResourceServer
 
 __all__ = ["RefusalAnswers", "requires"]
 

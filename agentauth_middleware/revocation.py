@@ -10,7 +10,7 @@ import time
 
 import anyio.to_thread
 
-from agentauth_middleware._core.revocations import Revocation
+from agentauth_middleware._core.revocations.cut_offs import Revocation
 from agentauth_middleware.access import Principal
 from agentauth_middleware.stores import Store
 

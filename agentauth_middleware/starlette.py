@@ -20,16 +20,16 @@ from starlette.status import WS_1008_POLICY_VIOLATION
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
-from agentauth_middleware._core import http
-from agentauth_middleware._core.endpoints import OwnUrls
-from agentauth_middleware._core.gate import Gate
-from agentauth_middleware._core.urls import RESOURCE_METADATA
-from agentauth_middleware._io.guards import declared_by, requires
-from agentauth_middleware._io.raised import answer_raised
+from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.publish.own_urls import OwnUrls
+from agentauth_middleware._middleware.guards import declared_by, requires
+from agentauth_middleware._middleware.raised import answer_raised
+from agentauth_middleware._syntax import http
+from agentauth_middleware._syntax.urls import RESOURCE_METADATA
 from agentauth_middleware.access import current_access
 from agentauth_middleware.asgi import read_request, respond
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
-from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.settings.resource_server import ResourceServer
 
 __all__ = ["answer_refusals", "declared_scopes", "requires", "well_known_routes"]
 

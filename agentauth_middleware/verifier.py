@@ -17,19 +17,19 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from agentauth_middleware._core.challenge import Refusal, refusal_for
 from agentauth_middleware._core.decide import verify_token
-from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.operations import Procedure
-from agentauth_middleware._core.scopes import check_scopes
-from agentauth_middleware._io.arguments import (
+from agentauth_middleware._core.publish.challenge import Refusal, refusal_for
+from agentauth_middleware._io.drive import drive, drive_async
+from agentauth_middleware._io.perform import AsyncPerformer, BlockingPerformer
+from agentauth_middleware._middleware.arguments import (
     check_key_files,
     check_resource_server,
     check_store,
 )
-from agentauth_middleware._io.audit import is_audited, write_audit
-from agentauth_middleware._io.drive import drive, drive_async
-from agentauth_middleware._io.perform import AsyncPerformer, BlockingPerformer
+from agentauth_middleware._middleware.audit import is_audited, write_audit
+from agentauth_middleware._syntax.scopes import check_scopes
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
     ConfigurationError,
@@ -37,7 +37,7 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     UnavailableError,
 )
-from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore, Store
 
 if TYPE_CHECKING:

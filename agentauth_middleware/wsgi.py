@@ -19,27 +19,27 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, assert_never
 
-from agentauth_middleware._core.challenge import (
+from agentauth_middleware._core.decide import Anonymous, decide
+from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.publish.challenge import (
     Refusal,
     check_declared,
     is_scope_named,
     name_scopes,
 )
-from agentauth_middleware._core.decide import Anonymous, decide
-from agentauth_middleware._core.gate import Gate
-from agentauth_middleware._core.http import Request, Response
-from agentauth_middleware._io.arguments import (
+from agentauth_middleware._io.drive import drive
+from agentauth_middleware._io.perform import BlockingPerformer
+from agentauth_middleware._middleware.arguments import (
     check_arguments,
     check_is_wsgi,
     check_remote_user,
 )
-from agentauth_middleware._io.audit import is_audited, write_audit
-from agentauth_middleware._io.drive import drive
-from agentauth_middleware._io.perform import BlockingPerformer
-from agentauth_middleware._io.raised import refusal_raised
+from agentauth_middleware._middleware.audit import is_audited, write_audit
+from agentauth_middleware._middleware.raised import refusal_raised
+from agentauth_middleware._syntax.http import Request, Response
 from agentauth_middleware.access import CURRENT, LEEWAY, Access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
-from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore, Store
 
 if TYPE_CHECKING:

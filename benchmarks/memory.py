@@ -22,8 +22,8 @@ from pathlib import Path
 from time import perf_counter_ns, time
 from typing import Any
 
-from agentauth_middleware._core.gate import Gate
-from agentauth_middleware._core.recognise import (
+from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.tokens.recognise import (
     _recall,  # pyright: ignore[reportPrivateUsage]  # it is what is measured
 )
 from benchmarks import targets

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from agentauth_middleware._core.access_token import (
+from agentauth_middleware._core.issuers.keys import IssuerKeys
+from agentauth_middleware._core.tokens.jwt_access_token import (
     check_header,
     check_token,
     read_token,
 )
-from agentauth_middleware._core.keys import IssuerKeys
-from agentauth_middleware._core.token_claims import Terms
+from agentauth_middleware._core.tokens.token_claims import Terms
 from agentauth_middleware.access import Access
 from benchmarks import targets
 from benchmarks.report import Row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,5 +51,7 @@ def test_public_module_declares_what_it_exports(module: str) -> None:
     assert spec is not None
     assert spec.origin is not None
     source = Path(spec.origin).read_text()
+    if len(ast.parse(source).body) == 1:
+        return  # a docstring alone: the folder exports nothing by itself
 
     assert source.count("\n__all__ = ") == 1, f"{module} needs an `__all__`"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentauth_middleware import Principal
-from agentauth_middleware._core.revocations import read_revocation
+from agentauth_middleware._core.revocations.cut_offs import read_revocation
 from agentauth_middleware.revocation import revoke, revoke_blocking
 from agentauth_middleware.stores import MemoryStore
 

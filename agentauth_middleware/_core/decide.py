@@ -23,16 +23,19 @@ from hashlib import sha256
 from math import inf
 from typing import TypeAlias
 
-from agentauth_middleware._core.challenge import Refusal, refusal_for
-from agentauth_middleware._core.coexistence import has_agent_credential
-from agentauth_middleware._core.credential import MAX_CREDENTIAL_BYTES, find_token
-from agentauth_middleware._core.gate import Gate, Remembered
-from agentauth_middleware._core.http import Request, Response
+from agentauth_middleware._core.middleware_state import Gate, Remembered
 from agentauth_middleware._core.operations import Clock, Procedure, ReadLog
-from agentauth_middleware._core.policy import check_policy
-from agentauth_middleware._core.recognise import recognise
-from agentauth_middleware._core.revocations import RevocationView
-from agentauth_middleware._core.routes import REFUSED, UNMATCHED
+from agentauth_middleware._core.policy.caller import check_policy
+from agentauth_middleware._core.policy.other_clients import has_agent_credential
+from agentauth_middleware._core.policy.route_table import REFUSED, UNMATCHED
+from agentauth_middleware._core.publish.challenge import Refusal, refusal_for
+from agentauth_middleware._core.revocations.cut_offs import RevocationView
+from agentauth_middleware._core.tokens.credential import (
+    MAX_CREDENTIAL_BYTES,
+    find_token,
+)
+from agentauth_middleware._core.tokens.recognise import recognise
+from agentauth_middleware._syntax.http import Request, Response
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
     ActorRefusedError,
@@ -42,7 +45,7 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     UnavailableError,
 )
-from agentauth_middleware.route import Route
+from agentauth_middleware.settings.route import Route
 
 READ_LOG_AFTER = 0.25
 """Seconds. Who finds the view of the log older reads on first."""

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from agentauth_middleware._core.operations import Fetch
 from agentauth_middleware._io.addresses import check_host
-from agentauth_middleware._io.client_authentication import (
+from agentauth_middleware._io.client_credentials import (
     Form,
     build_client_authentication,
 )

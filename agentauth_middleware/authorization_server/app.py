@@ -13,10 +13,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from agentauth_middleware._core.keys import IssuerKeys
-from agentauth_middleware._core.urls import check_url
+from agentauth_middleware._core.issuers.keys import IssuerKeys
 from agentauth_middleware._io.perform import AsyncPerformer
-from agentauth_middleware.authorization_server.routes import refuse_route, routes
+from agentauth_middleware._syntax.urls import check_url
+from agentauth_middleware.authorization_server.routing import refuse_route, routes
 from agentauth_middleware.authorization_server.service import Service
 from agentauth_middleware.authorization_server.settings import (
     AgentProvider,
@@ -28,7 +28,7 @@ from agentauth_middleware.authorization_server.settings import (
     check_store,
 )
 from agentauth_middleware.authorization_server.state import State
-from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from agentauth_middleware._core.claims import (
+from agentauth_middleware._core.tokens.jose import CompactJWS, parse_compact
+from agentauth_middleware._syntax.members import (
     Claims,
     instant,
     optional_instant,
@@ -23,8 +24,7 @@ from agentauth_middleware._core.claims import (
     text,
     texts,
 )
-from agentauth_middleware._core.jose import CompactJWS, parse_compact
-from agentauth_middleware._core.urls import same_identifier
+from agentauth_middleware._syntax.urls import same_identifier
 from agentauth_middleware.authorization_server.refusals import (
     RegistrationRefused,
     login_required,

@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from agentauth_middleware._core.claims import Claims, parse_object
-from agentauth_middleware._core.jose import (
+from agentauth_middleware._core.tokens.jose import (
     KeySet,
     parse_compact,
     parse_key_set,
     verify_signature,
 )
+from agentauth_middleware._syntax.members import Claims, parse_object
 from agentauth_middleware.authorization_server.id_jag import TYPE as ID_JAG_TYPE
 from agentauth_middleware.authorization_server.settings import ALGORITHM
 from agentauth_middleware.authorization_server.state import Registration

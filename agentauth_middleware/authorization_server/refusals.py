@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from agentauth_middleware._core.challenge import quoted
+from agentauth_middleware._core.publish.challenge import quoted
 from agentauth_middleware.errors import UnavailableError
 
 __all__ = [

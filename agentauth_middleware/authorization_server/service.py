@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from agentauth_middleware._core.decide import read_on
-from agentauth_middleware._core.jose import CompactJWS, verify_signature
-from agentauth_middleware._core.keys import IssuerKeys, find_keys
-from agentauth_middleware._core.revocations import RevocationView
+from agentauth_middleware._core.issuers.keys import IssuerKeys, find_keys
+from agentauth_middleware._core.revocations.cut_offs import RevocationView
+from agentauth_middleware._core.tokens.jose import CompactJWS, verify_signature
 from agentauth_middleware._io.drive import drive_async
 from agentauth_middleware._io.perform import AsyncPerformer
 from agentauth_middleware.authorization_server.minting import Signer, new_key
@@ -21,8 +21,8 @@ from agentauth_middleware.authorization_server.settings import (
 )
 from agentauth_middleware.authorization_server.state import Registration, State
 from agentauth_middleware.errors import InvalidTokenError, UnavailableError
-from agentauth_middleware.resource_server import ResourceServer
 from agentauth_middleware.revocation import revoke_blocking
+from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
 
 __all__ = ["LEEWAY", "Service"]

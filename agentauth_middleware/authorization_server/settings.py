@@ -7,18 +7,18 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from agentauth_middleware._core.claims import freeze, is_object
-from agentauth_middleware._core.jose import JOSEHeader, KeySet, parse_key_set
-from agentauth_middleware._core.setting_checks import (
+from agentauth_middleware._core.tokens.jose import JOSEHeader, KeySet, parse_key_set
+from agentauth_middleware._syntax.members import freeze, is_object
+from agentauth_middleware._syntax.urls import check_url, same_identifier
+from agentauth_middleware.errors import ConfigurationError
+from agentauth_middleware.settings.checks import (
     check_secret,
     check_text,
     checked_items,
     replace_setting,
 )
-from agentauth_middleware._core.urls import check_url, same_identifier
-from agentauth_middleware.errors import ConfigurationError
-from agentauth_middleware.issuer import ALGORITHMS, Issuer
-from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.settings.issuer import ALGORITHMS, Issuer
+from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
 
 __all__ = [

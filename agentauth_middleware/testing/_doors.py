@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 from agentauth_middleware import asgi, wsgi
-from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware.stores import Store
 from agentauth_middleware.verifier import Verifier
 

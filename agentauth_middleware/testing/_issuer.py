@@ -15,7 +15,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.settings.issuer import Issuer
 
 __all__ = ["FakeIssuer", "ServedIssuer"]
 

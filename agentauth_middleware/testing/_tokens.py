@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
-from agentauth_middleware._core.scopes import check_words
-from agentauth_middleware.issuer import Issuer
-from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware._syntax.scopes import check_words
 from agentauth_middleware.revocation import revoke_blocking
+from agentauth_middleware.settings.issuer import Issuer
+from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
 from agentauth_middleware.testing._issuer import FakeIssuer
 

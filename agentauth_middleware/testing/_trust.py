@@ -13,11 +13,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from agentauth_middleware._core.decide import READ_LOG_AFTER
-from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.operations import LogPage
-from agentauth_middleware._core.revocations import RevocationView
-from agentauth_middleware.issuer import Issuer
-from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware._core.revocations.cut_offs import RevocationView
+from agentauth_middleware.settings.issuer import Issuer
+from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
 from agentauth_middleware.testing._doors import (
     Door,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentauth_middleware._io.audit import hashed
+from agentauth_middleware._middleware.audit import hashed
 from agentauth_middleware.authorization_server.state import State
 from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.stores import MemoryStore

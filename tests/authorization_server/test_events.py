@@ -11,11 +11,11 @@ import anyio
 import httpx
 import pytest
 
-from agentauth_middleware.authorization_server.metadata import (
+from agentauth_middleware.authorization_server.requests import MAX_BYTES
+from agentauth_middleware.authorization_server.server_metadata import (
     REVOKED_EVENT,
     REVOKED_EVENT_ALIAS,
 )
-from agentauth_middleware.authorization_server.requests import MAX_BYTES
 from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import FakeIssuer, FakeProvider, ServedIssuer
@@ -29,7 +29,7 @@ from tests.authorization_server.embedded import (
     encoded,
     trusted,
 )
-from tests.core.tokens import key
+from tests.support.tokens import key
 
 PATH = "/agent/event/notify"
 OTHER = "https://other.example"

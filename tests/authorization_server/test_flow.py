@@ -21,7 +21,7 @@ from agentauth_middleware.authorization_server import AgentProvider, Authorizati
 from agentauth_middleware.stores import SQLiteStore
 from agentauth_middleware.testing import FakeProvider, provider_app
 from tests.authorization_server.embedded import API, ID_JAG, JWT_BEARER, SCOPES
-from tests.deadlines import try_within
+from tests.support.deadlines import try_within
 
 
 class Site:

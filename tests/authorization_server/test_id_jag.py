@@ -28,7 +28,7 @@ from tests.authorization_server.embedded import (
     resource_server,
     trusted,
 )
-from tests.core.tokens import key
+from tests.support.tokens import key
 
 DAY = 86_400
 

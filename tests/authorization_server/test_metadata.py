@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from agentauth_middleware._core.jose import parse_key_set
-from agentauth_middleware._core.urls import issuer_metadata_urls
+from agentauth_middleware._core.tokens.jose import parse_key_set
+from agentauth_middleware._syntax.urls import issuer_metadata_urls
 from agentauth_middleware.authorization_server import AuthorizationServer
 from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import FakeProvider

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from agentauth_middleware._core.operations import LogPage
-from agentauth_middleware._core.revocations import Revocation
+from agentauth_middleware._core.revocations.cut_offs import Revocation
 from agentauth_middleware.authorization_server.minting import Signer, new_key
 from agentauth_middleware.authorization_server.requests import MAX_BYTES
 from agentauth_middleware.errors import UnavailableError

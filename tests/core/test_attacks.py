@@ -24,16 +24,18 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import OKPAlgorithm
 
-from agentauth_middleware._core.challenge import Refusal
 from agentauth_middleware._core.decide import Decision, decide
-from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.operations import Fetch, LogPage, ReadLog
+from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware.access import Access
-from agentauth_middleware.issuer import Issuer
-from tests.core import tokens
-from tests.core.deciding import request
-from tests.core.stepping import Clock, Stepper, json_reply
-from tests.core.tokens import (
+from agentauth_middleware.settings.issuer import Issuer
+from tests.support import tokens
+from tests.support.deciding import request
+from tests.support.exchange import DOORS, Door, HTTPRequest, open_door
+from tests.support.scenarios import invalid_request, invalid_token
+from tests.support.stepping import Clock, Stepper, json_reply
+from tests.support.tokens import (
     ISSUER,
     RESOURCE,
     Key,
@@ -46,8 +48,6 @@ from tests.core.tokens import (
     sign,
     signing_input,
 )
-from tests.doors.exchange import DOORS, Door, HTTPRequest, open_door
-from tests.doors.scenarios import invalid_request, invalid_token
 
 OTHER_ISSUER = "https://idp.example.net"
 RSA, EC, OTHER = key("RS256", "rsa"), key("ES256", "ec"), key("ES256", "ec-2")

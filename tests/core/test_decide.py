@@ -13,22 +13,22 @@ from typing import Any
 import pytest
 
 from agentauth_middleware._core.cache import BoundedMap
-from agentauth_middleware._core.challenge import Refusal
 from agentauth_middleware._core.decide import Anonymous, Decision, decide
-from agentauth_middleware._core.gate import Gate
-from agentauth_middleware._core.http import Request, Response
-from agentauth_middleware._core.jose import parse_key_set
-from agentauth_middleware._core.keys import FetchedKeys
+from agentauth_middleware._core.issuers.keys import FetchedKeys
+from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.operations import Fetch, LogPage, ReadLog, Start
-from agentauth_middleware._core.revocations import Revocation
+from agentauth_middleware._core.publish.challenge import Refusal
+from agentauth_middleware._core.revocations.cut_offs import Revocation
+from agentauth_middleware._core.tokens.jose import parse_key_set
+from agentauth_middleware._syntax.http import Request, Response
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import UnavailableError
-from agentauth_middleware.issuer import Issuer
-from agentauth_middleware.resource_server import ResourceServer
-from agentauth_middleware.route import Route
-from tests.core.deciding import decide_at_once, gate_for, request
-from tests.core.stepping import Clock, Stepper, json_reply, play
-from tests.core.tokens import (
+from agentauth_middleware.settings.issuer import Issuer
+from agentauth_middleware.settings.resource_server import ResourceServer
+from agentauth_middleware.settings.route import Route
+from tests.support.deciding import decide_at_once, gate_for, request
+from tests.support.stepping import Clock, Stepper, json_reply, play
+from tests.support.tokens import (
     ISSUER,
     NOW,
     Key,

@@ -11,14 +11,14 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agentauth_middleware._core.challenge import Refusal
-from agentauth_middleware._core.gate import Gate
-from agentauth_middleware._core.jose import parse_key_set
-from agentauth_middleware._core.revocations import read_revocation
+from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.publish.challenge import Refusal
+from agentauth_middleware._core.revocations.cut_offs import read_revocation
+from agentauth_middleware._core.tokens.jose import parse_key_set
 from agentauth_middleware.access import Access
-from tests.core.deciding import decide_at_once, gate_for, request
-from tests.core.tokens import ISSUER, NOW, RESOURCE, as_json, key, sign
-from tests.core.tokens import token as good_token
+from tests.support.deciding import decide_at_once, gate_for, request
+from tests.support.tokens import ISSUER, NOW, RESOURCE, as_json, key, sign
+from tests.support.tokens import token as good_token
 
 GATE: Gate = gate_for()
 GOOD = good_token()

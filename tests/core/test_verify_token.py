@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from agentauth_middleware._core.challenge import Refusal
-from agentauth_middleware._core.credential import MAX_CREDENTIAL_BYTES
 from agentauth_middleware._core.decide import verify_token
-from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.operations import Fetch, LogPage, ReadLog
-from agentauth_middleware._core.revocations import Revocation
+from agentauth_middleware._core.publish.challenge import Refusal
+from agentauth_middleware._core.revocations.cut_offs import Revocation
+from agentauth_middleware._core.tokens.credential import MAX_CREDENTIAL_BYTES
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
     InvalidRequestError,
@@ -19,11 +19,11 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     UnavailableError,
 )
-from agentauth_middleware.issuer import Issuer
-from agentauth_middleware.route import Route
-from tests.core.deciding import decide_at_once, gate_for, request
-from tests.core.stepping import Clock, Stepper, json_reply, play
-from tests.core.tokens import (
+from agentauth_middleware.settings.issuer import Issuer
+from agentauth_middleware.settings.route import Route
+from tests.support.deciding import decide_at_once, gate_for, request
+from tests.support.stepping import Clock, Stepper, json_reply, play
+from tests.support.tokens import (
     ISSUER,
     NOW,
     claims,

@@ -13,8 +13,8 @@ import pytest
 from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import SQLiteStore
 from agentauth_middleware.testing import FakeIssuer, ServedIssuer
-from tests.deadlines import try_within
 from tests.examples.programs import Program, free_port, running
+from tests.support.deadlines import try_within
 
 COMMANDS = {
     "FastAPI on uvicorn": (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deadlines import try_within
 from tests.examples.programs import ROOT, environ, free_port, running
+from tests.support.deadlines import try_within
 
 READMES = {"fastapi": "fastapi_app", "flask": "flask_app"}
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)

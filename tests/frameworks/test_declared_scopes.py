@@ -29,8 +29,8 @@ from agentauth_middleware.asgi import AgentAuthMiddleware
 from agentauth_middleware.flask import AgentAuth
 from agentauth_middleware.starlette import declared_scopes, requires
 from agentauth_middleware.wsgi import AgentAuthMiddleware as WSGIMiddleware
-from tests.doors.challenges import parse_strictly
 from tests.frameworks.notes_server import ISSUER, RESOURCE, bearer
+from tests.support.challenges import parse_strictly
 
 SERVER = ResourceServer(
     RESOURCE,

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from agentauth_middleware.testing import FakeIssuer, ServedIssuer
-from tests.doors.challenges import parse_strictly
+from tests.support.challenges import parse_strictly
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "django.md"

@@ -14,8 +14,8 @@ from starlette.testclient import WebSocketDenialResponse
 from agentauth_middleware import Access, ConfigurationError, ResourceServer, Route
 from agentauth_middleware.fastapi import AgentAuth
 from agentauth_middleware.starlette import requires
-from tests.doors.challenges import parse_strictly
 from tests.frameworks.notes_server import ISSUER, RESOURCE, bearer
+from tests.support.challenges import parse_strictly
 
 SCOPES = ("read", "write", "share", "admin")
 SERVER = ResourceServer(

@@ -19,8 +19,8 @@ from agentauth_middleware import (
     UnavailableError,
 )
 from agentauth_middleware.flask import AgentAuth
-from tests.doors.challenges import parse_strictly
 from tests.frameworks.notes_server import SERVER, bearer
+from tests.support.challenges import parse_strictly
 
 Failure = RequestRefusedError | UnavailableError
 Handler = Callable[[Any], Any]

@@ -30,8 +30,8 @@ from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import FakeIssuer, trusting
 from agentauth_middleware.verifier import Verifier
-from tests.doors.server_side import exchange, http_scope
-from tests.doors.server_side import request as exchanged
+from tests.support.server_side import exchange, http_scope
+from tests.support.server_side import request as exchanged
 from tests.upstream import faults
 from tests.upstream.server import INTROSPECTION, serving
 

@@ -24,8 +24,8 @@ from agentauth_middleware.asgi import AgentAuthMiddleware
 from agentauth_middleware.fastapi import AgentAuth
 from agentauth_middleware.flask import AgentAuth as FlaskAgentAuth
 from agentauth_middleware.starlette import answer_refusals, declared_scopes, requires
-from tests.doors.challenges import parse_strictly
 from tests.frameworks.notes_server import ISSUER, RESOURCE
+from tests.support.challenges import parse_strictly
 
 SERVER = ResourceServer(
     RESOURCE,

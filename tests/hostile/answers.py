@@ -14,7 +14,6 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.core.tokens import ISSUER, Key, as_json, header
 from tests.hostile.credentials import (
     CLAIM_NAMES,
     HEADER_NAMES,
@@ -43,6 +42,7 @@ from tests.hostile.pieces import (
     edited,
     edits,
 )
+from tests.support.tokens import ISSUER, Key, as_json, header
 
 TYPE = "token-introspection+jwt"
 SIGNED = f"application/{TYPE}".encode()

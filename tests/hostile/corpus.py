@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tests.core.tokens import as_json, base64url, header
 from tests.hostile.credentials import (
     ALGORITHMS,
     ENDS,
@@ -34,6 +33,7 @@ from tests.hostile.issuers import (
     signing_input,
 )
 from tests.hostile.pieces import RAW_MEMBERS, WHOLE, nested
+from tests.support.tokens import as_json, base64url, header
 
 MEGABYTE = 2**20
 

@@ -14,7 +14,6 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import strategies as st
 
-from tests.core.tokens import ISSUER, RESOURCE, Key, as_json, base64url, header
 from tests.hostile.issuers import (
     ATTACKER,
     BROKEN_TENANT,
@@ -39,6 +38,7 @@ from tests.hostile.pieces import (
     edited,
     edits,
 )
+from tests.support.tokens import ISSUER, RESOURCE, Key, as_json, base64url, header
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from agentauth_middleware import asgi, wsgi
 from agentauth_middleware.access import Access
-from agentauth_middleware.introspection import Introspection
-from agentauth_middleware.issuer import Issuer
-from agentauth_middleware.resource_server import ResourceServer
-from tests.core.tokens import ISSUER, RESOURCE, jwks
-from tests.doors.server_side import environ, http_scope
+from agentauth_middleware.settings.introspection import Introspection
+from agentauth_middleware.settings.issuer import Issuer
+from agentauth_middleware.settings.resource_server import ResourceServer
 from tests.hostile.issuers import (
     BROKEN_TENANT,
     CLIENT,
@@ -34,6 +32,8 @@ from tests.hostile.issuers import (
     TENANTS,
 )
 from tests.hostile.judge import Rules
+from tests.support.server_side import environ, http_scope
+from tests.support.tokens import ISSUER, RESOURCE, jwks
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment

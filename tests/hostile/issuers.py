@@ -13,8 +13,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from tests.core.tokens import ISSUER, RESOURCE, Key, base64url, header, jwks, key
-from tests.core.tokens import signing_input as signing_input
+from tests.support.tokens import ISSUER, RESOURCE, Key, base64url, header, jwks, key
+from tests.support.tokens import signing_input as signing_input
 
 NOW = int(time.time())
 """When this run began. The doors look at the clock themselves."""

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from tests.core.tokens import ISSUER, RESOURCE, Key
 from tests.hostile.issuers import CLIENT, GOOD, OURS
+from tests.support.tokens import ISSUER, RESOURCE, Key
 
 _LEEWAY = 60
 _FIELD = re.compile(rb"[ \t]*(?i:bearer) +([A-Za-z0-9._~+/-]+=*)[ \t]*")

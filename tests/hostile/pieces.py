@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
-from tests.core.tokens import ISSUER, RESOURCE, as_json
 from tests.hostile.issuers import NOW, OTHER_ISSUER, TENANTS
+from tests.support.tokens import ISSUER, RESOURCE, as_json
 
 Members: TypeAlias = dict[str, Any]
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agentauth_middleware.introspection import Introspection
-from agentauth_middleware.issuer import Issuer
-from agentauth_middleware.resource_server import ResourceServer
-from tests.core.tokens import ISSUER, RESOURCE, as_json
+from agentauth_middleware.settings.introspection import Introspection
+from agentauth_middleware.settings.issuer import Issuer
+from agentauth_middleware.settings.resource_server import ResourceServer
 from tests.hostile.answers import (
     ACTIVE,
     ANSWERS,
@@ -24,6 +23,7 @@ from tests.hostile.doors import Hall, Verdict, instants
 from tests.hostile.issuers import CLIENT, PUBLISHED
 from tests.hostile.judge import is_judged_good, judge_answer
 from tests.hostile.running import Tally, seed_of, try_all
+from tests.support.tokens import ISSUER, RESOURCE, as_json
 
 
 def _server(*, signed: bool) -> ResourceServer:

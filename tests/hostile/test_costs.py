@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agentauth_middleware._core.credential import MAX_CREDENTIAL_BYTES
+from agentauth_middleware._core.tokens.credential import MAX_CREDENTIAL_BYTES
 from tests.hostile.answers import JWT, OPAQUE, named_answers
 from tests.hostile.corpus import CORPUS
 from tests.hostile.doors import Hall

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from agentauth_middleware.testing import ServedIssuer
-from tests.doors.exchange import DOORS, open_door
 from tests.examples.programs import free_port, running
 from tests.interop.authorization import AGENT, USER, Authorization, authorizing
 from tests.interop.doors import OpenDoor
+from tests.support.exchange import DOORS, open_door
 
 APPLICATIONS = {
     "FastAPI on uvicorn": (

@@ -7,7 +7,7 @@ from typing import Protocol
 import pytest
 
 from agentauth_middleware import Access, ResourceServer
-from tests.doors.exchange import Answer, Door, HTTPRequest
+from tests.support.exchange import Answer, Door, HTTPRequest
 
 AUDIT = "agentauth_middleware.audit"
 """The name of the logger that tells of each decision."""

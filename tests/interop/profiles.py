@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.doors.challenges import find_by_expression, find_in_bearer, parse_strictly
-from tests.doors.exchange import Answer, HTTPRequest
+from tests.support.challenges import find_by_expression, find_in_bearer, parse_strictly
+from tests.support.exchange import Answer, HTTPRequest
 
 RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
 SERVER_METADATA = "/.well-known/oauth-authorization-server"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.doors.challenges import parse_strictly
 from tests.interop.conftest import Notes
+from tests.support.challenges import parse_strictly
 
 pytestmark = [
     pytest.mark.interop,

@@ -20,7 +20,6 @@ import httpx
 import pytest
 
 from agentauth_middleware import Introspection, Issuer, ResourceServer, Route
-from tests.deadlines import try_within
 from tests.examples.programs import Program, running
 from tests.interop.django_server.clients import (
     AGENT,
@@ -39,6 +38,7 @@ from tests.interop.doors import (
     reasons,
     seen_access,
 )
+from tests.support.deadlines import try_within
 
 pytest.importorskip("oauth2_provider", reason="see the group interop")
 

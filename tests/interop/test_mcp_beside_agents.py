@@ -18,9 +18,9 @@ import pytest
 from anyio import to_thread
 
 from agentauth_middleware.testing import FakeProvider
-from tests.deadlines import try_within
 from tests.examples.programs import free_port, running
 from tests.interop.authorization import AGENT, USER, Authorization
+from tests.support.deadlines import try_within
 
 pytest.importorskip("mcp", reason="see the group interop of pyproject.toml")
 

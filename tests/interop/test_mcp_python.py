@@ -15,10 +15,10 @@ from anyio import to_thread
 
 from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import SQLiteStore
-from tests.deadlines import try_within
 from tests.examples.programs import free_port, running
 from tests.interop.authorization import AGENT, USER, Authorization
 from tests.interop.conftest import Notes
+from tests.support.deadlines import try_within
 
 pytest.importorskip("mcp", reason="see the group interop of pyproject.toml")
 

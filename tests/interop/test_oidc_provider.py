@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.serialization import (
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from agentauth_middleware import Introspection, Issuer, ResourceServer, Route
-from tests.deadlines import try_within
 from tests.interop.conftest import has_node_package
 from tests.interop.doors import (
     AUDIT,
@@ -32,6 +31,7 @@ from tests.interop.doors import (
     seen_access,
 )
 from tests.interop.oidc_provider import AGENT, OIDCProvider, serving
+from tests.support.deadlines import try_within
 
 pytestmark = [
     pytest.mark.interop,

@@ -17,16 +17,6 @@ from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.starlette import well_known_routes
 from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import FakeIssuer
-from tests.deadlines import try_within
-from tests.doors.application import asgi_application, wsgi_application
-from tests.doors.exchange import (
-    DOORS,
-    Answer,
-    HTTPRequest,
-    ask_asgi,
-    ask_wsgi,
-    open_door,
-)
 from tests.interop.profiles import (
     PROFILES,
     PYTHON_LIKE,
@@ -38,6 +28,16 @@ from tests.interop.profiles import (
     GaveUpError,
     Network,
     Profile,
+)
+from tests.support.application import asgi_application, wsgi_application
+from tests.support.deadlines import try_within
+from tests.support.exchange import (
+    DOORS,
+    Answer,
+    HTTPRequest,
+    ask_asgi,
+    ask_wsgi,
+    open_door,
 )
 
 ORIGIN = "https://api.example.com"

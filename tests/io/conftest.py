@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.io.carrying_out import KINDS, Get, client_of
-from tests.io.scripted_server import Script, Server, serving
+from tests.support.carrying_out import KINDS, Get, client_of
+from tests.support.scripted_server import Script, Server, serving
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ from agentauth_middleware._io.clients import (
     AsyncHTTPClient,
     BlockingHTTPClient,
 )
-from tests.io.carrying_out import KINDS, Get, client_of, failure_of, fetch
-from tests.io.certificates import over_tls, write_certificate
-from tests.io.scripted_server import Script, Server, answer_all
+from tests.support.carrying_out import KINDS, Get, client_of, failure_of, fetch
+from tests.support.io_certificates import over_tls, write_certificate
+from tests.support.scripted_server import Script, Server, answer_all
 
 Serve: TypeAlias = Callable[[Script], Server]
 

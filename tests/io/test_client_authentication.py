@@ -20,14 +20,14 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from agentauth_middleware._core.client_authentication import (
+from agentauth_middleware._core.operations import Fetch
+from agentauth_middleware._io.clients import BlockingHTTPClient
+from agentauth_middleware.settings.client_authentication import (
     ClientAuthentication,
     load_private_key,
 )
-from agentauth_middleware._core.operations import Fetch
-from agentauth_middleware._io.clients import BlockingHTTPClient
-from tests.io.carrying_out import Get, everything_told, failure_of, fetch
-from tests.io.scripted_server import Script, Server, answer_all
+from tests.support.carrying_out import Get, everything_told, failure_of, fetch
+from tests.support.scripted_server import Script, Server, answer_all
 
 Serve: TypeAlias = Callable[[Script], Server]
 

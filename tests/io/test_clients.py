@@ -26,8 +26,7 @@ from agentauth_middleware._io.clients import (
     Certificates,
 )
 from agentauth_middleware.errors import ConfigurationError
-from tests.deadlines import try_within
-from tests.io.carrying_out import (
+from tests.support.carrying_out import (
     KINDS,
     Get,
     client_of,
@@ -35,8 +34,9 @@ from tests.io.carrying_out import (
     failure_of,
     fetch,
 )
-from tests.io.certificates import over_tls, write_certificate
-from tests.io.scripted_server import (
+from tests.support.deadlines import try_within
+from tests.support.io_certificates import over_tls, write_certificate
+from tests.support.scripted_server import (
     Connection,
     Script,
     Server,

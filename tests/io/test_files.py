@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentauth_middleware._core.operations import Reply
-from tests.io.carrying_out import Get, failure_of, fetch
+from tests.support.carrying_out import Get, failure_of, fetch
 
 KEYS = b'{"keys": []}'
 

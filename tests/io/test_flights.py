@@ -19,7 +19,7 @@ from anyio import wait_all_tasks_blocked
 from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware._io.flights import AsyncFlights, BlockingFlights
 from agentauth_middleware.errors import UnavailableError
-from tests.io.waiting import await_halt
+from tests.support.waiting import await_halt
 
 KEYS = Reply(200, {}, b'{"keys": []}')
 FETCH = Fetch("https://as.example/keys", "keys", timeout=5.0, max_bytes=1000)

@@ -33,9 +33,9 @@ from agentauth_middleware._io.perform import (
 )
 from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.stores import MemoryStore, SQLiteStore, Store
-from tests.io.certificates import over_tls, write_certificate
-from tests.io.scripted_server import Script, Server, answer_all
-from tests.io.waiting import await_halt
+from tests.support.io_certificates import over_tls, write_certificate
+from tests.support.scripted_server import Script, Server, answer_all
+from tests.support.waiting import await_halt
 
 Serve: TypeAlias = Callable[[Script], Server]
 Perform: TypeAlias = Callable[[Operation[Any]], Any]

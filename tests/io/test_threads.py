@@ -14,7 +14,7 @@ import pytest
 
 from agentauth_middleware._io.threads import AsyncThreads, BlockingThreads
 from agentauth_middleware.errors import UnavailableError
-from tests.deadlines import try_within
+from tests.support.deadlines import try_within
 
 
 class Place:

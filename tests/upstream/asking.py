@@ -15,19 +15,19 @@ from typing import Any
 from anyio.from_thread import start_blocking_portal
 
 from agentauth_middleware import asgi, wsgi
-from agentauth_middleware._core.challenge import Refusal
 from agentauth_middleware._core.decide import Decision, decide
-from agentauth_middleware._core.gate import Gate
+from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.operations import Procedure
+from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._io.drive import drive, drive_async
 from agentauth_middleware._io.perform import AsyncPerformer, BlockingPerformer
 from agentauth_middleware.access import Access
-from agentauth_middleware.resource_server import ResourceServer
+from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore
-from tests.core.deciding import request
-from tests.core.stepping import Clock
-from tests.doors.application import asgi_application, wsgi_application
-from tests.doors.exchange import Answer, HTTPRequest, ask_wsgi, scope_of
+from tests.support.application import asgi_application, wsgi_application
+from tests.support.deciding import request
+from tests.support.exchange import Answer, HTTPRequest, ask_wsgi, scope_of
+from tests.support.stepping import Clock
 from tests.upstream.server import PATIENCE, Upstream
 
 RESOURCE = "https://api.example.com"

@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, BinaryIO, TypeAlias, cast
 from urllib.parse import parse_qs
 
-from agentauth_middleware.issuer import Issuer
+from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.testing import FakeIssuer
 
 METADATA = "/.well-known/oauth-authorization-server"

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agentauth_middleware.introspection import Introspection
-from agentauth_middleware.resource_server import ResourceServer
-from tests.deadlines import try_within
-from tests.doors.exchange import Answer
-from tests.doors.scenarios import UNAVAILABLE
+from agentauth_middleware.settings.introspection import Introspection
+from agentauth_middleware.settings.resource_server import ResourceServer
+from tests.support.deadlines import try_within
+from tests.support.exchange import Answer
+from tests.support.scenarios import UNAVAILABLE
 from tests.upstream import faults
 from tests.upstream.asking import RESOURCE, Door, opened
 from tests.upstream.certificates import Authority

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.core.tokens import Key, jwks, key, sign
-from tests.core.tokens import header as header_of
+from tests.support.tokens import Key, jwks, key, sign
+from tests.support.tokens import header as header_of
 from tests.upstream.asking import AT_ONCE, RESOURCE, Door
 from tests.upstream.server import KEYS, METADATA, PATIENCE, Upstream
 

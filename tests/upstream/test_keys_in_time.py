@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from tests.deadlines import try_within
+from tests.support.deadlines import try_within
 from tests.upstream import faults
 from tests.upstream.asking import GRANTED, RESOURCE, Core, outcome_of
 from tests.upstream.server import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doors.apps.starting import gunicorn, running
+from tests.middleware.apps.starting import gunicorn, running
 from tests.upstream.asking import RESOURCE
 from tests.upstream.server import KEYS, PATIENCE, Upstream
 

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from agentauth_middleware import Issuer, ResourceServer
-from agentauth_middleware._io.audit import hashed
+from agentauth_middleware._middleware.audit import hashed
 from agentauth_middleware.access import Access, current_access
 from agentauth_middleware.errors import (
     ConfigurationError,
@@ -31,7 +31,7 @@ from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import MemoryStore, SQLiteStore
 from agentauth_middleware.testing import FakeIssuer, ServedIssuer
 from agentauth_middleware.verifier import Verifier
-from tests.deadlines import try_within
+from tests.support.deadlines import try_within
 
 RESOURCE = "https://api.example.com"
 ISSUER = FakeIssuer()

@@ -1,0 +1,1 @@
+"""Issuers: which are trusted, their keys, and what they say about tokens."""

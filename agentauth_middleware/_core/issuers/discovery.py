@@ -1,0 +1,173 @@
+"""An issuer's metadata: where it says that its keys are, and where it can be asked.
+
+Its document is looked for at three well-known places, and must name the issuer to the
+letter: otherwise one server could answer for another (RFC 8414 §3.3).
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import NamedTuple
+
+from agentauth_middleware._core.operations import Clock, Fetch, Procedure, Reply
+from agentauth_middleware._syntax.members import Claims, parse_object
+from agentauth_middleware._syntax.urls import (
+    is_acceptable_url,
+    is_loopback,
+    issuer_metadata_urls,
+    origin_of,
+)
+from agentauth_middleware.errors import UnavailableError
+
+MAX_DOCUMENT_BYTES = 512 * 1024
+_DAY = 86_400.0
+
+
+class IssuerMetadata(NamedTuple):
+    """The members that count here; ``None`` for what is missing or no usable URL."""
+
+    jwks_uri: str | None
+    introspection_endpoint: str | None
+
+
+class Discovery:
+    """The metadata of one issuer, as one door knows it."""
+
+    def __init__(self, issuer: str, *, insecure_loopback: bool = False) -> None:
+        """*insecure_loopback* lets the metadata name http URLs as well."""
+        self.issuer = issuer
+        self.insecure_loopback = insecure_loopback
+        self._found: IssuerMetadata | None = None
+        self._found_at = -inf
+
+    def known(self, now: float) -> IssuerMetadata | None:
+        """What was found less than a day ago."""
+        return self._found if 0 <= now - self._found_at < _DAY else None
+
+    def note(self, found: IssuerMetadata, now: float) -> None:
+        """Remember what was *found* just *now*."""
+        self._found, self._found_at = found, now
+
+    def forget(self) -> None:
+        """Look again next time: what stands there did not lead anywhere."""
+        self._found_at = -inf
+
+    def is_foreign(self, url: str) -> bool:
+        """Whether the issuer's document sends us to *url*, a server of somebody else's.
+
+        What shares the issuer's origin counts as written by the operator, who may well
+        have it in a private network.
+        """
+        if self.insecure_loopback and is_loopback(url):
+            return False
+        return origin_of(url) != origin_of(self.issuer)
+
+
+def discover(
+    state: Discovery, mark: str, clock: Clock, deadline: float
+) -> Procedure[IssuerMetadata]:
+    """The issuer's metadata; who names the same *mark* shares the exchanges.
+
+    Raises:
+        UnavailableError: there is none that can be used.
+
+    Source: RFC 8414 §3, OpenID Connect Discovery 1.0 §4
+    """
+    known = state.known(clock())
+    if known is not None:
+        return known
+    passed_over: list[str] = []
+    for url in issuer_metadata_urls(state.issuer):
+        flight = f"{state.issuer}: {url}#{mark}"
+        reply = yield from fetch_document(
+            url, flight, clock, deadline, issuer=state.issuer
+        )
+        if 300 <= reply.status < 500 or (reply.status == 200 and not reply.is_json):
+            # Nothing is published here; perhaps a page for people is.
+            passed_over.append(f"{url} ({reply.status})")
+            continue
+        found = read_issuer_metadata(
+            reply, url, state.issuer, insecure_loopback=state.insecure_loopback
+        )
+        state.note(found, clock())
+        return found
+    raise UnavailableError(
+        "metadata_not_found", f"{state.issuer} publishes no metadata"
+    )
+
+
+def fetch_document(
+    url: str,
+    flight: str,
+    clock: Clock,
+    deadline: float,
+    *,
+    issuer: str,
+    etag: str | None = None,
+    public_only: bool = False,
+) -> Procedure[Reply]:
+    """What *url* answers in the time that is left.
+
+    Raises:
+        UnavailableError: it did not answer, or no time is left.
+    """
+    reply = yield from Fetch(
+        url,
+        flight,
+        time_left(url, clock, deadline),
+        MAX_DOCUMENT_BYTES,
+        issuer=issuer,
+        etag=etag,
+        public_only=public_only,
+    )
+    return reply
+
+
+def time_left(url: str, clock: Clock, deadline: float) -> float:
+    """Seconds until *deadline*.
+
+    Raises:
+        UnavailableError: none.
+    """
+    remaining = deadline - clock()
+    if remaining <= 0:
+        raise UnavailableError("upstream_timeout", f"no time left for {url}")
+    return remaining
+
+
+def read_issuer_metadata(
+    reply: Reply, url: str, issuer: str, *, insecure_loopback: bool
+) -> IssuerMetadata:
+    """What the document of *issuer* says.
+
+    Raises:
+        UnavailableError: the document cannot be used.
+    """
+    metadata = read_document(reply, url, "metadata_unusable")
+    if metadata.get("issuer") != issuer:
+        raise UnavailableError(
+            "metadata_unusable", f"{url} describes {metadata.get('issuer')!r}"[:500]
+        )
+
+    def usable(name: str) -> str | None:
+        value = metadata.get(name)
+        acceptable = is_acceptable_url(value, insecure_loopback=insecure_loopback)
+        return str(value) if acceptable else None
+
+    return IssuerMetadata(usable("jwks_uri"), usable("introspection_endpoint"))
+
+
+def read_document(reply: Reply, url: str, reason: str) -> Claims:
+    """The JSON object in *reply*.
+
+    Raises:
+        UnavailableError: it is none; with *reason*.
+    """
+    if reply.status != 200:
+        raise UnavailableError(reason, f"{url} answered {reply.status}")
+    if not reply.is_json:
+        raise UnavailableError(reason, f"{url} is not of a JSON media type")
+    try:
+        return parse_object(reply.body)
+    except ValueError as fault:
+        raise UnavailableError(reason, f"{url}: {fault}") from None

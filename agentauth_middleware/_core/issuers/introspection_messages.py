@@ -1,0 +1,283 @@
+"""Asking an issuer about a token, and reading what it says (RFC 7662, RFC 9701).
+
+An answer that cannot be understood says nothing about the token, so it is never a
+verdict: only ``{"active": false}`` is one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from math import inf
+from typing import NamedTuple
+
+from agentauth_middleware._core.operations import Reply
+from agentauth_middleware._core.tokens.jose import CompactJWS, parse_compact
+from agentauth_middleware._core.tokens.token_claims import (
+    Terms,
+    check_audience,
+    check_common_claims,
+    check_times,
+    check_use,
+    read_access,
+    read_client_id,
+    read_scope,
+    read_scopes,
+)
+from agentauth_middleware._syntax.members import (
+    Claims,
+    instant,
+    is_object,
+    optional_instant,
+    optional_text,
+    parse_object,
+    text,
+    texts,
+)
+from agentauth_middleware.access import Access
+from agentauth_middleware.errors import InvalidTokenError, UnavailableError
+from agentauth_middleware.settings.introspection import Introspection
+
+_TYPE = "token-introspection+jwt"
+SIGNED = f"application/{_TYPE}"
+_FRESH_FOR = 60
+"""Seconds, and the leeway: an old answer might be an active one that was kept."""
+ABOUT_THE_TOKEN = (
+    "introspection_bad_request",
+    "introspection_forbidden",
+    "introspection_unreadable",
+)
+"""Failures that may be of one token, its length, its kind or what is said of it."""
+_FAILURES = {
+    400: "introspection_bad_request",
+    413: "introspection_bad_request",
+    414: "introspection_bad_request",
+    431: "introspection_bad_request",
+    403: "introspection_forbidden",
+    401: "introspection_refused_us",
+    404: "introspection_refused_us",
+    405: "introspection_refused_us",
+}
+_SECONDS = re.compile(r"[0-9]{1,9}")
+_ERROR_CODE = re.compile(rb'"error"\s*:\s*"([a-z_]{1,40})"')
+_ACCESS_TOKEN_TYPES = ("bearer", "dpop", "access_token")
+
+
+class Answer(NamedTuple):
+    """What an issuer says about a token that it calls active."""
+
+    claims: Claims
+    payload: bytes
+    """The claims as JSON."""
+    max_age: float = inf
+    """Seconds for which it may be used, where the issuer says so."""
+
+
+def build_form(token: bytes, settings: Introspection) -> tuple[tuple[str, str], ...]:
+    """The question whether *token* is good.
+
+    Source: RFC 7662 §2.1
+    """
+    return (
+        ("token", token.decode("ascii")),
+        ("token_type_hint", "access_token"),
+        *settings.extra_parameters.items(),
+    )
+
+
+def check_status(reply: Reply, url: str) -> None:
+    """Refuse an answer about anything but the token.
+
+    Raises:
+        UnavailableError: ``introspection_refused_us`` is our own fault, in credentials
+            or URL; those ``ABOUT_THE_TOKEN`` may be, or a server or a firewall in front
+            of it does not like this one token; ``introspection_throttled`` says when to
+            ask again.
+
+    Source: RFC 7662 §2.3
+    """
+    if reply.status == 200:
+        return
+    code = _ERROR_CODE.search(reply.body)
+    told = f" {code[1].decode()}" if code else ""
+    detail = f"{url} answered {reply.status}{told}"
+    if reply.status == 429:
+        after = reply.headers.get("retry-after", "")
+        seconds = int(after) if _SECONDS.fullmatch(after) else 1
+        raise UnavailableError(
+            "introspection_throttled", detail, retry_after=min(max(seconds, 1), 60)
+        )
+    reason = _FAILURES.get(reply.status, "introspection_failed")
+    raise UnavailableError(reason, detail)
+
+
+def read_answer(reply: Reply, url: str) -> Answer | None:
+    """What a plain answer says; ``None`` for a token that is not active.
+
+    Raises:
+        UnavailableError: it says nothing that can be understood.
+
+    Source: RFC 7662 §2.2
+    """
+    if not reply.is_json:
+        raise _unusable(url, "not of a JSON media type")
+    try:
+        claims = parse_object(reply.body)
+    except ValueError as fault:
+        raise _unusable(url, str(fault)) from None
+    return _only_active(url, claims, reply.body, _max_age(reply))
+
+
+def parse_signed_answer(reply: Reply, url: str) -> CompactJWS:
+    """A signed answer, taken apart. Nothing about it is verified yet.
+
+    Raises:
+        UnavailableError: it is none: a plain answer in its place might be anybody's.
+
+    Source: RFC 9701 §5
+    """
+    if reply.media_type != SIGNED:
+        raise _unusable(url, f"not of type {SIGNED}")
+    try:
+        jws = parse_compact(reply.body.strip())
+    except InvalidTokenError as fault:
+        raise _unusable(url, str(fault)) from None
+    if jws.header.type != _TYPE:
+        raise _unusable(url, f"typ is {jws.header.type!r}")
+    return jws
+
+
+def read_signed_answer(
+    jws: CompactJWS, settings: Introspection, terms: Terms, now: float
+) -> Answer | None:
+    """What an answer says whose signature has been verified.
+
+    Raises:
+        UnavailableError: it is not from its issuer, not for us, or not of now.
+
+    Source: RFC 9701 §5
+    """
+    issuer = terms.issuer.issuer
+    try:
+        envelope = parse_object(jws.payload)
+        if text(envelope, "iss") != issuer:
+            raise ValueError("iss is another issuer")
+        if settings.client_id not in texts(envelope, "aud"):
+            raise ValueError("aud is not this resource server")
+        if abs(now - instant(envelope, "iat")) > _FRESH_FOR + terms.leeway:
+            raise ValueError("iat is not of now")
+        claims = envelope.get("token_introspection")
+        if not is_object(claims):
+            raise ValueError("token_introspection is no object")
+    except ValueError as fault:
+        raise _unusable(issuer, str(fault)) from None
+    return _only_active(issuer, dict(claims), json.dumps(claims).encode())
+
+
+def _max_age(reply: Reply) -> float:
+    """What the issuer allows. ``no-store`` speaks to caches on the way: it is a habit
+    of servers that expect their answers to be used for a while (RFC 7662 §4)."""
+    if "no-store" in reply.headers.get("cache-control", "").lower():
+        return inf
+    return inf if reply.max_age is None else reply.max_age
+
+
+def _only_active(
+    source: str, claims: Claims, payload: bytes, max_age: float = inf
+) -> Answer | None:
+    active = claims.get("active")
+    if not isinstance(active, bool):
+        raise _unusable(source, "active is neither true nor false")
+    if None in claims.values() or claims.get("aud") == []:
+        claims = {
+            name: value for name, value in claims.items() if _is_said(name, value)
+        }
+        payload = json.dumps(claims).encode()
+    return Answer(claims, payload, max_age) if active else None
+
+
+def _is_said(name: str, value: object) -> bool:
+    """Whether a member says something: some servers write null where they have nothing
+    to say, and Hydra an empty list of audiences. Who acts is never passed over."""
+    return (value is not None or name == "act") and not (name == "aud" and value == [])
+
+
+def _unusable(source: str, fault: str) -> UnavailableError:
+    return UnavailableError("introspection_unusable", f"answer of {source}: {fault}")
+
+
+def _unreadable(source: str, fault: ValueError) -> UnavailableError:
+    return UnavailableError("introspection_unreadable", f"answer of {source}: {fault}")
+
+
+def check_answer(
+    answer: Answer, settings: Introspection, terms: Terms, now: float
+) -> Access:
+    """The ``Access`` that an opaque token gives which *answer* calls active.
+
+    Without ``sub`` it has no subject: neither ``username`` nor ``client_id`` is one.
+
+    Raises:
+        InvalidTokenError: the token is not good all the same.
+        UnavailableError: the answer cannot be read.
+
+    Source: RFC 7662 §2.2 and §4
+    """
+    claims, issuer = answer.claims, terms.issuer
+    require = settings.require_audience
+    try:
+        _check_is_access_token(claims, issuer.issuer)
+        check_common_claims(claims, terms, now, require_audience=require)
+        return read_access(claims, answer.payload, issuer)
+    except ValueError as fault:
+        raise _unreadable(issuer.issuer, fault) from None
+
+
+def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
+    """The *access* that a JWT gives, as far as its issuer still stands by it.
+
+    The answer can take away and never add: who signed the token has said the rest, and
+    nothing but ``active`` need be in an answer.
+
+    Raises:
+        InvalidTokenError: the answer is about another subject or client, or the token
+            is not good all the same.
+        UnavailableError: the answer cannot be read.
+    """
+    claims, issuer = answer.claims, terms.issuer
+    try:
+        _check_is_access_token(claims, issuer.issuer)
+        check_times(claims, terms.leeway, now)
+        if "aud" in claims:
+            check_audience(claims, terms)
+        named = (
+            (optional_text(claims, "sub"), access.subject),
+            (read_client_id(claims, issuer), access.client_id),
+            (optional_text(claims, "jti"), access.token_id),
+        )
+        told_scopes = read_scopes(claims, issuer) | read_scope(claims)
+        expires_at = optional_instant(claims, "exp")
+    except ValueError as fault:
+        raise _unreadable(issuer.issuer, fault) from None
+    if any(said not in (None, signed) for said, signed in named):
+        raise InvalidTokenError("introspection_mismatch", "of another token")
+    states_scopes = any(name in claims for name in (*issuer.scope_claims, "scope"))
+    ends = [end for end in (access.expires_at, expires_at) if end is not None]
+    return replace(
+        access,
+        scopes=access.scopes & told_scopes if states_scopes else access.scopes,
+        expires_at=min(ends, default=None),
+    )
+
+
+def _check_is_access_token(claims: Claims, issuer: str) -> None:
+    """Whether the answer is about an access token, and one of *issuer*."""
+    if claims.get("iss", issuer) != issuer:
+        raise InvalidTokenError("wrong_issuer", "called active, but of another issuer")
+    token_type = claims.get("token_type", "bearer")
+    if not isinstance(token_type, str):
+        raise ValueError("token_type is no text")
+    if token_type.lower() not in _ACCESS_TOKEN_TYPES:
+        raise InvalidTokenError("wrong_token_type", "no access token")
+    check_use(claims)

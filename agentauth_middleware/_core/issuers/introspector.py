@@ -1,0 +1,293 @@
+"""Asking an issuer whether a token is still active, as rarely and safely as may be.
+
+* All who ask about one token at once share one exchange.
+* A verdict that it is not good counts ten seconds. Those are kept apart, so that junk
+  cannot push out what is good.
+* Whoever sends many tokens from one address that are not good is answered 429 for a
+  while: their junk must not keep the issuer, or us, from answering others.
+* Only so many exchanges run at a time, from one address half of them; who would be one
+  too many gets a 503 at once.
+* After five failures in a row nobody asks for five seconds, and then one does first.
+  What may be about one token alone is no failure.
+
+Nothing in here makes a verdict out of a failure: what cannot be asked is a 503.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+from math import ceil, inf
+from typing import NamedTuple
+
+from agentauth_middleware._core.cache import (
+    BoundedMap,
+    Budgets,
+    Failures,
+    SharedSlots,
+    Slots,
+)
+from agentauth_middleware._core.issuers.discovery import Discovery, discover, time_left
+from agentauth_middleware._core.issuers.introspection_messages import (
+    ABOUT_THE_TOKEN,
+    SIGNED,
+    Answer,
+    build_form,
+    check_status,
+    parse_signed_answer,
+    read_answer,
+    read_signed_answer,
+)
+from agentauth_middleware._core.issuers.keys import IssuerKeys, find_keys
+from agentauth_middleware._core.operations import Clock, Fetch, Procedure, Reply
+from agentauth_middleware._core.tokens.jose import verify_signature
+from agentauth_middleware._core.tokens.token_claims import Terms
+from agentauth_middleware.access import Access
+from agentauth_middleware.errors import (
+    InvalidTokenError,
+    TooManyRequestsError,
+    UnavailableError,
+)
+from agentauth_middleware.settings.introspection import Introspection
+
+_MAX_BYTES = 64 * 1024
+_REFUSED_FOR = 10.0
+_REFUSED_TOKENS = 10_000
+_ADDRESSES = 4096
+_FAILURES_IN_A_ROW = 5
+_HOLD_OFF = 5.0
+_LONGEST_HOLD_OFF = 60.0
+_TRANSIENT = (502, 503, 504)
+
+
+class Introspector:
+    """One issuer that can be asked, as one door knows it."""
+
+    def __init__(
+        self,
+        settings: Introspection,
+        terms: Terms,
+        keys: IssuerKeys,
+        discovery: Discovery,
+    ) -> None:
+        self.settings = settings
+        self.terms = terms
+        self.keys = keys
+        """For signed answers."""
+        self.discovery = discovery
+        self.name = terms.issuer.issuer
+        self.authentication = settings.authentication(self.name)
+        self.refused: BoundedMap[bytes, tuple[float, str]] = BoundedMap(_REFUSED_TOKENS)
+        """By hash: until when a token counts as not good, and why it does."""
+        self.budgets = Budgets(settings.inactive_per_minute, 60.0, _ADDRESSES)
+        self.exchanges = SharedSlots(settings.max_concurrent)
+        self.probe = Slots(1)
+        self.held_off_until = -inf
+        self.failures = Failures()
+
+    def count_failure(self, flight: str, failure: UnavailableError, now: float) -> None:
+        """Count a failed exchange, once for all who shared it."""
+        is_about_token = failure.reason in ABOUT_THE_TOKEN
+        if not self.failures.add(flight, in_a_row=not is_about_token):
+            return
+        if is_about_token:
+            self.failures.end_row()  # whoever holds it must not stop all others
+        elif failure.reason == "introspection_throttled":
+            self.held_off_until = now + failure.retry_after
+        elif self.is_failing:
+            self.held_off_until = now + _HOLD_OFF
+
+    def refuse(self, digest: bytes, since: float, reason: str, now: float) -> bool:
+        """Let nobody ask about a token for a while that is not good.
+
+        Whether that is news to who knew that it was refused until *since*: others may
+        have shared the answer.
+        """
+        until, _ = self.refused.get(digest) or (-inf, "")
+        self.refused.put(digest, (now + _REFUSED_FOR, reason))
+        return until == since
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last exchanges failed, so that one has to be tried first."""
+        return self.failures.in_a_row >= _FAILURES_IN_A_ROW
+
+
+class Question(NamedTuple):
+    """A token that its issuer has to be asked about."""
+
+    token: bytes
+    digest: bytes
+    client: str | None
+    """The address that it came from, if it came from one."""
+
+
+def ask(
+    state: Introspector,
+    question: Question,
+    clock: Clock,
+    check: Callable[[Answer], Access],
+    *,
+    answered_at: float,
+) -> Procedure[tuple[Access, Answer]]:
+    """What a token gives that its issuer calls active and *check* finds good.
+
+    *answered_at* is when it was last called so: another instant, another exchange.
+
+    Raises:
+        InvalidTokenError: it is not active, or not good.
+        TooManyRequestsError: too many tokens from that address were not good.
+        UnavailableError: nobody can tell at the moment.
+    """
+    now = clock()
+    refused_until, reason = state.refused.get(question.digest) or (-inf, "")
+    if now < refused_until <= now + _REFUSED_FOR:
+        raise InvalidTokenError(reason)
+    address = None if question.client is None else block_of(question.client)
+    if address is not None and not state.budgets.has_left(address, now):
+        wait = ceil(60 / state.settings.inactive_per_minute)
+        raise TooManyRequestsError("too_many_inactive", retry_after=wait)
+    # After a failure, another verdict or another answer it is another exchange.
+    attempt = f"{state.failures.in_all} {refused_until} {answered_at}"
+    flight = f"{state.name} {question.digest.hex()} {attempt}"
+    try:
+        answer = yield from _in_turn(state, question.token, flight, address, clock)
+        if answer is None:
+            raise InvalidTokenError("inactive_token")
+        access = check(answer)
+    except InvalidTokenError as verdict:
+        state.failures.end_row()
+        is_news = state.refuse(question.digest, refused_until, verdict.reason, clock())
+        if is_news and address is not None:
+            state.budgets.spend(address, clock())
+        raise
+    except UnavailableError as failure:
+        if failure.reason in ABOUT_THE_TOKEN:
+            state.count_failure(flight, failure, clock())
+            if address is not None:
+                state.budgets.spend(address, clock())
+        raise
+    state.failures.end_row()
+    return access, answer
+
+
+def block_of(client: str) -> str:
+    """Whom an address stands for: of IPv6, everybody has a whole network (a /64)."""
+    try:
+        address = ip_address(client)
+    except ValueError:
+        return client
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+        return str(int(address) >> 64)
+    return str(address)
+
+
+def _in_turn(
+    state: Introspector, token: bytes, flight: str, opener: str | None, clock: Clock
+) -> Procedure[Answer | None]:
+    """Ask, unless too many do already or it would be in vain."""
+    now = clock()
+    held_off = UnavailableError("introspection_held_off", f"at {state.name}")
+    if now < state.held_off_until <= now + _LONGEST_HOLD_OFF:
+        held_off.retry_after = ceil(state.held_off_until - now)
+        raise held_off
+    if not state.exchanges.take(flight, opener):
+        raise UnavailableError("introspection_busy", f"at {state.name}", retry_after=1)
+    try:
+        if not state.is_failing:
+            answer = yield from _exchange(state, token, flight, clock)
+        elif not state.probe.take():
+            held_off.retry_after = 1
+            raise held_off
+        else:
+            try:
+                answer = yield from _exchange(state, token, flight, clock)
+            finally:
+                state.probe.give_back()
+    finally:
+        state.exchanges.give_back(flight)
+    return answer
+
+
+def _exchange(
+    state: Introspector, token: bytes, flight: str, clock: Clock
+) -> Procedure[Answer | None]:
+    deadline = clock() + state.settings.timeout
+    try:
+        url, is_foreign = yield from _find_endpoint(state, clock, deadline)
+
+        def post(name: str) -> Procedure[Reply]:
+            reply = yield from Fetch(
+                url,
+                name,
+                time_left(url, clock, deadline),
+                _MAX_BYTES,
+                issuer=state.name,
+                accept=SIGNED if state.settings.signed else "application/json",
+                form=build_form(token, state.settings),
+                authentication=state.authentication,
+                public_only=is_foreign,
+            )
+            return reply
+
+        reply = yield from _try_twice(post, flight)
+        check_status(reply, url)
+        answer = yield from _read(state, reply, url, clock)
+    except UnavailableError as failure:
+        state.count_failure(flight, failure, clock())
+        raise
+    return answer
+
+
+def _try_twice(
+    post: Callable[[str], Procedure[Reply]], flight: str
+) -> Procedure[Reply]:
+    """A reply, with a second attempt where the first went wrong on the way."""
+    try:
+        reply = yield from post(flight)
+    except UnavailableError as failure:
+        if failure.reason != "upstream_unreachable":
+            raise
+    else:
+        if reply.status not in _TRANSIENT:
+            return reply
+    return (yield from post(f"{flight} again"))
+
+
+def _find_endpoint(
+    state: Introspector, clock: Clock, deadline: float
+) -> Procedure[tuple[str, bool]]:
+    """Where to ask, and whether only the issuer's document says so."""
+    if state.settings.endpoint is not None:
+        return state.settings.endpoint, False
+    mark = f"introspection {state.failures.in_all}"
+    found = yield from discover(state.discovery, mark, clock, deadline)
+    if found.introspection_endpoint is None:
+        state.discovery.forget()
+        raise UnavailableError(
+            "metadata_unusable",
+            f"{state.name} names no introspection_endpoint that may be used (https?)",
+        )
+    is_foreign = state.discovery.is_foreign(found.introspection_endpoint)
+    return found.introspection_endpoint, is_foreign
+
+
+def _read(
+    state: Introspector, reply: Reply, url: str, clock: Clock
+) -> Procedure[Answer | None]:
+    """What *reply* says; its signature is verified where one is demanded."""
+    if not state.settings.signed:
+        return read_answer(reply, url)
+    jws = parse_signed_answer(reply, url)
+    if jws.header.algorithm not in state.terms.issuer.algorithms:
+        raise UnavailableError(
+            "introspection_unusable", f"answer of {url}: alg is not allowed"
+        )
+    try:
+        verify_signature(jws, (yield from find_keys(state.keys, jws.header, clock)))
+    except InvalidTokenError as fault:
+        # A verdict about the answer, and none about the token.
+        raise UnavailableError(
+            "introspection_unusable", f"answer of {url}: {fault.reason}"
+        ) from fault
+    return read_signed_answer(jws, state.settings, state.terms, clock())

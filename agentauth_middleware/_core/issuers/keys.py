@@ -1,0 +1,434 @@
+"""Finding the key that signed a token: given, remembered, fetched, or out of reach.
+
+A verdict about a token needs keys, so their absence is never one:
+
+* A key that is known is used at once, whatever else is going on. A set that is due
+  for a refresh is refreshed in the background.
+* An unknown ``kid`` is refetched for: one exchange for all who wait, one every twelve
+  seconds at most. It is a 401 only if a set that was asked for after its first sight
+  lacks it; while nobody may ask, it is a 503.
+* A process that has keys lets two requests wait for a refetch, one second each; the
+  others get their 503 at once. Junk must not be able to fill the server's threads.
+* A refresh that fails leaves the keys as they are, up to a day or what is configured.
+* A refresh that drops a key starts a new generation, which forgets its tokens.
+
+Several threads may run these procedures at once, so notes are taken in single
+assignments that give the same result when made twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import count
+from math import inf
+from typing import NamedTuple
+
+from agentauth_middleware._core.cache import BoundedMap, Cooldown, Slots
+from agentauth_middleware._core.issuers.discovery import (
+    Discovery,
+    discover,
+    fetch_document,
+    read_document,
+)
+from agentauth_middleware._core.operations import Clock, Procedure, Reply, Start
+from agentauth_middleware._core.tokens.jose import (
+    JOSEHeader,
+    KeySet,
+    SigningKey,
+    parse_key_set,
+)
+from agentauth_middleware.errors import ConfigurationError, UnavailableError
+from agentauth_middleware.settings.issuer import Issuer
+
+_SHORTEST_LIFETIME = 600.0
+_USUAL_LIFETIME = 3600.0
+_DAY = 86_400.0
+_NUDGE = 60.0
+"""Seconds by which a clock may be set back without anybody's thinking anew."""
+_generations = count()
+_FILE_LIFETIME = 10.0
+"""Seconds; to look at a file costs next to nothing."""
+_OVERDUE = 60.0
+"""Seconds after which a refresh that nobody made in the background is made in line:
+some servers run no threads."""
+_HOLD_OFF = 2.0
+"""Seconds after a failed exchange in which no request tries again."""
+_RETRY = 5.0
+"""Seconds after which a failed refresh is tried again."""
+_REFETCH_INTERVAL = 12
+_REFETCH_WAIT = 1.0
+_REFETCH_WAITERS = 2
+_ABSENT_FOR = 60.0
+
+
+class FetchedKeys(NamedTuple):
+    """A set of keys, where it was fetched, and by which name to ask whether it still
+    is the same."""
+
+    keys: KeySet
+    url: str | None = None
+    etag: str | None = None
+
+
+class IssuerKeys:
+    """The signing keys of one issuer, as one door knows them."""
+
+    def __init__(
+        self,
+        issuer: Issuer,
+        *,
+        insecure_loopback: bool = False,
+        discovery: Discovery | None = None,
+    ) -> None:
+        """*insecure_loopback* lets the issuer's metadata name http URLs as well;
+        *discovery* is shared with who else wants to know what stands there.
+
+        Raises:
+            ConfigurationError: keys given in the settings cannot verify anything.
+        """
+        self.issuer = issuer
+        self.discovery = discovery or Discovery(
+            issuer.issuer, insecure_loopback=insecure_loopback
+        )
+        self.known = FetchedKeys(KeySet(()))
+        self.generation = next(_generations)
+        """Another number after a refresh that dropped a key; no other issuer's, nor one
+        of the same issuer under earlier settings."""
+        self.known_since = -inf
+        """About when the current set came: before that, the clock was set back."""
+        self.refresh_at = -inf
+        self.usable_until = -inf
+        self.asked_at = -inf
+        """When the current set was asked for; a key published by then is in it."""
+        self.noticed_at = inf
+        """When a refresh was first found due that has neither come nor failed since."""
+        self.held_off_until = -inf
+        self.is_failing = False
+        """Whether the last attempt failed."""
+        self.absent: BoundedMap[str, float] = BoundedMap(1024)
+        """Each name of a key that a set lacked, and until when that counts."""
+        self.cooldown = Cooldown(_REFETCH_INTERVAL)
+        self.waiters = Slots(_REFETCH_WAITERS)
+        self._attempt = 0
+        self._taken = -1
+        self._begun: tuple[int, float] = (-1, -inf)
+        if issuer.jwks is not None:
+            self._use_given(issuer.jwks)
+
+    @property
+    def current(self) -> KeySet:
+        """The keys that verify."""
+        return self.known.keys
+
+    def is_foreign(self, url: str) -> bool:
+        """Whether *url* is a server's of whom only the issuer's document speaks."""
+        return self.issuer.keys_url is None and self.discovery.is_foreign(url)
+
+    def _use_given(self, document: Mapping[str, object]) -> None:
+        keys = check_given_keys(document, self.issuer, "Issuer.jwks")
+        self.known = FetchedKeys(keys)
+        self.refresh_at = self.usable_until = self.asked_at = inf
+
+    def note_clock_set_back(self, now: float) -> None:
+        """Count from *now* on: nobody knows how old the set is."""
+        self.known_since = now - _NUDGE
+        self.refresh_at = now
+        self.usable_until = min(self.usable_until, now + self.issuer.max_key_age)
+
+    def begin(self, now: float) -> tuple[int, float]:
+        """Number of the attempt that is due or under way, and when it was begun."""
+        if self._begun[0] != self._attempt:
+            self._begun = (self._attempt, now)
+        return self._begun
+
+    def is_asking(self, now: float) -> bool:
+        """Whether an exchange is under way that one more request may wait for."""
+        attempt, begun_at = self._begun
+        return attempt == self._attempt and 0 <= now - begun_at < _REFETCH_WAIT
+
+    def adopt(
+        self,
+        attempt: int,
+        fetched: FetchedKeys,
+        *,
+        asked_at: float,
+        now: float,
+        lifetime: float,
+    ) -> None:
+        """Replace the set by what *attempt* brought, unless a newer one did already."""
+        if attempt <= self._taken:
+            return
+        keys = fetched.keys
+        dropped = self.current.identities - keys.identities
+        for key_id in self.current.key_ids - keys.key_ids:
+            # Known before this set was asked for: that it is not in it is a verdict.
+            self.absent.put(_named(key_id), now + _ABSENT_FOR)
+        self.known = fetched
+        if dropped:
+            # Only now: a token verified with the old keys must not be remembered
+            # under the new generation.
+            self.generation = next(_generations)
+        self.known_since = now - _NUDGE
+        self.is_failing = False
+        self.asked_at = asked_at
+        self.usable_until = now + self.issuer.max_key_age
+        self.refresh_at = now + min(lifetime, self.issuer.max_key_age)
+        self.noticed_at = inf
+        self.held_off_until = -inf
+        self._taken = attempt
+        self._attempt = max(self._attempt, attempt + 1)
+
+    def note_failure(self, attempt: int, now: float) -> None:
+        """Let nobody ask again for a moment, and then from the metadata on."""
+        if attempt < self._attempt:
+            return
+        self.held_off_until = now + _HOLD_OFF
+        self.refresh_at = min(now + _RETRY, self.usable_until)
+        self.noticed_at = inf
+        self.is_failing = True
+        self.discovery.forget()
+        self._attempt = attempt + 1
+
+
+def check_given_keys(
+    document: Mapping[str, object], issuer: Issuer, key: str
+) -> KeySet:
+    """The keys of *document*, which the operator gave for *issuer*.
+
+    Raises:
+        ConfigurationError: they cannot verify anything; names *key*.
+    """
+    named = f"{key} of {issuer.issuer}"
+    try:
+        keys = parse_key_set(document)
+    except ValueError as fault:
+        raise ConfigurationError(f"{named}: {fault}") from None
+    if not keys.identities:
+        raise ConfigurationError(
+            f"{named}: no key in it can verify; give public signing keys: RSA of 2048 "
+            "bits or more, P-256 or Ed25519"
+        )
+    headers = (JOSEHeader(algorithm, None, None) for algorithm in issuer.algorithms)
+    if not any(keys.knows(header) for header in headers):
+        raise ConfigurationError(
+            f"{named}: no key in it is for {' or '.join(issuer.algorithms)}; add its "
+            "algorithm to Issuer.algorithms"
+        )
+    return keys
+
+
+def find_keys(
+    state: IssuerKeys, header: JOSEHeader, clock: Clock
+) -> Procedure[list[SigningKey]]:
+    """The keys that may have signed under *header*.
+
+    Raises:
+        InvalidTokenError: the issuer has no such key.
+        UnavailableError: nobody can say so at the moment.
+    """
+    first_sight = clock()
+    if not state.known_since <= first_sight < state.refresh_at:
+        yield from keep_usable(state, clock)
+    if not state.current.knows(header):
+        yield from _refetch_for(state, header, first_sight, clock)
+    if not state.current.identities and not state.current.knows(header):
+        raise UnavailableError(
+            "keys_unusable", f"{state.issuer.issuer} publishes no usable key"
+        )
+    return state.current.candidates(header)
+
+
+def keep_usable(state: IssuerKeys, clock: Clock) -> Procedure[None]:
+    """See to it that there is a set that may be used, when a refresh is due.
+
+    Raises:
+        UnavailableError: there is none and none can be had.
+    """
+    now = clock()
+    if now < state.known_since:
+        state.note_clock_set_back(now)
+    if now >= state.usable_until:
+        yield from _load_first(state, clock)
+        return
+    state.noticed_at = min(state.noticed_at, now)
+    if now < state.noticed_at + _OVERDUE:
+        yield from _start(state, clock)
+    elif state.waiters.take():
+        try:
+            yield from _load(state, clock, _wait(state))
+        except UnavailableError:
+            pass  # noted; an old set that may be used is used
+        finally:
+            state.waiters.give_back()
+
+
+def _load_first(state: IssuerKeys, clock: Clock) -> Procedure[None]:
+    """Fetch a set where there is none that may be used.
+
+    All who come may wait for the first attempt. An issuer that failed keeps two
+    requests waiting at most, a second each, until it is back: there is work to do for
+    other issuers. Should it only be slow, its keys come in the background.
+
+    Raises:
+        UnavailableError: there is still none.
+    """
+    _refuse_while_held_off(state, clock())
+    if not state.is_failing:
+        yield from _load(state, clock, state.issuer.timeout)
+        return
+    if not state.waiters.take():
+        raise UnavailableError(
+            "keys_unreachable", f"{state.issuer.issuer} has not answered", retry_after=1
+        )
+    try:
+        yield from _load(state, clock, _wait(state))
+    except UnavailableError as failure:
+        if failure.reason == "upstream_timeout":
+            yield from _start(state, clock)
+        raise
+    finally:
+        state.waiters.give_back()
+
+
+def _start(state: IssuerKeys, clock: Clock) -> Procedure[None]:
+    yield from Start(
+        f"keys of {state.issuer.issuer}",
+        lambda: _load(state, clock, state.issuer.timeout),
+    )
+
+
+def _refuse_while_held_off(state: IssuerKeys, now: float) -> None:
+    if now < state.held_off_until <= now + _HOLD_OFF:
+        raise UnavailableError(
+            "keys_unreachable", f"{state.issuer.issuer}: held off after a failure"
+        )
+
+
+def _refetch_for(
+    state: IssuerKeys, header: JOSEHeader, first_sight: float, clock: Clock
+) -> Procedure[None]:
+    """Ask again because of a key nobody has seen, as far as that is allowed.
+
+    Returns when a set asked for after *first_sight* is there, or need not be.
+    """
+    name = _named(header.key_id) if header.key_id else f"alg {header.algorithm}"
+    if _is_absent(state, name, clock()):
+        return
+    if not _was_asked_since(state, first_sight, clock()):
+        yield from _wait_for_refetch(state, clock)
+    if state.current.knows(header) or _is_absent(state, name, clock()):
+        return
+    if not _was_asked_since(state, first_sight, clock()):
+        # The set came from an exchange begun before: it says nothing about this key.
+        raise _cooling_down(state, _REFETCH_INTERVAL)
+    state.absent.put(name, clock() + _ABSENT_FOR)
+
+
+def _named(key_id: str) -> str:
+    """A key's own name, which might be that of an algorithm."""
+    return f"kid {key_id}"
+
+
+def _was_asked_since(state: IssuerKeys, instant: float, now: float) -> bool:
+    """Whether a key published by *instant* would be in the set.
+
+    What was asked for in the future was asked for before the clock was set back.
+    """
+    return instant <= state.asked_at <= now or state.asked_at == inf
+
+
+def _is_absent(state: IssuerKeys, name: str, now: float) -> bool:
+    until = state.absent.get(name)
+    return until is not None and now < until <= now + _ABSENT_FOR
+
+
+def _wait_for_refetch(state: IssuerKeys, clock: Clock) -> Procedure[None]:
+    now = clock()
+    _refuse_while_held_off(state, now)
+    if not state.waiters.take():
+        raise _cooling_down(state, 1)
+    try:
+        # While a refresh is due somebody asks anyway: that costs no permission.
+        may_ask = state.is_asking(now) or now >= state.refresh_at
+        if not may_ask and not state.cooldown.take(now):
+            raise _cooling_down(state, _REFETCH_INTERVAL)
+        yield from _load(state, clock, _wait(state))
+    finally:
+        state.waiters.give_back()
+
+
+def _cooling_down(state: IssuerKeys, seconds: int) -> UnavailableError:
+    return UnavailableError(
+        "keys_cooling_down",
+        f"{state.issuer.issuer} has just been asked for new keys",
+        retry_after=seconds,
+    )
+
+
+def _wait(state: IssuerKeys) -> float:
+    return min(_REFETCH_WAIT, state.issuer.timeout)
+
+
+def _load(state: IssuerKeys, clock: Clock, timeout: float) -> Procedure[None]:
+    """Fetch the set; everybody who is in the same attempt shares its exchanges."""
+    attempt, asked_at = state.begin(clock())
+    deadline = clock() + timeout
+    known = state.known
+    try:
+        url = yield from _find_url(state, attempt, clock, deadline)
+        reply = yield from fetch_document(
+            url,
+            f"{state.issuer.issuer}: {url}#{attempt}",
+            clock,
+            deadline,
+            issuer=state.issuer.issuer,
+            etag=known.etag if known.url == url else None,
+            public_only=state.is_foreign(url),
+        )
+        fetched = _read_key_set(reply, url, known)
+    except UnavailableError:
+        state.note_failure(attempt, clock())
+        raise
+    state.adopt(
+        attempt,
+        fetched,
+        asked_at=asked_at,
+        now=clock(),
+        lifetime=_FILE_LIFETIME if url.startswith("file:") else lifetime_of(reply),
+    )
+
+
+def _find_url(
+    state: IssuerKeys, attempt: int, clock: Clock, deadline: float
+) -> Procedure[str]:
+    """Where the keys are: given, or in the issuer's metadata."""
+    if state.issuer.keys_url is not None:
+        return state.issuer.keys_url
+    found = yield from discover(state.discovery, str(attempt), clock, deadline)
+    if found.jwks_uri is None:
+        raise UnavailableError(
+            "metadata_unusable",
+            f"{state.issuer.issuer} names no jwks_uri that may be used (https?)",
+        )
+    return found.jwks_uri
+
+
+def _read_key_set(reply: Reply, url: str, known: FetchedKeys) -> FetchedKeys:
+    """The set in *reply*; the *known* one where that has not changed.
+
+    Source: RFC 9110 §15.4.5
+    """
+    if reply.status == 304 and known.etag is not None and known.url == url:
+        return known
+    try:
+        keys = parse_key_set(read_document(reply, url, "keys_unusable"))
+    except ValueError as fault:
+        raise UnavailableError("keys_unusable", f"{url}: {fault}") from None
+    return FetchedKeys(keys, url, reply.headers.get("etag"))
+
+
+def lifetime_of(reply: Reply) -> float:
+    """Seconds for which a set is fresh: what its server says, within bounds."""
+    stated = reply.max_age
+    lifetime = _USUAL_LIFETIME if stated is None else stated
+    return min(max(lifetime, _SHORTEST_LIFETIME), _DAY)

@@ -1,0 +1,1 @@
+"""What a request needs: its route, and what its caller may do."""

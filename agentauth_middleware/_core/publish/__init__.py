@@ -1,0 +1,1 @@
+"""What the middleware sends: challenges, metadata, ``auth.md``."""

@@ -1,0 +1,134 @@
+"""What an OpenAPI document has to say about a door.
+
+Which operations need a token and with which scopes, and what a refusal looks like. The
+framework knows what its handlers demand; the ``Route`` of the settings adds to it.
+
+Source: OpenAPI 3.1 §4.8.10, §4.8.17, §4.8.30
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from agentauth_middleware._core.policy.route_table import UNMATCHED, RouteTable
+from agentauth_middleware._syntax.http import PlainRequest, Request
+from agentauth_middleware.errors import RequestRefusedError
+from agentauth_middleware.settings.route import Route
+
+_METHODS = ("delete", "get", "head", "options", "patch", "post", "put", "trace")
+
+_REFUSAL = "AgentAuthRefusal"
+_TEXT = {"type": "string"}
+_URL = {"type": "string", "format": "uri"}
+_BODY = {
+    "title": _REFUSAL,
+    "description": "Why a request was refused, and where to go from here.",
+    "type": "object",
+    "properties": {
+        "error": {**_TEXT, "description": "An OAuth error code."},
+        "error_description": _TEXT,
+        "detail": {**_TEXT, "description": "Stands where there is no error code."},
+        "scope": {**_TEXT, "description": "All scopes that the operation needs."},
+        "acr_values": _TEXT,
+        "max_age": {"type": "integer"},
+        "resource_metadata": _URL,
+        "auth_md": _URL,
+    },
+}
+_CHALLENGE = {
+    "WWW-Authenticate": {
+        "description": "A challenge that leads to the authorization server.",
+        "schema": _TEXT,
+    }
+}
+_RETRY = {
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+}
+_RESPONSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "401": ("The token is missing or not good enough.", _CHALLENGE),
+    "403": ("The token lacks a scope, or policy refuses who sent it.", _CHALLENGE),
+    "503": ("The token could not be checked right now; keep it.", _RETRY),
+}
+
+
+def describe_door(
+    document: dict[str, Any],
+    routes: RouteTable,
+    *,
+    scheme: str,
+    definition: dict[str, Any],
+    declared: Mapping[tuple[str, str], Sequence[str]],
+    others_pass: bool = False,
+    mount: str = "",
+) -> None:
+    """Complete *document*, in place.
+
+    *scheme* is the name of the door's security scheme, which the document may require
+    already, and *definition* what it stands for. *declared* are the scopes that
+    handlers demand, by path and method. Where *others_pass*, who is no agent needs a
+    token for those alone. *mount* stands in front of the paths.
+    """
+    is_needed = False
+    for path, method, operation in _operations(document):
+        # Stands for all of the operation: its path has placeholders.
+        asked = PlainRequest(method.upper(), mount + path, mount)
+        route = _select(routes, asked)
+        scopes = declared.get((path, method.upper()), ())
+        if _describe(operation, route, scopes, scheme, others_pass):
+            is_needed = True
+    if is_needed:
+        components = document.setdefault("components", {})
+        components.setdefault("securitySchemes", {}).setdefault(scheme, definition)
+        components.setdefault("schemas", {}).setdefault(_REFUSAL, _BODY)
+
+
+def _operations(
+    document: dict[str, Any],
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in document.get("paths", {}).items():
+        for method in _METHODS:
+            if method in item:
+                yield path, method, item[method]
+
+
+def _select(routes: RouteTable, request: Request) -> Route:
+    try:
+        return routes.select(request)
+    except RequestRefusedError:  # which one, only the request will tell
+        return UNMATCHED
+
+
+def _describe(
+    operation: dict[str, Any],
+    route: Route,
+    scopes: Sequence[str],
+    scheme: str,
+    others_pass: bool,
+) -> bool:
+    """Whether *operation* has to do with the door at all; complete it if so.
+
+    Frameworks list each dependency on the scheme as if it were an alternative.
+    """
+    security: list[dict[str, Any]] = operation.get("security", [])
+    others = [requirement for requirement in security if scheme not in requirement]
+    is_demanded = bool(scopes) or len(others) < len(security)
+    if (route.public or others_pass) and not is_demanded:
+        return False
+    if route.optional and not is_demanded:
+        others.append({})
+    needed = dict.fromkeys([*route.named_scopes, *scopes])
+    operation["security"] = [*others, {scheme: list(needed)}]
+    responses = operation.setdefault("responses", {})
+    for status, (description, headers) in _RESPONSES.items():
+        response = responses.setdefault(status, {"description": description})
+        if "$ref" not in response:
+            _complete(response, headers)
+    return True
+
+
+def _complete(response: dict[str, Any], headers: dict[str, Any]) -> None:
+    """What the application says itself stays."""
+    response["headers"] = {**headers, **response.get("headers", {})}
+    content = {"schema": {"$ref": f"#/components/schemas/{_REFUSAL}"}}
+    response.setdefault("content", {"application/json": content})

@@ -1,0 +1,1 @@
+"""Revocations: the log, and the tokens that it refuses."""

@@ -1,0 +1,1 @@
+"""Tokens: finding, reading, verifying and remembering them."""

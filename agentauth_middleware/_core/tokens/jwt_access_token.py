@@ -1,0 +1,172 @@
+"""JWT access tokens (RFC 9068): what one must be before anybody is granted anything.
+
+Split in two because a key may have to be fetched in between: ``read_token`` is all
+that can be said without a key, ``check_token`` all that is said with one.
+
+An issuer whose tokens are not of type ``at+jwt`` is trusted to sign many kinds of
+JWT. Those are told apart by what they carry: first by the marks of the other kinds,
+then by one of the marks that an access token must have (RFC 8725 §3.12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from agentauth_middleware._core.tokens.jose import (
+    CompactJWS,
+    SigningKey,
+    parse_compact,
+    verify_signature,
+)
+from agentauth_middleware._core.tokens.token_claims import (
+    Terms,
+    check_common_claims,
+    check_use,
+    read_access,
+    read_audience,
+)
+from agentauth_middleware._syntax.members import (
+    Claims,
+    parse_object,
+    text,
+)
+from agentauth_middleware.access import Access
+from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.settings.issuer import Issuer
+
+_TYPE = "at+jwt"
+MAX_CONTAINERS = 512
+"""Objects and arrays: more than any issuer's roles and details need, and they cost far
+more to read than their length, before anybody knows who wrote them."""
+_TYPES_OF_OTHER_KINDS = frozenset(
+    {
+        "client-authentication+jwt",
+        "dpop+jwt",
+        "logout+jwt",
+        "oauth-authz-req+jwt",
+        "oauth-id-jag+jwt",
+        "secevent+jwt",
+        "statuslist+jwt",
+        "token-introspection+jwt",
+        "txntoken+jwt",
+    }
+)
+_MARKS_OF_OTHER_KINDS = ("events", "token_introspection", "htm", "htu")
+"""Security events and logout tokens, introspection answers, DPoP proofs."""
+_MARKS_OF_ID_TOKENS = ("nonce", "at_hash", "c_hash", "s_hash")
+_MARKS_OF_ACCESS_TOKENS = ("scope", "scp", "permissions")
+_MARKS_OF_PROFILES = frozenset(
+    {"email", "email_verified", "name", "picture", "preferred_username"}
+)
+"""What is told about people to those whom they signed in at."""
+
+
+class UnverifiedToken(NamedTuple):
+    """A token of the right form whose signature nobody has checked."""
+
+    jws: CompactJWS
+    claims: Claims
+    issuer: str
+
+
+def read_token(token: bytes) -> UnverifiedToken:
+    """Take *token* apart as far as its issuer's name.
+
+    Raises:
+        InvalidTokenError: it is no JWT of which that could be said, or one of a kind
+            that is never an access token.
+
+    Source: RFC 7519 §7.2, RFC 8725 §3.11
+    """
+    jws = parse_compact(token)
+    if jws.header.type in _TYPES_OF_OTHER_KINDS:
+        raise InvalidTokenError("wrong_token_type", f"typ is {jws.header.type!r}")
+    try:
+        claims = parse_object(jws.payload, max_containers=MAX_CONTAINERS)
+        issuer = text(claims, "iss")
+    except ValueError as fault:
+        raise InvalidTokenError("malformed", str(fault)) from None
+    return UnverifiedToken(jws, claims, issuer)
+
+
+def check_header(token: UnverifiedToken, issuer: Issuer) -> None:
+    """Refuse a kind of token or an algorithm that *issuer* does not use.
+
+    Before any key is looked for.
+
+    Source: RFC 9068 §4, RFC 8725 §3.1 and §3.11
+    """
+    header = token.jws.header
+    if header.type not in issuer.token_types:
+        raise InvalidTokenError("wrong_token_type", f"typ is {header.type!r}")
+    if header.algorithm not in issuer.algorithms:
+        raise InvalidTokenError("alg_not_allowed", f"alg is {header.algorithm!r}")
+
+
+def check_token(
+    token: UnverifiedToken, keys: Sequence[SigningKey], terms: Terms, now: float
+) -> Access:
+    """The ``Access`` that *token* gives, if it was signed by one of *keys* and is good.
+
+    Does not check revocation, scopes or any policy, which change while the token does
+    not; nor whether it is bound to a key.
+
+    Raises:
+        InvalidTokenError: it is not good.
+
+    Source: RFC 9068 §4
+    """
+    verify_signature(token.jws, keys)
+    claims, issuer = token.claims, terms.issuer
+    _check_kind(claims)
+    try:
+        if token.jws.header.type != _TYPE:
+            _check_is_access_token(claims, issuer)
+        _check_required(claims, issuer)
+        check_common_claims(
+            claims, terms, now, require_audience=issuer.require_audience
+        )
+        return read_access(claims, token.jws.payload, issuer)
+    except ValueError as fault:
+        raise InvalidTokenError("malformed", str(fault)) from None
+
+
+def _check_kind(claims: Claims) -> None:
+    """Refuse what another kind of token carries, whatever its ``typ``.
+
+    Source: RFC 8725 §3.12
+    """
+    for mark in _MARKS_OF_OTHER_KINDS:
+        if mark in claims:
+            raise InvalidTokenError("wrong_token_type", f"has {mark}")
+
+
+def _check_is_access_token(claims: Claims, issuer: Issuer) -> None:
+    """Tell an access token by its claims, where ``typ`` does not.
+
+    An ID token may carry almost all that an access token does, but it is for a client
+    and not for us, and says how it came about.
+    """
+    check_use(claims)
+    for mark in _MARKS_OF_ID_TOKENS:
+        if mark in claims:
+            raise InvalidTokenError("wrong_token_type", f"has {mark}")
+    if any(mark in claims for mark in _MARKS_OF_ACCESS_TOKENS):
+        return
+    if not _MARKS_OF_PROFILES.isdisjoint(claims):
+        raise InvalidTokenError("wrong_token_type", "tells about a person, no scope")
+    clients = {text(claims, name) for name in issuer.client_id_claims if name in claims}
+    if not clients or not clients.isdisjoint(read_audience(claims)):
+        raise InvalidTokenError("wrong_token_type", "no mark of an access token")
+
+
+def _check_required(claims: Claims, issuer: Issuer) -> None:
+    """Source: RFC 9068 §2.2"""
+    for name in ("exp", "iat", "sub"):
+        if name not in claims:
+            raise ValueError(f"{name} is missing")
+    if issuer.require_jti:
+        text(claims, "jti")
+    if issuer.require_client_id and claims.keys().isdisjoint(issuer.client_id_claims):
+        raise ValueError("names no client")

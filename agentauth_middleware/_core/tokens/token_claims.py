@@ -1,0 +1,226 @@
+"""What a token says, whether it was signed or its issuer was asked about it.
+
+Names and formats are those of JWT access tokens (RFC 9068 §2.2); answers about opaque
+tokens use the same (RFC 7662 §2.2). What must be there differs, what it means does not.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import NamedTuple
+
+from agentauth_middleware._core.tokens.identity import read_identity
+from agentauth_middleware._syntax.members import (
+    Claims,
+    is_array,
+    optional_instant,
+    optional_text,
+    texts,
+)
+from agentauth_middleware._syntax.scopes import parse_scopes
+from agentauth_middleware._syntax.urls import same_identifier
+from agentauth_middleware.access import Access, Identity
+from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.settings.issuer import Issuer
+
+
+class Terms(NamedTuple):
+    """On what terms the tokens of one issuer are accepted."""
+
+    issuer: Issuer
+    resource: str
+    """The resource identifier, which they are for."""
+    leeway: int
+    """Seconds by which clocks may differ."""
+
+
+_ACCESS_TOKEN_USES = {
+    "typ": ("bearer", "dpop"),
+    "token_use": ("access", "access_token"),
+}
+"""Claims in which some servers say what the token is for, since their ``typ`` header
+does not: a refresh token of theirs is signed as well."""
+
+
+def check_common_claims(
+    claims: Claims, terms: Terms, now: float, *, require_audience: bool
+) -> None:
+    """Refuse a token that is not for now, not for us or not from an accepted client.
+
+    Does not check what only one kind of token must carry, nor revocation or scopes.
+
+    Raises:
+        InvalidTokenError: it is not.
+        ValueError: a claim is not of the form demanded.
+
+    Source: RFC 9068 §4, RFC 7662 §4
+    """
+    issuer = terms.issuer
+    for name in issuer.required_claims:
+        if name not in claims:
+            raise InvalidTokenError("malformed", f"{name} is missing")
+    check_times(claims, terms.leeway, now)
+    _check_age(claims, terms, now)
+    if issuer.client_ids and read_client_id(claims, issuer) not in issuer.client_ids:
+        raise InvalidTokenError("wrong_client", "of a client that is not listed")
+    if require_audience or "aud" in claims:
+        check_audience(claims, terms)
+
+
+def check_use(claims: Claims) -> None:
+    """Refuse a token that says itself that it is for something else.
+
+    Raises:
+        InvalidTokenError: it does.
+        ValueError: what it says is no text.
+    """
+    for name, accepted in _ACCESS_TOKEN_USES.items():
+        use = optional_text(claims, name)
+        if use is not None and use.lower() not in accepted:
+            raise InvalidTokenError("wrong_token_type", f"{name} is {use[:40]!r}")
+
+
+def read_access(claims: Claims, payload: bytes, issuer: Issuer) -> Access:
+    """The ``Access`` that *claims*, read from *payload*, give.
+
+    Raises:
+        InvalidTokenError: nobody can say who stands behind it.
+        ValueError: another claim is not of the form demanded.
+    """
+    subject, client_id = optional_text(claims, "sub"), read_client_id(claims, issuer)
+    who = _read_identity(claims, issuer, client_id)
+    return Access(
+        issuer.issuer,
+        subject,
+        who.user,
+        who.agent,
+        who.chain,
+        who.mode,
+        read_scopes(claims, issuer),
+        client_id,
+        read_audience(claims),
+        optional_text(claims, "jti"),
+        optional_instant(claims, "iat"),
+        optional_instant(claims, "exp"),
+        optional_instant(claims, "auth_time"),
+        optional_text(claims, "acr"),
+        payload,
+    )
+
+
+def _read_identity(claims: Claims, issuer: Issuer, client_id: str | None) -> Identity:
+    """A token that does not say who it is for is not good, whoever said so."""
+    try:
+        return read_identity(
+            claims,
+            issuer.issuer,
+            client_id,
+            issuer.identity,
+            subjects_are_users=issuer.subjects == "users",
+            actor_issuers=issuer.actor_issuers,
+            max_chain=issuer.max_chain,
+        )
+    except ValueError as fault:
+        raise InvalidTokenError("malformed", str(fault)) from None
+
+
+def read_client_id(claims: Claims, issuer: Issuer) -> str | None:
+    """The client, in whichever of its places it stands first."""
+    for name in issuer.client_id_claims:
+        if name in claims:
+            return optional_text(claims, name)
+    return None
+
+
+def read_audience(claims: Claims) -> tuple[str, ...]:
+    """``aud``; empty if it is absent."""
+    return texts(claims, "aud")
+
+
+def read_scopes(claims: Claims, issuer: Issuer) -> frozenset[str]:
+    """The scopes of all places that *issuer* uses."""
+    if issuer.scope_claims == ("scope",):
+        return read_scope(claims)
+    words: set[str] = set()
+    for name in issuer.scope_claims:
+        is_list = name != "scope" and is_array(claims.get(name))
+        words.update(texts(claims, name) if is_list else _scope_words(claims, name))
+    return frozenset(words)
+
+
+def dies_at(access: Access, terms: Terms) -> float:
+    """Epoch seconds at which a token has expired or is too old, leeway included."""
+    ends = inf if access.expires_at is None else access.expires_at
+    longest = terms.issuer.max_token_age
+    if longest is not None and access.issued_at is not None:
+        ends = min(ends, access.issued_at + longest)
+    return ends + terms.leeway
+
+
+def is_bound(claims: Claims) -> bool:
+    """Whether the token is good only with proof of a key (RFC 7800, RFC 9449 §6.2)."""
+    token_type = claims.get("token_type")
+    return "cnf" in claims or (
+        isinstance(token_type, str) and token_type.lower() == "dpop"
+    )
+
+
+def read_scope(claims: Claims) -> frozenset[str]:
+    """``scope``, where the standard has it (RFC 6749 §3.3)."""
+    return _scope_words(claims, "scope")
+
+
+def _scope_words(claims: Claims, name: str) -> frozenset[str]:
+    """Some servers write an empty string where RFC 6749 §3.3 wants none."""
+    if claims.get(name) == "":
+        return frozenset()
+    return parse_scopes(optional_text(claims, name) or "")
+
+
+def check_times(claims: Claims, leeway: int, now: float) -> None:
+    """Refuse a token that is not for now, as far as *claims* date it.
+
+    Raises:
+        InvalidTokenError: it is not.
+        ValueError: a date is none.
+    """
+    expires_at = optional_instant(claims, "exp")
+    issued_at = optional_instant(claims, "iat")
+    not_before = optional_instant(claims, "nbf")
+    if expires_at is not None and now >= expires_at + leeway:
+        raise InvalidTokenError("expired", f"{now - expires_at:.0f} s ago")
+    if issued_at is not None and issued_at > now + leeway:
+        raise InvalidTokenError("not_yet_valid", f"iat in {issued_at - now:.0f} s")
+    if not_before is not None and not_before > now + leeway:
+        raise InvalidTokenError("not_yet_valid", f"nbf in {not_before - now:.0f} s")
+
+
+def _check_age(claims: Claims, terms: Terms, now: float) -> None:
+    longest = terms.issuer.max_token_age
+    if longest is None:
+        return
+    issued_at = optional_instant(claims, "iat")
+    if issued_at is None or now - issued_at > longest + terms.leeway:
+        raise InvalidTokenError("expired", "older than Issuer.max_token_age")
+
+
+def check_audience(claims: Claims, terms: Terms) -> None:
+    """The token must be meant for us: a prefix, a host or a look-alike is not us.
+
+    Raises:
+        InvalidTokenError: it is not.
+        ValueError: ``aud`` is not of the form demanded.
+
+    Source: RFC 9068 §4, RFC 8707 §2
+    """
+    issuer, resource = terms.issuer, terms.resource
+    audience = read_audience(claims)
+    if issuer.audience is not None:
+        is_meant = any(value in issuer.audience for value in audience)
+    else:
+        is_meant = resource in audience or any(
+            same_identifier(value, resource) for value in audience
+        )
+    if not is_meant:
+        shown = repr(audience)[:200]
+        raise InvalidTokenError("wrong_audience", f"aud is {shown}")

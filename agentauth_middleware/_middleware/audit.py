@@ -1,0 +1,134 @@
+"""One structured log record for each decision, for whoever has to explain it later.
+
+Logger ``agentauth_middleware.audit``; what was granted at DEBUG, what was refused at
+INFO, our own trouble at WARNING, and at ERROR what nobody but the operator can mend.
+The members stand in ``record.agentauth``. Tokens, proofs and plain subjects never do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from logging import DEBUG, ERROR, INFO, WARNING
+from typing import Any
+
+from agentauth_middleware._core.decide import Anonymous
+from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.publish.challenge import Refusal
+from agentauth_middleware._syntax.http import Request
+from agentauth_middleware.access import Access, Principal
+from agentauth_middleware.errors import RequestRefusedError, UnavailableError
+
+__all__ = ["is_audited", "write_audit"]
+
+_logger = logging.getLogger("agentauth_middleware.audit")
+_MISCONFIGURED = frozenset(
+    {
+        "introspection_bad_request",
+        "introspection_forbidden",
+        "introspection_not_configured",
+        "introspection_refused_us",
+        "issuer_lookup_failed",
+        "metadata_not_found",
+        "metadata_unusable",
+        "upstream_refused",
+    }
+)
+_CAUSED_BY_JUNK = frozenset(
+    {"introspection_busy", "introspection_held_off", "keys_cooling_down"}
+)
+"""Trouble that strangers can make with tokens of their own, as often as they like: it
+must not fill a log that somebody is woken up by."""
+
+
+def is_audited(decision: Access | Anonymous | Refusal) -> bool:
+    """Whether anybody listens, so that a request pays for no record nobody reads."""
+    return _logger.isEnabledFor(_level(decision))
+
+
+def _level(decision: Access | Anonymous | Refusal) -> int:
+    if not isinstance(decision, Refusal):
+        return DEBUG
+    if decision.reason in _MISCONFIGURED:
+        return ERROR
+    is_trouble = decision.status == UnavailableError.status
+    return WARNING if is_trouble and decision.reason not in _CAUSED_BY_JUNK else INFO
+
+
+def write_audit(
+    decision: Access | Anonymous | Refusal,
+    gate: Gate,
+    request: Request | None,
+    duration: float | None = None,
+) -> None:
+    """Write the record of *decision*, which was about *request* or a token alone.
+
+    *duration* in seconds, where it is known.
+    """
+    outcome, reason = _outcome(decision)
+    members: dict[str, Any] = {"outcome": outcome, "reason": reason}
+    place = ""
+    if request is not None:
+        route = _route(gate, request)
+        members |= {"method": request.method, "route": route}
+        place = f" ({request.method} {route})"
+    if duration is not None:
+        members["duration"] = duration
+    detail = ""
+    if isinstance(decision, Refusal):
+        detail = "" if decision.detail == reason else f": {decision.detail}"
+        members |= {"status": decision.status, "detail": decision.detail}
+    access = decision if isinstance(decision, Access) else _access_of(decision)
+    if access is not None:
+        members |= _who(access)
+    _logger.log(
+        _level(decision),
+        "%s: %s%s%s",
+        outcome,
+        reason,
+        place,
+        detail,
+        extra={"agentauth": members},
+    )
+
+
+def _outcome(decision: Access | Anonymous | Refusal) -> tuple[str, str]:
+    match decision:
+        case Access(mode=mode):
+            return "granted", mode
+        case Anonymous(drop_credentials=True):
+            return "passed", "preflight"
+        case Anonymous(challenge=challenge):
+            return "passed", "no_access_needed" if challenge is None else "other_client"
+        case Refusal(reason=reason):
+            return "refused", reason
+
+
+def _access_of(decision: Anonymous | Refusal) -> Access | None:
+    return decision.access if isinstance(decision, Refusal) else None
+
+
+def _route(gate: Gate, request: Request) -> str | None:
+    try:
+        return gate.routes.select(request).pattern
+    except RequestRefusedError:
+        return None
+
+
+def _who(access: Access) -> dict[str, Any]:
+    return {
+        "issuer": access.issuer,
+        "subject": hashed(access.issuer, access.subject or ""),
+        "agent": _name(access.agent),
+        "client_id": access.client_id,
+        "scopes": sorted(access.scopes),
+    }
+
+
+def _name(agent: Principal | None) -> str | None:
+    return f"{agent.issuer} {agent.subject}" if agent is not None else None
+
+
+def hashed(issuer: str, subject: str) -> str:
+    """A name for a subject that tells two apart, and hides both from a glance."""
+    return hashlib.sha256(f"{issuer}\n{subject}".encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""The words below everything else: JSON members, scopes, URLs, HTTP values."""

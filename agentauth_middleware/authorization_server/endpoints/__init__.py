@@ -1,0 +1,1 @@
+"""The endpoints of the embedded authorization server, one module each."""

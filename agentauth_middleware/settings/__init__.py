@@ -1,0 +1,1 @@
+"""Settings: frozen, checked when built, without state."""

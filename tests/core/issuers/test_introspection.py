@@ -1,0 +1,1352 @@
+"""Opaque tokens by transcript: when is their issuer asked, what is its answer worth?
+
+Every test steps ``decide`` by hand and names all that it asks for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from agentauth_middleware._core.decide import Decision, decide
+from agentauth_middleware._core.issuers.introspector import block_of
+from agentauth_middleware._core.issuers.keys import find_keys
+from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.operations import Fetch, Reply
+from agentauth_middleware._core.publish.challenge import Refusal
+from agentauth_middleware._core.tokens.jose import JOSEHeader
+from agentauth_middleware.access import Access
+from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.settings.introspection import Introspection
+from agentauth_middleware.settings.issuer import Issuer
+from agentauth_middleware.settings.resource_server import ResourceServer
+from agentauth_middleware.settings.route import Route
+from tests.support.deciding import gate_for, request
+from tests.support.stepping import Clock, Stepper, json_reply
+from tests.support.tokens import (
+    ISSUER,
+    NOW,
+    RESOURCE,
+    Key,
+    base64url,
+    claims,
+    issuer,
+    jwks,
+    key,
+    server,
+    sign,
+    token,
+)
+
+ENDPOINT, KEYS = f"{ISSUER}/introspect", f"{ISSUER}/keys"
+OPAQUE = b"at_0123456789"
+UNREACHABLE = UnavailableError("upstream_unreachable", "POST: ConnectError")
+TIMEOUT = UnavailableError("upstream_timeout", "POST: TimeoutError")
+
+
+def introspection(**settings: Any) -> Introspection:
+    settings = {"client_secret": "a-secret", "endpoint": ENDPOINT, **settings}
+    return Introspection("rs-1", **settings)
+
+
+def asked(*routes: Route, **settings: Any) -> ResourceServer:
+    """A resource whose only issuer can be asked."""
+    return server(issuer(introspection=introspection(**settings)), routes=routes)
+
+
+def active(without: tuple[str, ...] = (), /, **changes: Any) -> Reply:
+    """What the issuer says about a good token, changed."""
+    members = {"active": True, "scope": "notes.read", **claims(), **changes}
+    return json_reply({k: v for k, v in members.items() if k not in without})
+
+
+INACTIVE = json_reply({"active": False})
+
+
+class Door:
+    """A gate, a clock that stands still, and requests one at a time."""
+
+    def __init__(self, settings: ResourceServer | None = None) -> None:
+        self.clock = Clock()
+        self.gate: Gate = gate_for(settings or asked(), self.clock)
+
+    def step(
+        self, presented: bytes = OPAQUE, client: str | None = "192.0.2.1", **more: Any
+    ) -> Stepper[Decision]:
+        self.gate.revocations.read_at = self.clock.now
+        asked_for = request(presented, client=client, **more)
+        return Stepper(decide(self.gate, asked_for, self.clock))
+
+    def ask(self, answer: object, presented: bytes = OPAQUE, **more: Any) -> Decision:
+        """The decision, with one question to the issuer."""
+        step = self.step(presented, **more)
+        assert isinstance(step.asks, Fetch)
+        step.answer(answer)
+        return step.result
+
+    def at_once(self, presented: bytes = OPAQUE, **more: Any) -> Decision:
+        """The decision, which must ask nobody."""
+        step = self.step(presented, **more)
+        assert step.asks is None
+        return step.result
+
+
+def outcome(decision: object) -> tuple[int, str]:
+    assert isinstance(decision, Refusal)
+    return decision.status, decision.reason
+
+
+def test_transcript_of_an_opaque_token() -> None:
+    door = Door()
+    step = door.step()
+
+    assert isinstance(step.asks, Fetch)
+    assert step.asks.url == ENDPOINT
+    assert step.asks.timeout == 2.0
+    assert step.asks.form == (
+        ("token", OPAQUE.decode()),
+        ("token_type_hint", "access_token"),
+    )
+    assert step.asks.authentication == door.gate.server.listed_issuers[
+        0
+    ].introspection.authentication(ISSUER)  # type: ignore[union-attr]
+    assert OPAQUE.decode() not in step.asks.flight
+    assert not step.asks.public_only
+
+    step.answer(active(act={"sub": "agent-1"}))
+    access = step.result
+
+    assert isinstance(access, Access)
+    assert access.subject == "user-1"
+    assert access.agent is not None
+    assert access.agent.subject == "agent-1"
+    assert access.scopes == {"notes.read"}
+    assert access.audience == (RESOURCE,)
+    assert access.claims["active"] is True
+    assert door.at_once() is access
+
+
+def test_other_parameters_are_sent_along() -> None:
+    door = Door(asked(extra_parameters={"resource": RESOURCE}))
+    step = door.step()
+
+    assert isinstance(step.asks, Fetch)
+    assert ("resource", RESOURCE) in step.asks.form
+
+
+def test_endpoint_that_metadata_does_not_name_is_looked_for_again() -> None:
+    """And not only a day later: whoever runs the issuer may just have added it."""
+    door = Door(asked(endpoint=None))
+    step = door.step()
+    before = step.asks
+    step.answer(json_reply({"issuer": ISSUER}))
+    assert outcome(step.result) == (503, "metadata_unusable")
+    again = door.step()
+
+    assert isinstance(before, Fetch)
+    assert isinstance(again.asks, Fetch)
+    assert again.asks.url == before.url
+    assert again.asks.flight != before.flight
+
+
+def test_endpoint_is_discovered() -> None:
+    door = Door(asked(endpoint=None))
+    step = door.step()
+    while isinstance(step.asks, Fetch) and not step.asks.form:
+        step.answer(
+            json_reply({"issuer": ISSUER, "introspection_endpoint": ENDPOINT + "/2"})
+        )
+
+    assert isinstance(step.asks, Fetch)
+    assert step.asks.url == ENDPOINT + "/2"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "must_be_public"),
+    [(ENDPOINT, False), ("https://elsewhere.example.net/introspect", True)],
+    ids=["at the origin of the issuer", "elsewhere"],
+)
+def test_endpoint_elsewhere_must_be_at_a_public_address(
+    endpoint: str, must_be_public: bool
+) -> None:
+    step = Door(asked(endpoint=None)).step()
+    step.answer(json_reply({"issuer": ISSUER, "introspection_endpoint": endpoint}))
+
+    assert isinstance(step.asks, Fetch)
+    assert step.asks.public_only is must_be_public
+
+
+def test_answer_counts_for_as_long_as_was_set() -> None:
+    door = Door(asked(remember_for=20))
+    assert isinstance(door.ask(active()), Access)
+    door.clock.tick(19.9)
+    assert isinstance(door.at_once(), Access)
+    door.clock.tick(0.1)
+
+    assert isinstance(door.ask(active()), Access)
+    assert isinstance(door.at_once(), Access)
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "counts_for"),
+    [
+        ("max-age=5", 5),
+        ("private, max-age=5", 5),
+        ("max-age=600", 30),
+        ("no-store", 30),
+        ("no-cache, no-store, max-age=0, must-revalidate", 30),
+        ("max-age=x", 30),
+    ],
+)
+def test_issuer_may_shorten_how_long_its_answer_counts(
+    cache_control: str, counts_for: int
+) -> None:
+    door = Door()
+    reply = active()
+    headers = {**reply.headers, "cache-control": cache_control}
+    door.ask(replace(reply, headers=headers))
+    door.clock.tick(counts_for - 0.1)
+
+    assert isinstance(door.at_once(), Access)
+
+    door.clock.tick(0.2)
+
+    assert door.step().asks is not None
+
+
+def test_token_that_expires_earlier_is_not_remembered_longer() -> None:
+    door = Door()
+    door.ask(active(exp=NOW - 55))  # within the leeway of a minute
+    door.clock.tick(5)
+
+    assert outcome(door.at_once()) == (401, "expired")
+
+
+def test_old_answer_is_never_used_when_the_issuer_cannot_be_asked() -> None:
+    door = Door()
+    door.ask(active())
+    door.clock.tick(31)
+
+    assert outcome(door.ask(TIMEOUT)) == (503, "upstream_timeout")
+
+
+def test_token_revoked_meanwhile_is_refused_at_the_next_question() -> None:
+    door = Door()
+    door.ask(active())
+    door.clock.tick(31)
+
+    assert outcome(door.ask(INACTIVE)) == (401, "inactive_token")
+    assert outcome(door.at_once()) == (401, "inactive_token")
+
+
+def test_inactive_counts_for_ten_seconds() -> None:
+    """It might become active: a token can be made for later."""
+    door = Door()
+    assert outcome(door.ask(INACTIVE)) == (401, "inactive_token")
+    door.clock.tick(9.9)
+    assert outcome(door.at_once()) == (401, "inactive_token")
+    door.clock.tick(0.2)
+
+    assert isinstance(door.ask(active()), Access)
+
+
+def test_two_questions_about_one_token_are_one_exchange() -> None:
+    door = Door()
+    one, other = door.step(), door.step()
+
+    assert one.asks == other.asks
+
+    one.answer(active())
+    other.answer(active())
+
+    assert isinstance(one.result, Access)
+    assert isinstance(other.result, Access)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        *(active(), INACTIVE, TIMEOUT),
+        *(active(aud="https://other.example.com"), active(sub=1)),
+    ],
+    ids=["active", "inactive", "no answer", "another audience", "unreadable"],
+)
+def test_next_question_is_another_exchange(first: object) -> None:
+    """An exchange that has ended must not answer later ones."""
+    door = Door()
+    before = door.step()
+    asked_before = before.asks
+    before.answer(first)
+    door.clock.tick(31)
+    again = door.step()
+
+    assert isinstance(asked_before, Fetch)
+    assert isinstance(again.asks, Fetch)
+    assert asked_before.flight != again.asks.flight
+
+
+BROKEN: dict[str, tuple[Reply, str]] = {
+    "our credentials": (json_reply({"error": "x"}, 401), "introspection_refused_us"),
+    "our request": (json_reply({"error": "x"}, 400), "introspection_bad_request"),
+    "our permission": (json_reply({}, 403), "introspection_forbidden"),
+    "no such place": (json_reply({}, 404), "introspection_refused_us"),
+    "no such method": (json_reply({}, 405), "introspection_refused_us"),
+    "redirect": (Reply(302, {"location": "https://x"}, b""), "introspection_failed"),
+    "in trouble": (json_reply({}, 500), "introspection_failed"),
+    "HTML": (
+        Reply(200, {"content-type": "text/html"}, b"<p>"),
+        "introspection_unusable",
+    ),
+    "no media type": (Reply(200, {}, b'{"active": true}'), "introspection_unusable"),
+    "cut off": (
+        Reply(200, {"content-type": "application/json"}, b'{"active": tr'),
+        "introspection_unusable",
+    ),
+    "array": (
+        Reply(200, {"content-type": "application/json"}, b"[true]"),
+        "introspection_unusable",
+    ),
+    "twice": (
+        Reply(
+            200,
+            {"content-type": "application/json"},
+            b'{"active": false, "active": true}',
+        ),
+        "introspection_unusable",
+    ),
+    "nothing": (json_reply({}), "introspection_unusable"),
+    "text": (json_reply({"active": "true"}), "introspection_unusable"),
+    "one": (json_reply({"active": 1}), "introspection_unusable"),
+    "null": (json_reply({"active": None}), "introspection_unusable"),
+}
+
+
+@pytest.mark.parametrize(("reply", "reason"), BROKEN.values(), ids=BROKEN)
+def test_answer_that_is_none_is_no_verdict(reply: Reply, reason: str) -> None:
+    assert outcome(Door().ask(reply)) == (503, reason)
+
+
+NOT_GOOD: dict[str, tuple[Reply, str]] = {
+    "another audience": (active(aud="https://other.example.com"), "wrong_audience"),
+    "no audience": (active(("aud",)), "wrong_audience"),
+    "another issuer": (active(iss="https://other.example.com"), "wrong_issuer"),
+    "expired": (active(exp=NOW - 60), "expired"),
+    "not yet": (active(nbf=NOW + 61), "not_yet_valid"),
+    "issued in the future": (active(iat=NOW + 61), "not_yet_valid"),
+    "refresh token": (active(token_type="refresh_token"), "wrong_token_type"),
+    "refresh token by claim": (active(typ="Refresh"), "wrong_token_type"),
+    "identity token by claim": (active(token_use="id"), "wrong_token_type"),
+    "bound to a key": (active(cnf={"jkt": "x"}), "sender_constrained"),
+    "bound by its type": (active(token_type="DPoP"), "sender_constrained"),
+}
+
+
+@pytest.mark.parametrize(("reply", "reason"), NOT_GOOD.values(), ids=NOT_GOOD)
+def test_active_token_may_still_not_be_good(reply: Reply, reason: str) -> None:
+    assert outcome(Door().ask(reply)) == (401, reason)
+
+
+def test_verdict_about_an_active_token_is_remembered_a_while() -> None:
+    door = Door()
+    door.ask(active(aud="https://other.example.com"))
+
+    assert outcome(door.at_once()) == (401, "wrong_audience")
+
+
+UNREADABLE: dict[str, Reply] = {
+    "date as text": active(exp=str(NOW + 300)),
+    "date a flag": active(iat=True),
+    "scopes as a list": active(scope=["notes.read"]),
+    "subject a number": active(sub=1),
+    "subject empty": active(sub=""),
+}
+
+
+@pytest.mark.parametrize("reply", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("always", [False, True], ids=["opaque", "JWT"])
+def test_answer_that_cannot_be_read_is_no_verdict(reply: Reply, always: bool) -> None:
+    """The issuer calls the token active, so what is wrong is not the token."""
+    door, presented = Door(asked(always=always)), JWT if always else OPAQUE
+    assert outcome(door.ask(reply, presented)) == (503, "introspection_unreadable")
+
+
+def test_what_an_answer_calls_null_is_not_said() -> None:
+    """Some servers write that where they have nothing to say."""
+    nothing = dict.fromkeys(["scope", "client_id", "token_type", "cnf", "nbf"])
+    door = Door()
+    access = door.ask(active(**nothing))
+
+    assert isinstance(access, Access)
+    assert (access.client_id, access.scopes) == (None, frozenset())
+    assert "cnf" not in access.claims
+    assert outcome(door.ask(active(aud=None), b"at_2")) == (401, "wrong_audience")
+
+
+def test_actor_that_cannot_be_read_matters_where_nothing_else_says_who_acts() -> None:
+    """About a JWT it does not: the token itself says so."""
+    assert outcome(Door().ask(active(act="agent-1"))) == (401, "malformed")
+    assert isinstance(Door(asked(always=True)).ask(active(act="x"), JWT), Access)
+
+
+@pytest.mark.parametrize(
+    "reply", [active(sub=1), active(act={"sub": ""})], ids=["subject", "actor"]
+)
+def test_what_cannot_be_read_of_one_token_stops_no_other(reply: Reply) -> None:
+    door = Door()
+    for number in range(8):
+        door.ask(reply, b"at_%d" % number)
+
+    assert isinstance(door.ask(active()), Access)
+
+
+@pytest.mark.parametrize("act", [None, [], "agent-1", {"sub": 1}, {}], ids=repr)
+def test_actor_that_is_none_is_never_passed_over(act: object) -> None:
+    """The request of an agent would be taken for the user's own."""
+    assert outcome(Door().ask(active(act=act))) == (401, "malformed")
+
+
+@pytest.mark.parametrize("nothing", ["", []], ids=repr)
+@pytest.mark.parametrize("aud", [RESOURCE, []], ids=repr)
+def test_answer_can_take_all_scopes(nothing: object, aud: object) -> None:
+    """Whatever else in it is not said."""
+    trusted = issuer(introspection=introspection(always=True), scope_claims=["scp"])
+    answer = active(("scope",), scp=nothing, aud=aud)
+    access = Door(server(trusted)).ask(answer, token(scp="a"))
+
+    assert isinstance(access, Access)
+    assert access.scopes == frozenset()
+
+
+def test_disowned_token_is_not_good_again_because_keys_changed() -> None:
+    trusted = Issuer(ISSUER, jwks_uri=KEYS, introspection=introspection())
+    door = Door(server(trusted, routes=[ALWAYS]))
+    step = door.step(JWT)
+    step.answer(json_reply(jwks(key(), key("ES256", "old"))))
+    assert isinstance(step.result, Access)
+    assert outcome(door.ask(INACTIVE, JWT, path="/admin/x"))[0] == 401
+    door.clock.tick(100)
+    step = door.step(token(key("ES256", "new")))
+    step.answer(json_reply(jwks(key(), key("ES256", "new"))))  # without the old one
+
+    assert outcome(door.ask(INACTIVE, JWT)) == (401, "inactive_token")
+
+
+def test_claim_that_the_operator_requires_may_be_missing_from_a_token() -> None:
+    trusted = issuer(introspection=introspection(), required_claims=["token_type"])
+    door = Door(server(trusted))
+
+    assert outcome(door.ask(active())) == (401, "malformed")
+    assert isinstance(door.ask(active(token_type="Bearer"), b"at_other"), Access)
+
+
+def test_server_may_be_trusted_to_know_whom_a_token_is_for() -> None:
+    access = Door(asked(require_audience=False)).ask(active(("aud",)))
+
+    assert isinstance(access, Access)
+    assert access.audience == ()
+
+
+def test_audience_that_is_named_counts_in_any_case() -> None:
+    door = Door(asked(require_audience=False))
+
+    assert outcome(door.ask(active(aud="https://other"))) == (401, "wrong_audience")
+
+
+def test_bare_answer_gives_nobody() -> None:
+    """Neither a username nor a client is a user."""
+    door = Door(asked(require_audience=False))
+    access = door.ask(json_reply({"active": True, "username": "ana", "client_id": "c"}))
+
+    assert isinstance(access, Access)
+    assert (access.subject, access.user, access.agent) == (None, None, None)
+    assert access.mode == "unknown"
+    assert access.client_id == "c"
+    assert access.expires_at is None
+
+
+def test_token_without_expiry_is_asked_about_for_ever() -> None:
+    door = Door()
+    door.ask(active(("exp",)))
+    door.clock.tick(29)
+    assert isinstance(door.at_once(), Access)
+    door.clock.tick(2)
+
+    assert door.step().asks is not None
+
+
+@pytest.mark.parametrize(
+    "first", [UNREACHABLE, *(json_reply({}, status) for status in (502, 503, 504))]
+)
+def test_fault_on_the_way_is_tried_once_more(first: object) -> None:
+    door = Door()
+    step = door.step()
+    flight = step.asks.flight if isinstance(step.asks, Fetch) else ""
+    door.clock.tick(0.5)
+    step.answer(first)
+
+    assert isinstance(step.asks, Fetch)
+    assert step.asks.flight != flight
+    assert step.asks.timeout == 1.5
+
+    door.gate.revocations.read_at = door.clock.now
+    step.answer(active())
+
+    assert isinstance(step.result, Access)
+
+
+@pytest.mark.parametrize("second", [UNREACHABLE, json_reply({}, 503)])
+def test_fault_on_the_way_is_tried_no_third_time(second: object) -> None:
+    step = Door().step()
+    step.answer(UNREACHABLE)
+    step.answer(second)
+
+    assert step.asks is None
+    assert outcome(step.result)[0] == 503
+
+
+def test_second_attempt_has_no_time_of_its_own() -> None:
+    door = Door()
+    step = door.step()
+    door.clock.tick(2)
+    step.answer(UNREACHABLE)
+
+    assert step.asks is None
+    assert outcome(step.result) == (503, "upstream_timeout")
+
+
+def fail(door: Door, times: int) -> None:
+    for number in range(times):
+        assert outcome(door.ask(json_reply({}, 500), b"at_%d" % number))[0] == 503
+
+
+def test_after_five_failures_nobody_asks_for_five_seconds() -> None:
+    door = Door()
+    fail(door, 5)
+
+    assert outcome(door.at_once()) == (503, "introspection_held_off")
+
+    door.clock.tick(4.9)
+    assert outcome(door.at_once()) == (503, "introspection_held_off")
+    door.clock.tick(0.2)
+    first, second = door.step(), door.step(b"at_other")
+
+    assert isinstance(first.asks, Fetch)
+    assert outcome(second.result) == (503, "introspection_held_off")
+
+    first.answer(active())
+
+    assert isinstance(first.result, Access)
+    assert isinstance(door.ask(active(), b"at_other"), Access)
+
+
+def test_probe_that_fails_holds_off_again() -> None:
+    door = Door()
+    fail(door, 5)
+    door.clock.tick(5.1)
+    door.ask(json_reply({}, 500))
+
+    assert outcome(door.at_once()) == (503, "introspection_held_off")
+
+
+def test_abandoned_probe_makes_room_for_the_next() -> None:
+    door = Door()
+    fail(door, 5)
+    door.clock.tick(5.1)
+    door.step().close()
+
+    assert isinstance(door.step().asks, Fetch)
+
+
+def test_failures_count_only_in_a_row_and_once_for_all_who_shared_one() -> None:
+    door = Door()
+    fail(door, 4)
+    door.ask(INACTIVE, b"at_junk")
+    fail(door, 4)
+    steps = [door.step() for _ in range(10)]
+
+    assert len({step.asks for step in steps}) == 1
+
+    door = Door()
+    steps = [door.step() for _ in range(10)]
+    for step in steps:
+        step.answer(json_reply({}, 500))
+
+    assert isinstance(door.step().asks, Fetch)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [active(), INACTIVE, json_reply({}, 400)],
+    ids=["active", "inactive", "about the token"],
+)
+def test_any_answer_ends_a_row_of_failures(between: Reply) -> None:
+    door = Door()
+    fail(door, 4)
+    door.ask(between, b"at_between")
+    fail(door, 4)
+
+    assert isinstance(door.ask(active()), Access)
+
+
+def test_server_that_is_not_asked_about_such_tokens_goes_on_being_asked() -> None:
+    """Else whoever holds one such token could stop all others."""
+    door = Door()
+    for number in range(6):
+        refused = door.ask(
+            json_reply({"error": "unsupported_token_type"}, 400), b"at_%d" % number
+        )
+
+        assert isinstance(refused, Refusal)
+        assert refused.detail.endswith("answered 400 unsupported_token_type")
+
+    assert isinstance(door.ask(active()), Access)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"error": "<script>"}', b'{"error": "' + b"x" * 99 + b'"}', b"\xff", b""]
+)
+def test_what_a_server_says_is_logged_only_if_it_is_a_code(body: bytes) -> None:
+    refused = Door().ask(Reply(400, {"content-type": "application/json"}, body))
+
+    assert isinstance(refused, Refusal)
+    assert refused.detail.endswith("answered 400")
+
+
+def test_inactive_tokens_are_no_failures() -> None:
+    door = Door()
+    for number in range(20):
+        door.ask(INACTIVE, b"at_%d" % number)
+
+    assert isinstance(door.ask(active()), Access)
+
+
+def test_remembered_tokens_go_on_while_nobody_asks() -> None:
+    door = Door()
+    access = door.ask(active())
+    fail(door, 5)
+
+    assert door.at_once() is access
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [({"retry_after": "7"}, 7), ({}, 1), ({"retry_after": "86400"}, 60)],
+    ids=["told", "not told", "told too much"],
+)
+def test_issuer_that_has_enough_is_left_alone(
+    headers: dict[str, str], seconds: int
+) -> None:
+    door = Door()
+    refused = door.ask(json_reply({}, 429, **headers))
+
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.retry_after) == (503, seconds)
+
+    door.clock.tick(seconds - 0.1)
+    assert outcome(door.at_once()) == (503, "introspection_held_off")
+    door.clock.tick(0.2)
+    assert isinstance(door.ask(active()), Access)
+
+
+def test_only_so_many_exchanges_run_at_a_time() -> None:
+    door = Door(asked(max_concurrent=2))
+    first = door.step(b"at_1")
+    _second = door.step(b"at_2", client="192.0.2.2")
+
+    assert outcome(door.at_once(b"at_3", client="192.0.2.3"))[1] == "introspection_busy"
+    assert door.step(b"at_1").asks == first.asks  # shares one that is under way
+
+    first.answer(active())
+    first_again = door.step(b"at_1")
+
+    assert isinstance(first_again.result, Access)
+
+
+def test_abandoned_exchange_makes_room_for_the_next() -> None:
+    door = Door(asked(max_concurrent=1))
+    door.step(b"at_1").close()
+
+    assert isinstance(door.step(b"at_2").asks, Fetch)
+
+
+def spend(door: Door, client: str | None, times: int = 60) -> None:
+    for number in range(times):
+        junk = b"junk%d" % number
+        assert outcome(door.ask(INACTIVE, junk, client=client))[0] == 401
+
+
+def test_junk_from_one_address_is_its_own_affair() -> None:
+    """A thousand bad tokens leave a good one accepted that nobody has seen."""
+    door = Door()
+    known = door.ask(active(), b"at_known")
+    spend(door, "192.0.2.1")
+    for number in range(1000):
+        refused = door.at_once(b"more%d" % number)
+        assert outcome(refused) == (429, "too_many_inactive")
+
+    assert isinstance(door.ask(active(), client="192.0.2.2"), Access)
+    assert door.at_once(b"at_known") is known
+
+    door.clock.tick(1)
+
+    assert isinstance(door.ask(active(), b"at_other"), Access)
+
+
+def test_refusal_for_too_much_junk_says_when_to_come_again() -> None:
+    door = Door(asked(inactive_per_minute=2))
+    spend(door, "192.0.2.1", 2)
+    refused = door.at_once()
+
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.retry_after) == (429, 30)
+
+    door.clock.tick(30)
+
+    assert door.step().asks is not None
+
+
+def test_one_exchange_is_one_inactive_answer_for_all_who_shared_it() -> None:
+    door = Door(asked(inactive_per_minute=2))
+    steps = [door.step() for _ in range(5)]
+    for step in steps:
+        step.answer(INACTIVE)
+
+    assert isinstance(door.step(b"at_next").asks, Fetch)
+
+
+def test_good_tokens_cost_nothing() -> None:
+    door = Door(asked(inactive_per_minute=1))
+    for number in range(10):
+        assert isinstance(door.ask(active(), b"at_%d" % number), Access)
+
+
+def test_request_without_an_address_has_no_budget() -> None:
+    door = Door(asked(inactive_per_minute=1))
+    spend(door, None, 3)
+
+    assert isinstance(door.ask(active(), client=None), Access)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("testclient", "testclient", True),
+    ],
+)
+def test_who_can_take_many_addresses_counts_once(
+    one: str, other: str, same: bool
+) -> None:
+    assert (block_of(one) == block_of(other)) is same
+
+
+def test_junk_does_not_push_out_what_is_known() -> None:
+    door = Door(asked(inactive_per_minute=1_000_000))
+    known = door.ask(active(exp=NOW + 3600))
+    for number in range(12_000):
+        door.ask(INACTIVE, b"junk%d" % number, client=None)
+
+    assert door.at_once() is known
+
+
+# JWTs that are asked about
+
+
+JWT = token(scope="notes.read notes.write")
+ALWAYS = Route("/admin/*", introspect=True)
+
+
+def test_jwt_is_not_asked_about_unless_a_route_wants_it() -> None:
+    door = Door(asked(ALWAYS))
+    access = door.at_once(JWT)
+
+    assert isinstance(access, Access)
+
+    first = door.ask(active(("scope",)), JWT, path="/admin/x")
+    second = door.ask(active(("scope",)), JWT, path="/admin/x")
+
+    assert isinstance(first, Access)
+    assert first.scopes == access.scopes
+    assert isinstance(second, Access)
+    assert isinstance(door.at_once(JWT), Access)
+
+
+def test_route_asks_each_time_about_an_opaque_token_too() -> None:
+    door = Door(asked(ALWAYS))
+    door.ask(active())
+
+    assert isinstance(door.ask(active(), path="/admin/x"), Access)
+    assert outcome(door.ask(INACTIVE, path="/admin/x")) == (401, "inactive_token")
+
+
+def test_route_asks_once_about_a_token_it_has_not_seen() -> None:
+    door = Door(asked(ALWAYS))
+
+    assert isinstance(door.ask(active(), path="/admin/x"), Access)
+
+
+def test_bad_jwt_is_not_asked_about() -> None:
+    door = Door(asked(ALWAYS))
+    expired = token(exp=NOW - 61)
+
+    assert outcome(door.at_once(expired, path="/admin/x")) == (401, "expired")
+
+
+def test_jwt_that_its_issuer_disowns_is_refused() -> None:
+    door = Door(asked(ALWAYS))
+
+    assert outcome(door.ask(INACTIVE, JWT, path="/admin/x")) == (401, "inactive_token")
+
+
+def test_jwt_is_503_where_nobody_can_tell() -> None:
+    door = Door(asked(ALWAYS))
+    door.at_once(JWT)
+
+    assert outcome(door.ask(TIMEOUT, JWT, path="/admin/x"))[0] == 503
+
+
+@pytest.mark.parametrize(
+    ("reply", "scopes"),
+    [
+        (active(scope="notes.read"), {"notes.read"}),
+        (active(scope="notes.read admin"), {"notes.read"}),
+        (active(scope=""), frozenset[str]()),
+        (active(("scope",)), {"notes.read", "notes.write"}),
+    ],
+    ids=["fewer", "others", "none", "not stated"],
+)
+def test_answer_can_take_scopes_from_a_jwt_and_add_none(
+    reply: Reply, scopes: set[str] | frozenset[str]
+) -> None:
+    access = Door(asked(always=True)).ask(reply, JWT)
+
+    assert isinstance(access, Access)
+    assert access.scopes == scopes
+
+
+def test_answer_without_the_actor_leaves_the_one_that_was_signed() -> None:
+    jwt = token(act={"sub": "agent-1"})
+    access = Door(asked(always=True)).ask(active(), jwt)
+
+    assert isinstance(access, Access)
+    assert access.agent is not None
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (active(sub="user-2"), "introspection_mismatch"),
+        (active(client_id="client-2"), "introspection_mismatch"),
+        (active(jti="token-2"), "introspection_mismatch"),
+        (active(iss="https://other.example.com"), "wrong_issuer"),
+        (active(aud="https://other.example.com"), "wrong_audience"),
+        (active(exp=NOW - 61), "expired"),
+        (active(cnf={"jkt": "x"}), "sender_constrained"),
+    ],
+)
+def test_answer_about_a_jwt_must_be_about_that(reply: Reply, reason: str) -> None:
+    assert outcome(Door(asked(always=True)).ask(reply, JWT)) == (401, reason)
+
+
+def test_jwt_that_is_always_asked_about_is_so_on_every_path() -> None:
+    door = Door(asked(always=True))
+    assert isinstance(door.ask(active(), JWT), Access)
+    assert isinstance(door.at_once(JWT), Access)
+    door.clock.tick(31)
+
+    assert outcome(door.ask(INACTIVE, JWT)) == (401, "inactive_token")
+
+
+# Signed answers
+
+
+def signed(**changes: Any) -> Reply:
+    """A signed answer about a good token, the envelope changed."""
+    body = json.loads(active().body)
+    envelope = {
+        "iss": ISSUER,
+        "aud": "rs-1",
+        "iat": NOW,
+        "token_introspection": body,
+        **changes,
+    }
+    head = {"typ": "token-introspection+jwt", "alg": "ES256", "kid": "key-1"}
+    present = {name: value for name, value in envelope.items() if value is not None}
+    return in_envelope(sign(present, key(), head))
+
+
+def in_envelope(body: bytes, kind: str = "token-introspection+jwt") -> Reply:
+    return Reply(200, {"content-type": f"application/{kind}"}, body)
+
+
+def test_signed_answer_is_demanded_and_used() -> None:
+    door = Door(asked(signed=True))
+    step = door.step()
+
+    assert isinstance(step.asks, Fetch)
+    assert step.asks.accept == "application/token-introspection+jwt"
+
+    step.answer(signed())
+    access = step.result
+
+    assert isinstance(access, Access)
+    assert access.subject == "user-1"
+    assert "iss" in access.claims
+
+
+def test_signed_answer_that_it_is_inactive_is_a_verdict() -> None:
+    door = Door(asked(signed=True))
+    reply = signed(token_introspection={"active": False})
+
+    assert outcome(door.ask(reply)) == (401, "inactive_token")
+
+
+def unsigned() -> Reply:
+    head = base64url(b'{"typ":"token-introspection+jwt","alg":"none"}')
+    body = {
+        "iss": ISSUER,
+        "aud": "rs-1",
+        "iat": NOW,
+        "token_introspection": {"active": True},
+    }
+    return in_envelope(head + b"." + base64url(json.dumps(body).encode()) + b".")
+
+
+FORGED: dict[str, Callable[[], Reply]] = {
+    "plain": active,
+    "plain in its clothes": lambda: in_envelope(active().body),
+    "of another kind": lambda: in_envelope(signed().body, "jwt"),
+    "an access token": lambda: in_envelope(token()),
+    "not signed": unsigned,
+    "of another issuer": lambda: signed(iss="https://other.example.com"),
+    "for another": lambda: signed(aud="rs-2"),
+    "for nobody": lambda: signed(aud=None),
+    "of old": lambda: signed(iat=NOW - 121),
+    "of the future": lambda: signed(iat=NOW + 121),
+    "undated": lambda: signed(iat=None),
+    "active outside": lambda: signed(token_introspection=None, active=True),
+    "no object": lambda: signed(token_introspection=[True]),
+    "signed by nobody known": lambda: in_envelope(
+        sign(
+            {"iss": ISSUER, "aud": "rs-1", "iat": NOW},
+            key("ES256", "mine"),
+            {"typ": "token-introspection+jwt", "alg": "ES256", "kid": "key-1"},
+        )
+    ),
+    "unknown key": lambda: in_envelope(
+        sign(
+            {"iss": ISSUER, "aud": "rs-1", "iat": NOW},
+            key("ES256", "mine"),
+            {"typ": "token-introspection+jwt", "alg": "ES256", "kid": "mine"},
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+def test_answer_that_is_not_signed_as_demanded_is_no_verdict(
+    forge: Callable[[], Reply],
+) -> None:
+    assert outcome(Door(asked(signed=True)).ask(forge())) == (
+        503,
+        "introspection_unusable",
+    )
+
+
+def test_answer_about_a_jwt_need_not_repeat_what_was_signed() -> None:
+    """``active`` alone is an answer (RFC 7662 §2.2)."""
+    trusted = issuer(
+        introspection=introspection(always=True),
+        client_ids=["client-1"],
+        max_token_age=3600,
+        required_claims=["jti"],
+    )
+
+    assert isinstance(
+        Door(server(trusted)).ask(json_reply({"active": True}), JWT), Access
+    )
+
+
+@pytest.mark.parametrize(
+    "swapped",
+    [{"sub": "client-1"}, {"sub": "token-1"}, {"client_id": "token-1"}],
+    ids=repr,
+)
+def test_names_in_an_answer_are_compared_each_with_its_own(
+    swapped: dict[str, str],
+) -> None:
+    answer = Door(asked(always=True)).ask(active(**swapped), JWT)
+
+    assert outcome(answer) == (401, "introspection_mismatch")
+
+
+def test_issuer_that_wants_to_be_left_alone_for_ever_is_not() -> None:
+    refused = Door().ask(json_reply({}, 429, retry_after="9" * 5000))
+
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.retry_after) == (503, 1)
+
+
+# What stays good, and what does not
+
+
+@pytest.mark.parametrize("presented", [OPAQUE, JWT], ids=["opaque", "JWT"])
+def test_token_that_its_issuer_disowned_is_refused_on_all_routes(
+    presented: bytes,
+) -> None:
+    door = Door(asked(ALWAYS, remember_for=3000))
+    step = door.step(presented)
+    if step.asks is not None:
+        step.answer(active())
+    assert isinstance(step.result, Access)
+    assert outcome(door.ask(INACTIVE, presented, path="/admin/x"))[0] == 401
+
+    assert outcome(door.at_once(presented)) == (401, "inactive_token")
+
+    door.clock.tick(11)  # the verdict is old: but so is what was known before it
+
+    assert outcome(door.ask(INACTIVE, presented)) == (401, "inactive_token")
+
+    door.clock.tick(11)
+
+    assert isinstance(door.ask(active(), presented), Access)
+    assert isinstance(door.at_once(presented), Access)
+
+
+def push_out(door: Door, presented: bytes) -> None:
+    """Let *presented* be at hand no longer, and only be kept."""
+    remembered = door.gate.at_hand.get(sha256(presented).digest())
+    assert remembered is not None
+    for number in range(5000):
+        door.gate.at_hand.put(b"%d" % number, remembered)
+
+
+def test_token_that_was_disowned_is_not_recalled() -> None:
+    door = Door(asked(ALWAYS))
+    assert isinstance(door.at_once(JWT), Access)
+    door.ask(INACTIVE, JWT, path="/admin/x")
+    push_out(door, JWT)
+    door.clock.tick(11)
+
+    assert outcome(door.ask(INACTIVE, JWT)) == (401, "inactive_token")
+
+
+def test_recalled_token_is_asked_about_when_its_answer_is_old() -> None:
+    door = Door()
+    door.ask(active(exp=NOW + 3600))
+    push_out(door, OPAQUE)
+    assert isinstance(door.at_once(), Access)
+    push_out(door, OPAQUE)
+    door.clock.tick(31)
+
+    assert outcome(door.ask(INACTIVE)) == (401, "inactive_token")
+
+
+def test_recalled_jwt_that_is_always_asked_about_is_asked_about() -> None:
+    door = Door(asked(always=True))
+    door.ask(active(), JWT)
+    push_out(door, JWT)
+
+    assert isinstance(door.step(JWT).asks, Fetch)
+
+
+@pytest.mark.parametrize("presented", [OPAQUE, JWT], ids=["opaque", "JWT"])
+def test_answer_does_not_outlive_a_clock_set_back(presented: bytes) -> None:
+    door = Door(asked(always=True))
+    door.ask(active(), presented)
+    door.clock.tick(-7200)
+
+    assert isinstance(door.step(presented).asks, Fetch)
+
+
+def test_bound_token_stays_bound_whatever_the_answer_leaves_out() -> None:
+    bound = token(cnf={"jkt": "x"})
+    refused = Door(asked(always=True)).ask(active(), bound)
+
+    assert outcome(refused) == (401, "sender_constrained")
+
+
+def test_answer_may_end_a_jwt_earlier() -> None:
+    door = Door(asked(always=True, remember_for=3000))
+    access = door.ask(active(exp=NOW + 100), JWT)
+
+    assert isinstance(access, Access)
+    assert access.expires_at == NOW + 100
+
+    door.clock.tick(161)
+
+    assert outcome(door.at_once(JWT)) == (401, "expired")
+
+
+def test_opaque_token_dies_of_age_though_it_is_remembered() -> None:
+    trusted = issuer(introspection=introspection(remember_for=3000), max_token_age=30)
+    door = Door(server(trusted))
+    assert isinstance(door.ask(active(iat=NOW)), Access)
+    door.clock.tick(90)
+
+    assert outcome(door.at_once()) == (401, "expired")
+
+
+def test_scope_of_an_answer_counts_wherever_the_jwt_has_its_own() -> None:
+    trusted = issuer(introspection=introspection(always=True), scope_claims=["scp"])
+    access = Door(server(trusted)).ask(active(scope="a"), token(scp="a admin"))
+
+    assert isinstance(access, Access)
+    assert access.scopes == {"a"}
+
+
+def test_answer_of_a_key_for_other_algorithms_is_none() -> None:
+    trusted = issuer(introspection=introspection(signed=True), algorithms=["RS256"])
+    keys = jwks(key("ES256", "es"), key("RS256", "rs"))
+    door = Door(server(replace(trusted, jwks=keys)))
+    body = json.loads(active().body)
+    envelope = {"iss": ISSUER, "aud": "rs-1", "iat": NOW, "token_introspection": body}
+    head = {"typ": "token-introspection+jwt", "alg": "ES256", "kid": "es"}
+    reply = in_envelope(sign(envelope, key("ES256", "es"), head))
+
+    assert outcome(door.ask(reply)) == (503, "introspection_unusable")
+
+
+@pytest.mark.parametrize("typ", ["JWT", "at+jwt", None])
+def test_answer_is_signed_as_one(typ: str | None) -> None:
+    """Any other JWT of the issuer's for us would do, otherwise."""
+    body = json.loads(active().body)
+    envelope = {"iss": ISSUER, "aud": "rs-1", "iat": NOW, "token_introspection": body}
+    head = {"alg": "ES256", "kid": "key-1", **({"typ": typ} if typ else {})}
+    reply = in_envelope(sign(envelope, key(), head))
+
+    assert outcome(Door(asked(signed=True)).ask(reply))[1] == "introspection_unusable"
+
+
+# Levers
+
+
+@pytest.mark.parametrize("status", [400, 403, 413, 414, 431])
+def test_token_that_a_server_does_not_like_stops_no_other(status: int) -> None:
+    door = Door()
+    for number in range(8):
+        refused = door.ask(json_reply({}, status), b"at_%d" % number)
+
+        assert outcome(refused)[0] == 503
+
+    assert isinstance(door.ask(active()), Access)
+
+
+def test_server_that_dislikes_a_token_is_there() -> None:
+    door = Door()
+    fail(door, 5)
+    door.clock.tick(5.1)
+    door.ask(json_reply({}, 400))
+    first, second = door.step(b"at_1"), door.step(b"at_2")
+
+    assert isinstance(first.asks, Fetch)
+    assert isinstance(second.asks, Fetch)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(json_reply({}, 400), json_reply({}, 403)),
+        *(active(aud="https://other.example.com"), active(sub=1)),
+    ],
+    ids=["400", "403", "another audience", "unreadable"],
+)
+def test_whatever_grants_nothing_is_charged_to_who_sent_it(reply: Reply) -> None:
+    door = Door(asked(inactive_per_minute=5))
+    for number in range(5):
+        door.ask(reply, b"at_%d" % number)
+
+    assert outcome(door.at_once()) == (429, "too_many_inactive")
+    assert isinstance(door.ask(active(), client="192.0.2.2"), Access)
+
+
+def test_trouble_of_the_server_is_charged_to_nobody() -> None:
+    door = Door(asked(inactive_per_minute=2))
+    fail(door, 4)
+
+    assert isinstance(door.ask(active()), Access)
+
+
+def test_budget_that_is_spent_is_not_for_ever_though_the_clock_is_set_back() -> None:
+    door = Door(asked(inactive_per_minute=1))
+    door.ask(INACTIVE, b"at_junk")
+    door.clock.tick(-60)
+
+    assert isinstance(door.ask(active()), Access)
+
+
+def test_one_address_has_half_of_the_exchanges() -> None:
+    door = Door(asked(max_concurrent=4))
+    _waiting = [door.step(b"at_1"), door.step(b"at_2")]
+
+    assert outcome(door.at_once(b"at_3")) == (503, "introspection_busy")
+    assert isinstance(door.step(b"at_1").asks, Fetch)  # shares one of them
+    assert isinstance(door.step(b"at_4", client="192.0.2.2").asks, Fetch)
+
+
+def test_failures_of_two_tokens_are_two_however_many_share_them() -> None:
+    door = Door()
+    steps = [door.step(b"at_%d" % (number % 2)) for number in range(6)]
+    for step in steps:
+        step.answer(json_reply({}, 500))
+
+    assert isinstance(door.step().asks, Fetch)
+
+
+# When it was asked
+
+
+@pytest.mark.parametrize("presented", [OPAQUE, JWT], ids=["opaque", "JWT"])
+def test_answer_counts_from_when_it_was_asked_for(presented: bytes) -> None:
+    """It may have been true only then."""
+    door = Door(asked(always=True))
+    step = door.step(presented)
+    door.clock.tick(1.5)
+    step.answer(active())
+    door.gate.revocations.read_at = door.clock.now
+    door.clock.tick(28.25)
+
+    assert isinstance(door.at_once(presented), Access)
+
+    door.clock.tick(0.25)
+
+    assert isinstance(door.step(presented).asks, Fetch)
+
+
+def test_issuer_may_shorten_how_long_its_answer_about_a_jwt_counts() -> None:
+    door = Door(asked(always=True))
+    reply = active()
+    door.ask(
+        replace(reply, headers={**reply.headers, "cache-control": "max-age=5"}), JWT
+    )
+    door.clock.tick(5)
+
+    assert isinstance(door.step(JWT).asks, Fetch)
+
+
+def test_refusal_does_not_outlive_a_clock_set_back() -> None:
+    """Else a token could be refused for as long as the clock went back."""
+    door = Door()
+    door.ask(INACTIVE)
+    door.clock.tick(-3600)
+
+    assert isinstance(door.ask(active(("iat",))), Access)
+
+
+def test_pause_that_an_issuer_asked_for_ends_with_a_clock_set_back() -> None:
+    door = Door()
+    door.ask(json_reply({}, 429, retry_after="60"))
+    door.clock.tick(-3600)
+
+    assert isinstance(door.ask(active(("iat",))), Access)
+
+
+# What one answer leaves for the next
+
+
+def test_each_answer_takes_from_what_was_signed_and_not_from_the_last_one() -> None:
+    door = Door(asked(always=True))
+    door.ask(active(scope="notes.read", exp=NOW + 100), JWT)
+    door.clock.tick(31)
+    access = door.ask(active(("scope", "exp")), JWT)
+
+    assert isinstance(access, Access)
+    assert access.scopes == {"notes.read", "notes.write"}
+    assert access.expires_at == NOW + 300
+
+
+def test_answer_does_not_prolong_a_jwt() -> None:
+    door = Door(asked(always=True, remember_for=3000))
+    access = door.ask(active(exp=NOW + 3000), JWT)
+
+    assert isinstance(access, Access)
+    assert access.expires_at == NOW + 300
+
+    door.clock.tick(361)
+
+    assert outcome(door.at_once(JWT)) == (401, "expired")
+
+
+def test_jwt_that_its_issuer_stands_by_again_is_recalled_without_a_question() -> None:
+    door = Door(asked(ALWAYS))
+    door.at_once(JWT)
+    door.ask(INACTIVE, JWT, path="/admin/x")
+    door.clock.tick(11)
+    assert isinstance(door.ask(active(), JWT), Access)
+    push_out(door, JWT)
+
+    assert isinstance(door.at_once(JWT), Access)
+
+
+def test_empty_list_in_an_answer_is_not_said() -> None:
+    """Some servers write that where they have nothing to say."""
+    door = Door(asked(always=True))
+
+    assert isinstance(door.ask(active(aud=[]), JWT), Access)
+
+
+def test_answer_about_a_jwt_says_as_well_for_what_it_is() -> None:
+    refused = Door(asked(always=True)).ask(active(token_use="id"), JWT)
+
+    assert outcome(refused) == (401, "wrong_token_type")
+
+
+@pytest.mark.parametrize("early", [{"nbf": NOW + 61}, {"iat": NOW + 61}], ids=repr)
+def test_answer_about_a_jwt_may_say_that_it_is_too_early(early: dict[str, int]) -> None:
+    refused = Door(asked(always=True)).ask(active(**early), JWT)
+
+    assert outcome(refused) == (401, "not_yet_valid")
+
+
+def test_answer_that_does_not_say_how_old_the_token_is_leaves_it_too_old() -> None:
+    """Where its age is bounded, what has none has no end either."""
+    trusted = issuer(introspection=introspection(), max_token_age=3600)
+
+    assert outcome(Door(server(trusted)).ask(active(("iat",)))) == (401, "expired")
+
+
+def test_opaque_token_that_ends_before_it_is_too_old_ends_then() -> None:
+    trusted = issuer(introspection=introspection(remember_for=3000), max_token_age=3600)
+    door = Door(server(trusted))
+    assert isinstance(door.ask(active(exp=NOW + 100)), Access)
+    door.clock.tick(160)
+
+    assert outcome(door.at_once()) == (401, "expired")
+
+
+def keys_reach(door: Door, *keys: Key) -> None:
+    """A refresh brings the issuer's set, which now is *keys*."""
+    (trusted,) = door.gate.server.listed_issuers
+    state = door.gate.trust.find(trusted.issuer, door.clock()).keys
+    refresh = Stepper(find_keys(state, JOSEHeader("ES256", "new", None), door.clock))
+    assert isinstance(refresh.asks, Fetch)
+    refresh.answer(json_reply(jwks(*keys)))
+
+
+def test_jwt_whose_key_was_dropped_while_its_issuer_was_asked_is_forgotten() -> None:
+    """The answer is about the token, and says nothing for its signature."""
+    trusted = Issuer(
+        ISSUER, jwks_uri=f"{ISSUER}/keys", introspection=introspection(always=True)
+    )
+    door = Door(server(trusted))
+    step = door.step(JWT)
+    step.answer(json_reply(jwks(key())))
+    assert isinstance(step.asks, Fetch)
+    assert step.asks.url == ENDPOINT
+    door.clock.tick(1)
+    keys_reach(door, key("ES256", "new"))
+    step.answer(active())
+    step = door.step(JWT)
+    while step.asks is not None:
+        step.answer(active())
+
+    assert outcome(step.result) == (401, "unknown_kid")

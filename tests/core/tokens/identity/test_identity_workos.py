@@ -1,0 +1,182 @@
+"""The dialect that turns user and agent around, and the one that names no user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentauth_middleware.errors import InvalidTokenError
+from tests.support.identities import AGENTS, identity, verdict, who
+from tests.support.identity_payloads import PAYLOADS
+from tests.support.tokens import ISSUER
+
+DELEGATED = PAYLOADS["workos delegated"].claims
+USER = {"sub": "user_1", "sub_profile": "user"}
+CONTRADICTION = "401 contradictory_profiles"
+INACTIVE = "401 registration_inactive"
+
+
+def blueprint(**changes: Any) -> dict[str, Any]:
+    """Claims of a delegated token; ``None`` leaves one out."""
+    claims = {**DELEGATED, **changes}
+    return {name: value for name, value in claims.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        pytest.param(blueprint(sub_profile=None), id="unclassified subject"),
+        pytest.param(blueprint(sub_profile="service"), id="service"),
+        pytest.param(blueprint(sub_profile="user"), id="subject is a user"),
+        pytest.param(blueprint(sub_profile="user ai_agent"), id="subject is both"),
+        pytest.param(blueprint(sub_profile="superai_agent"), id="part of a word"),
+        pytest.param(blueprint(sub=None), id="no subject"),
+        pytest.param(blueprint(act={"sub": "user_1"}), id="unclassified actor"),
+        pytest.param(
+            blueprint(act={**USER, "sub_profile": "ai_agent"}), id="agent as actor"
+        ),
+        pytest.param(
+            blueprint(act={**USER, "sub_profile": "user ai_agent"}), id="actor is both"
+        ),
+        pytest.param(blueprint(act={**USER, "iss": AGENTS}), id="a stranger's user"),
+        pytest.param(blueprint(sub="user_1"), id="for itself"),
+        pytest.param({"sub": "u", "sub_profile": "user"}, id="a user alone"),
+        pytest.param(
+            {"sub": "u", "act": {"sub": "a", "sub_profile": "ai_agent"}}, id="rfc8693"
+        ),
+        pytest.param({"sub": "u", "act": {"sub": "a"}}, id="plain rfc8693"),
+    ],
+)
+def test_blueprint_roles_must_be_said_in_both_places(claims: dict[str, Any]) -> None:
+    """Anything less may be a token of the usual kind, and the user's rights go to
+    whoever is taken for the user."""
+    assert verdict(claims, "workos_blueprint", users=True) == CONTRADICTION
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        {"sub_profile": "user"},
+        {**USER, "sub": 1},
+        {**USER, "iss": 1},
+        {**USER, "act": {"sub": "x"}},
+        {**USER, "act": None},
+    ],
+    ids=repr,
+)
+def test_blueprint_with_a_malformed_user_is_refused(act: dict[str, Any]) -> None:
+    assert verdict(blueprint(act=act), "workos_blueprint") == "401 malformed"
+
+
+@pytest.mark.parametrize(
+    ("claims", "found"),
+    [
+        ({"sub": "a", "sub_profile": "ai_agent"}, "agent: by a"),
+        ({"sub": "a", "sub_profile": "service ai_agent"}, "agent: by a"),
+        ({"sub": "a", "sub_profile": "service"}, "service:"),
+        ({"sub": "client-1"}, "service:"),
+        ({"sub": "a"}, "unknown:"),
+    ],
+    ids=repr,
+)
+def test_blueprint_without_a_user(claims: dict[str, Any], found: str) -> None:
+    assert verdict(claims, "workos_blueprint", users=True) == found
+
+
+def test_blueprint_shows_session_and_intent_of_the_agent() -> None:
+    found = identity(DELEGATED, "workos_blueprint")
+
+    assert found.agent is not None
+    assert found.agent.extra == {
+        "session": "agent_session_1",
+        "organization": "org_1",
+        "intent": "weekly report",
+    }
+    assert found.agent == identity(blueprint(sid="other"), "workos_blueprint").agent
+
+
+@pytest.mark.parametrize("intent", [None, "text", {}, {"text": 1}, []], ids=repr)
+def test_blueprint_intent_may_be_anything(intent: object) -> None:
+    """It is the caller's own word and decides nothing."""
+    found = identity({**DELEGATED, "intent": intent, "sid": 1}, "workos_blueprint")
+
+    assert found.agent is not None
+    assert found.agent.extra == {"organization": "org_1"}
+
+
+def test_blueprint_user_may_be_of_a_namespace_that_the_operator_lists() -> None:
+    claims = blueprint(act={**USER, "iss": AGENTS})
+    found = identity(claims, "workos_blueprint", actor_issuers=[AGENTS])
+
+    assert who(found.user) == (AGENTS, "user_1")
+    assert who(found.agent) == (ISSUER, "agent_instance_1")
+
+
+def test_blueprint_mail_address_is_not_said_to_be_the_users() -> None:
+    """It stands beside the agent's name."""
+    found = identity(blueprint(email="ana@example.com"), "workos_blueprint")
+
+    assert found.user is not None
+    assert found.user.email is None
+
+
+# Registrations
+
+
+@pytest.mark.parametrize(
+    ("claims", "found"),
+    [
+        pytest.param({"status": "unverified"}, "agent_unclaimed: by reg_1", id="new"),
+        pytest.param({"status": "verified"}, "agent: by reg_1", id="verified"),
+        pytest.param({"status": "pending"}, "unknown: by reg_1", id="unknown status"),
+        pytest.param({"sub_profile": "ai_agent"}, "unknown: by reg_1", id="profile"),
+        pytest.param({"registration_id": "r"}, "unknown: by r", id="no status"),
+        pytest.param(
+            {"registration_id": "r", "status": "verified"}, "agent: by r", id="both"
+        ),
+        pytest.param({}, "unknown:", id="nothing marks a registration"),
+        pytest.param({"status": "revoked"}, "401 revoked", id="revoked"),
+        pytest.param({"status": "expired"}, "401 expired", id="expired"),
+        pytest.param({"status": "REVOKED"}, "401 revoked", id="REVOKED"),
+        pytest.param({"status": " Expired"}, "401 expired", id="Expired"),
+        pytest.param({"status": "suspended"}, INACTIVE, id="suspended"),
+        pytest.param({"status": "Suspended"}, INACTIVE, id="Suspended"),
+        pytest.param({"status": "deactivated"}, INACTIVE, id="deactivated"),
+        pytest.param({"status": "VERIFIED"}, "agent: by reg_1", id="VERIFIED"),
+        pytest.param(
+            {"status": "Unverified"}, "agent_unclaimed: by reg_1", id="Unverified"
+        ),
+        pytest.param({"status": 1}, "401 malformed", id="status a number"),
+        pytest.param({"registration_id": None}, "401 malformed", id="id is null"),
+        pytest.param({"act": USER}, CONTRADICTION, id="act"),
+        pytest.param(
+            {"sub_profile": "ai_agent", "act": USER}, CONTRADICTION, id="a blueprint's"
+        ),
+        pytest.param({"sub_profile": "user"}, CONTRADICTION, id="a user"),
+        pytest.param(
+            {"status": "verified", "agent_identity": {"userland_user_id": "u"}},
+            "agent: by reg_1",
+            id="what a record of the vendor holds",
+        ),
+    ],
+)
+def test_registration_is_an_agent_without_a_user(
+    claims: dict[str, Any], found: str
+) -> None:
+    claims = {"sub": "reg_1", **claims}
+
+    assert verdict(claims, "authkit_registration", users=True) == found
+
+
+def test_registration_that_is_nobodys_name_is_unknown() -> None:
+    found = verdict({"status": "unverified"}, "authkit_registration")
+
+    assert found == "unknown:"
+
+
+def test_registration_that_is_over_is_a_verdict_about_the_token() -> None:
+    with pytest.raises(InvalidTokenError) as refused:
+        identity({"sub": "r", "status": "revoked"}, "authkit_registration")
+
+    assert refused.value.status == 401

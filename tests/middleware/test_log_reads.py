@@ -1,0 +1,184 @@
+"""How a door reads the log of revocations: seldom, together, and from any store."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio import wait_all_tasks_blocked
+from starlette.types import Message, Receive, Scope, Send
+
+from agentauth_middleware._core.operations import LogPage
+from agentauth_middleware._core.revocations.cut_offs import Revocation
+from agentauth_middleware.asgi import AgentAuthMiddleware
+from agentauth_middleware.revocation import revoke_blocking
+from agentauth_middleware.stores import MemoryStore, SQLiteStore
+from tests.support.exchange import DOORS, HTTPRequest, open_door
+from tests.support.server_side import ISSUER, RESOURCE, SERVER, bearer, http_scope
+
+CROWD = 200
+RECORDS = 5_000
+
+
+class CountedStore(SQLiteStore):
+    """Counts its reads, and holds them up until the test says so."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.may_go_on = threading.Event()
+        self.reads: list[int] = []
+
+    def read_log(self, after: int) -> LogPage:
+        self.reads.append(after)
+        assert self.may_go_on.wait(10)
+        return super().read_log(after)
+
+
+def fill(store: SQLiteStore, path: Path) -> None:
+    """Let the log have many records."""
+    revoke_blocking(store, ISSUER.issuer, subject="somebody")
+    records = [
+        Revocation(ISSUER.issuer, 1.0, f"user-{number}", (ISSUER.issuer, "agent"))
+        for number in range(RECORDS - 1)
+    ]
+    # One by one each would wait for the disk.
+    with sqlite3.connect(path) as sql:
+        sql.executemany(
+            "INSERT INTO log (record) VALUES (?)",
+            [(record.to_record(),) for record in records],
+        )
+    sql.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CountedStore:
+    store = CountedStore(tmp_path / "store.db")
+    fill(store, tmp_path / "store.db")
+    return store
+
+
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+@dataclass
+class Crowd:
+    """Requests to one door, each in its task, and the statuses of their answers."""
+
+    door: AgentAuthMiddleware
+    statuses: list[int] = field(default_factory=list[int])
+
+    async def ask(self, token: str) -> None:
+        scope = http_scope(headers=[("Authorization", token)])
+        await self.door(scope, self._receive, self._send)
+
+    async def _receive(self) -> Message:
+        raise AssertionError("there is no body")
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.statuses.append(message["status"])
+
+
+@pytest.mark.anyio
+async def test_crowd_before_a_cold_process_reads_a_long_log_once(
+    store: CountedStore,
+) -> None:
+    """Each on its own they would take so long that all were refused as unavailable."""
+    crowd = Crowd(AgentAuthMiddleware(answer, SERVER, store=store))
+    tokens = [bearer(subject=f"user-{number}") for number in range(10)]
+    store.may_go_on.set()
+    async with anyio.create_task_group() as group:
+        for number in range(CROWD):
+            group.start_soon(crowd.ask, tokens[number % 10])
+
+    assert crowd.statuses == [204] * CROWD
+    # A page has 2,000 records. A few may come late and look behind the last of them.
+    assert len(store.reads) <= 10
+
+
+def test_crowd_of_threads_before_a_cold_process_is_let_in(store: CountedStore) -> None:
+    """Threads that take the same page in at once keep each other from it."""
+    together = threading.Barrier(40)
+    door = open_door("wsgi", SERVER, store)
+    request = with_token("alice")
+    store.may_go_on.set()
+
+    def ask(_: int) -> int:
+        together.wait(10)
+        return door.ask(request).status
+
+    with ThreadPoolExecutor(40) as pool:
+        statuses = list(pool.map(ask, range(40)))
+
+    assert statuses == [200] * 40
+
+
+@pytest.mark.anyio
+async def test_first_read_that_is_held_up_is_joined_and_not_repeated(
+    store: CountedStore,
+) -> None:
+    crowd = Crowd(AgentAuthMiddleware(answer, SERVER, store=store))
+    good, revoked = bearer(), bearer(subject="mallory")
+    revoke_blocking(store, ISSUER.issuer, subject="mallory")
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(crowd.ask, good)
+            group.start_soon(crowd.ask, revoked)
+        await wait_all_tasks_blocked()
+        assert crowd.statuses == []
+        store.may_go_on.set()
+
+    assert sorted(crowd.statuses) == [204] * 20 + [401] * 20
+    assert store.reads[0] == 0
+    assert len(store.reads) == len(set(store.reads)) == 3
+
+
+def with_token(subject: str) -> HTTPRequest:
+    token = ISSUER.token(RESOURCE, subject=subject)
+    return HTTPRequest("GET", "/", (("Authorization", f"Bearer {token}"),))
+
+
+class ListOfRevocations(MemoryStore):
+    """A store of somebody's own that is empty as lists are: ``bool`` says no."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("kind", DOORS)
+def test_store_that_is_empty_is_used(kind: str) -> None:
+    """And not another one in its place, in which nothing is ever revoked."""
+    store = ListOfRevocations()
+    assert not store
+    door = open_door(kind, SERVER, store)
+    request = with_token("alice")
+    revoke_blocking(store, ISSUER.issuer, subject="alice")
+
+    assert door.ask(request).status == 401
+
+
+@pytest.mark.parametrize("kind", DOORS)
+def test_store_may_give_the_log_in_pages(kind: str) -> None:
+    """Whatever stands on a later page counts at the first request already."""
+
+    class Paged(MemoryStore):
+        def read_log(self, after: int) -> LogPage:
+            page = super().read_log(after)
+            if len(page.records) <= 1:
+                return page
+            return LogPage(after + 1, page.records[:1], is_last=False)
+
+    store = Paged()
+    requests = [with_token(name) for name in ("alice", "bob", "carol", "dave")]
+    for subject in ("bob", "carol", "alice"):
+        revoke_blocking(store, ISSUER.issuer, subject=subject)
+    door = open_door(kind, SERVER, store)
+
+    assert [door.ask(request).status for request in requests] == [401, 401, 401, 200]

@@ -1,0 +1,550 @@
+"""The documents that the door publishes itself: the metadata and ``auth.md``.
+
+Sources: RFC 9728 §3, RFC 9110 §13.1.2
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from agentauth_middleware.settings.issuer import Issuer
+from agentauth_middleware.settings.resource_server import ResourceServer
+from agentauth_middleware.testing import FakeIssuer
+from tests.middleware.conftest import OpenDoor
+from tests.support.exchange import Answer, Door, HTTPRequest
+from tests.support.scenarios import Issuers, Token, challenges_of, no_credentials
+
+WELL_KNOWN = "/.well-known/oauth-protected-resource"
+ORIGIN = "https://api.example.com"
+V1 = f"{ORIGIN}/v1"
+OWN_PATHS = (f"{WELL_KNOWN}/v1", f"{WELL_KNOWN}/v1/", WELL_KNOWN, "/v1/auth.md")
+
+
+def server(resource: str = V1, **settings: Any) -> ResourceServer:
+    # Whose keys have to be fetched, from where nobody answers.
+    issuers = (Issuer("http://127.0.0.1:9/as", timeout=1),)
+    everything: dict[str, Any] = {"issuers": issuers, **settings}
+    return ResourceServer(resource, insecure_loopback=True, **everything)
+
+
+@pytest.fixture
+def v1(open_a_door: OpenDoor) -> Door:
+    return open_a_door(server(name="Notes", scopes={"notes.read": "Read your notes"}))
+
+
+def assert_nothing_here(answer: Answer, door: Door) -> None:
+    assert answer.status == 404
+    assert answer.body == b""
+    assert answer.lines("www-authenticate") == []
+    assert not door.seen
+
+
+# Where they are
+
+
+@pytest.mark.parametrize(
+    ("resource", "target"),
+    [
+        (ORIGIN, WELL_KNOWN),
+        (f"{ORIGIN}/", WELL_KNOWN),
+        (V1, f"{WELL_KNOWN}/v1"),
+        (f"{V1}/", f"{WELL_KNOWN}/v1/"),
+        (f"{ORIGIN}:8443/a/b", f"{WELL_KNOWN}/a/b"),
+        (f"{ORIGIN}?tenant=7", f"{WELL_KNOWN}?tenant=7"),
+        (f"{ORIGIN}/?tenant=7", f"{WELL_KNOWN}?tenant=7"),
+        (f"{V1}?tenant=7", f"{WELL_KNOWN}/v1?tenant=7"),
+        (f"{ORIGIN}/a%20b", f"{WELL_KNOWN}/a%20b"),
+        (f"{ORIGIN}/caf%C3%A9", f"{WELL_KNOWN}/caf%C3%A9"),
+        (f"{ORIGIN}/mcp.v2/~x", f"{WELL_KNOWN}/mcp.v2/~x"),
+    ],
+)
+def test_metadata_is_where_challenges_say(
+    resource: str, target: str, open_a_door: OpenDoor
+) -> None:
+    door = open_a_door(server(resource))
+
+    (challenge,) = challenges_of(door.get("/"))
+    named = challenge.parameters["resource_metadata"]
+
+    assert named.endswith(target)
+    answer = door.get(target)
+    assert answer.status == 200
+    assert answer.json()["resource"] == resource
+    assert f'"resource": "{resource}"' in answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("resource", "targets"),
+    [
+        pytest.param(ORIGIN, [f"{WELL_KNOWN}/"], id="origin, slash"),
+        pytest.param(V1, [f"{WELL_KNOWN}/v1/"], id="path, slash"),
+        pytest.param(f"{V1}/", [f"{WELL_KNOWN}/v1"], id="slash, none"),
+        pytest.param(V1, [WELL_KNOWN, f"{WELL_KNOWN}/"], id="root"),
+        pytest.param(V1, [f"/v1{WELL_KNOWN}"], id="appended"),
+        pytest.param(f"{V1}/", [f"/v1{WELL_KNOWN}"], id="slash, appended"),
+        pytest.param(
+            V1,
+            [
+                f"{WELL_KNOWN}/v1?x=1",
+                f"{WELL_KNOWN}/v1?access_token=x",
+                f"{WELL_KNOWN}?",
+            ],
+            id="query",
+        ),
+    ],
+)
+def test_metadata_is_where_agents_look_as_well(
+    resource: str, targets: list[str], open_a_door: OpenDoor
+) -> None:
+    door = open_a_door(server(resource))
+
+    for target in targets:
+        assert door.get(target).status == 200
+        assert door.get(target).json()["resource"] == resource
+    assert not door.seen
+
+
+@pytest.mark.parametrize("target", [WELL_KNOWN, f"{WELL_KNOWN}/"])
+def test_metadata_at_the_root_can_be_switched_off(
+    target: str, open_a_door: OpenDoor
+) -> None:
+    door = open_a_door(server(metadata_at_root=False))
+
+    assert_nothing_here(door.get(target), door)
+    assert door.get(f"{WELL_KNOWN}/v1").status == 200
+
+
+def test_metadata_of_an_origin_is_at_the_root_in_any_case(
+    open_a_door: OpenDoor,
+) -> None:
+    door = open_a_door(server(ORIGIN, metadata_at_root=False))
+
+    assert door.get(WELL_KNOWN).status == 200
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        "/%2e%2e/v1",
+        "/../v1",
+        "/v1/..",
+        "/v1/../v1",
+        "//v1",
+        "/v1//",
+        "/v1%2f",
+        "/%2fv1",
+        "/%76%31",
+        "/v1%00",
+        "/v1%0a",
+        "/v1;x",
+        "/V1",
+        "/v2",
+        "/v1/notes",
+        "/v10",
+        "\\v1",
+    ],
+)
+def test_metadata_of_anything_else_is_not_found(
+    suffix: str, v1: Door, issuers: Issuers
+) -> None:
+    token = {"Authorization": f"Bearer {Token().mint(issuers)}"}
+
+    assert_nothing_here(v1.get(WELL_KNOWN + suffix), v1)
+    assert_nothing_here(v1.get(WELL_KNOWN + suffix, token), v1)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/%2ewell-known/oauth-protected-resource/v1",
+        "/.well-known%2Foauth-protected-resource/v1",
+        "/v1/%61uth.md",
+        "/v1%2Fauth.md",
+        f"/{WELL_KNOWN}/v1",
+        f"/v1/..{WELL_KNOWN}/v1",
+        "/v1//auth.md",
+        "/.WELL-KNOWN/oauth-protected-resource/v1",
+    ],
+)
+def test_another_spelling_of_an_own_url_is_not_ours(target: str, v1: Door) -> None:
+    assert v1.get(target).status in (400, 401, 404)
+    assert not v1.seen
+
+
+def test_two_resources_of_a_host_keep_apart(
+    open_a_door: OpenDoor, issuers: Issuers
+) -> None:
+    doors = {
+        path: open_a_door(
+            server(ORIGIN + path, issuers=issuers.trusted, metadata_at_root=False)
+        )
+        for path in ("/v1", "/v2")
+    }
+
+    for path, door in doors.items():
+        (challenge,) = challenges_of(door.get("/"))
+        assert challenge.parameters == {"resource_metadata": ORIGIN + WELL_KNOWN + path}
+        assert door.get(WELL_KNOWN + path).json()["resource"] == ORIGIN + path
+        for other in doors:
+            token = issuers.main.token(ORIGIN + other)
+            status = door.get("/", {"Authorization": f"Bearer {token}"}).status
+            assert status == (200 if other == path else 401)
+
+
+@pytest.mark.parametrize(
+    ("mount", "target"),
+    [
+        pytest.param("/v1", WELL_KNOWN, id="appended form"),
+        pytest.param("/v1", "/auth.md", id="auth.md"),
+        pytest.param(WELL_KNOWN, "/v1", id="mounted at the well-known path"),
+        # A proxy takes the mount off, and the server puts it back in front of all.
+        pytest.param("/v1", f"{WELL_KNOWN}/v1", id="canonical, behind a proxy"),
+    ],
+)
+def test_documents_of_a_mounted_application_are_found(
+    mount: str, target: str, v1: Door
+) -> None:
+    answer = v1.ask(HTTPRequest("GET", target, mount=mount))
+
+    assert answer.status == 200
+    assert V1 in answer.body.decode()
+
+
+@pytest.mark.parametrize("mount", ["", "/v1", "/elsewhere"])
+def test_challenges_of_a_mounted_application_name_the_same_urls(
+    mount: str, v1: Door
+) -> None:
+    answer = v1.ask(HTTPRequest("GET", "/notes", mount=mount))
+
+    (challenge,) = challenges_of(answer)
+    assert challenge.parameters == {"resource_metadata": f"{ORIGIN}{WELL_KNOWN}/v1"}
+    assert answer.json()["auth_md"] == f"{V1}/auth.md"
+
+
+# How they are served
+
+
+@pytest.mark.parametrize("target", OWN_PATHS)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param((), id="no token"),
+        pytest.param((("Authorization", "Bearer bad"),), id="bad token"),
+        pytest.param((("Authorization", "Bearer a b"),), id="malformed"),
+        pytest.param((("Authorization", "Bearer a"),) * 2, id="two tokens"),
+        pytest.param((("Authorization", "Basic dTpw"),), id="Basic"),
+        pytest.param(
+            (("Host", "evil.example"), ("X-Forwarded-Host", "evil.example")),
+            id="spoofed host",
+        ),
+        pytest.param(
+            (("Forwarded", "host=evil.example"), ("X-Forwarded-Prefix", "/evil")),
+            id="spoofed prefix",
+        ),
+        pytest.param(
+            (("MCP-Protocol-Version", "2026-07-28"), ("Accept", "text/html")),
+            id="other fields",
+        ),
+    ],
+)
+def test_documents_are_the_same_for_everybody(
+    target: str, fields: tuple[tuple[str, str], ...], v1: Door
+) -> None:
+    """Nobody can be asked at the issuer, and nobody is."""
+    plain = v1.get(target)
+    answer = v1.ask(HTTPRequest("GET", target, fields))
+
+    assert answer == plain
+    assert answer.status == 200
+    assert not v1.seen
+
+
+def test_documents_do_not_need_the_issuer(v1: Door) -> None:
+    """Its keys are out of reach, as a token would show."""
+    token = FakeIssuer("http://127.0.0.1:9/as").token(V1)
+    assert v1.get("/", {"Authorization": f"Bearer {token}"}).status == 503
+
+    for target in OWN_PATHS:
+        assert v1.get(target).status == 200
+
+
+@pytest.mark.parametrize("target", OWN_PATHS)
+def test_documents_may_be_cached_and_read_from_any_origin(
+    target: str, v1: Door
+) -> None:
+    answer = v1.get(target, {"Origin": "https://app.example.org"})
+
+    assert answer.field("cache-control") == "public, max-age=300"
+    assert answer.field("access-control-allow-origin") == "*"
+    assert answer.field("access-control-allow-credentials") is None
+    assert answer.field("content-length") == str(len(answer.body))
+    assert answer.field("content-type") == (
+        "text/markdown; charset=utf-8" if target.endswith(".md") else "application/json"
+    )
+    assert re.fullmatch(r'"[\x21\x23-\x7E]+"', answer.field("etag") or "")
+
+
+@pytest.mark.parametrize("target", OWN_PATHS)
+def test_head_gets_the_header_of_a_document(target: str, v1: Door) -> None:
+    got = v1.get(target)
+    headed = v1.ask(HTTPRequest("HEAD", target))
+
+    assert headed == Answer(got.status, got.fields, b"")
+
+
+@pytest.mark.parametrize("target", OWN_PATHS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "condition", ["{etag}", "W/{etag}", '"other", {etag}', '"other",W/{etag} ', "*"]
+)
+def test_a_document_known_already_is_not_sent_again(
+    condition: str, method: str, target: str, v1: Door
+) -> None:
+    etag = v1.get(target).field("etag") or ""
+    fields = (("If-None-Match", condition.format(etag=etag)),)
+    answer = v1.ask(HTTPRequest(method, target, fields))
+
+    assert answer.status == 304
+    assert answer.body == b""
+    assert answer.field("etag") == etag
+    assert answer.field("cache-control") == "public, max-age=300"
+    assert answer.field("access-control-allow-origin") == "*"
+    assert answer.field("content-type") is None
+
+
+@pytest.mark.parametrize("condition", ['"other"', "", 'W/"other", "third"', "junk"])
+def test_a_document_known_otherwise_is_sent(condition: str, v1: Door) -> None:
+    assert v1.get(WELL_KNOWN, {"If-None-Match": condition}) == v1.get(WELL_KNOWN)
+
+
+def test_an_etag_changes_with_its_document(open_a_door: OpenDoor) -> None:
+    doors = [open_a_door(server(name=name)) for name in ("One", "Other", "One")]
+    for target in OWN_PATHS:
+        one, other, same = [door.get(target).field("etag") for door in doors]
+
+        assert one == same
+        assert one != other
+
+
+@pytest.mark.parametrize("target", OWN_PATHS)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "QUERY"])
+def test_documents_can_only_be_read(method: str, target: str, v1: Door) -> None:
+    answer = v1.ask(HTTPRequest(method, target))
+
+    assert answer.status == 405
+    assert answer.field("allow") == "GET, HEAD, OPTIONS"
+    assert answer.body == b""
+    assert answer.lines("www-authenticate") == []
+    assert not v1.seen
+
+
+@pytest.mark.parametrize("target", OWN_PATHS)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (
+            ("Origin", "https://app.example.org"),
+            ("Access-Control-Request-Method", "GET"),
+            ("Access-Control-Request-Headers", "mcp-protocol-version"),
+        ),
+        (),
+    ],
+    ids=["preflight", "plain OPTIONS"],
+)
+def test_browsers_may_read_documents_with_the_fields_of_their_protocols(
+    fields: tuple[tuple[str, str], ...], target: str, v1: Door
+) -> None:
+    answer = v1.ask(HTTPRequest("OPTIONS", target, fields))
+
+    assert answer.status == 204
+    assert answer.body == b""
+    assert answer.field("access-control-allow-origin") == "*"
+    assert answer.field("access-control-allow-credentials") is None
+    assert answer.field("access-control-allow-methods") == "GET, HEAD, OPTIONS"
+    assert answer.field("access-control-max-age") == "86400"
+    allowed = (answer.field("access-control-allow-headers") or "").lower().split(", ")
+    assert {"mcp-protocol-version", "accept", "content-type", "authorization"} <= set(
+        allowed
+    )
+    assert not v1.seen
+
+
+# What the metadata says
+
+
+FULL: dict[str, Any] = {
+    "name": "Notizen für alle 📝",
+    "scopes": {"notes.read": "Read your notes", "notes.write": "Write notes"},
+    "issuers": (
+        Issuer("https://as.example.com"),
+        Issuer("https://login.example.net/t1/"),
+    ),
+    "documentation_uri": "https://www.example.com/docs",
+    "policy_uri": "https://www.example.com/policy",
+    "tos_uri": "https://www.example.com/tos",
+    "logo_uri": "https://www.example.com/logo.png",
+    "extra_metadata": {"resource_name#de": "Notizen", "x_limits": {"a": [1, None]}},
+}
+
+
+def test_metadata_is_what_settings_say(open_a_door: OpenDoor) -> None:
+    answer = open_a_door(server(**FULL)).get(f"{WELL_KNOWN}/v1")
+
+    assert answer.json() == {
+        "resource": V1,
+        "authorization_servers": [
+            "https://as.example.com",
+            "https://login.example.net/t1/",
+        ],
+        "scopes_supported": ["notes.read", "notes.write"],
+        "bearer_methods_supported": ["header"],
+        "resource_name": "Notizen für alle 📝",
+        "resource_documentation": "https://www.example.com/docs",
+        "resource_policy_uri": "https://www.example.com/policy",
+        "resource_tos_uri": "https://www.example.com/tos",
+        "resource_logo_uri": "https://www.example.com/logo.png",
+        "resource_name#de": "Notizen",
+        "x_limits": {"a": [1, None]},
+    }
+
+
+def test_metadata_leaves_out_what_settings_leave_out(open_a_door: OpenDoor) -> None:
+    """One client refuses a null, another takes an empty array for the last word."""
+    answer = open_a_door(server()).get(f"{WELL_KNOWN}/v1")
+
+    assert answer.json() == {
+        "resource": V1,
+        "authorization_servers": ["http://127.0.0.1:9/as"],
+        "bearer_methods_supported": ["header"],
+    }
+
+
+def test_a_name_is_utf_8_in_the_body_and_in_no_field(open_a_door: OpenDoor) -> None:
+    door = open_a_door(server(**FULL))
+    answers = [door.get(target) for target in (*OWN_PATHS, "/")]
+
+    assert "Notizen für alle 📝".encode() in answers[0].body
+    assert "Notizen für alle 📝".encode() in answers[3].body
+    for answer in answers:
+        assert "Notizen" not in repr(answer.fields)
+
+
+def test_metadata_is_rendered_once_and_never_changes(
+    open_a_door: OpenDoor, issuers: Issuers
+) -> None:
+    settings: dict[str, Any] = {**FULL, "issuers": issuers.trusted}
+    door = open_a_door(server(**settings))
+    before = door.get(WELL_KNOWN)
+    token = Token(audience=V1, subject="tenant-7").mint(issuers)
+    assert door.get("/", {"Authorization": f"Bearer {token}"}).status == 200
+
+    assert door.get(WELL_KNOWN) == before
+
+
+# What auth.md says
+
+
+def auth_md(open_a_door: OpenDoor, **settings: Any) -> str:
+    return open_a_door(server(**settings)).get("/v1/auth.md").body.decode()
+
+
+def test_auth_md_is_at_the_host_as_well(v1: Door) -> None:
+    assert v1.get("/auth.md") == v1.get("/v1/auth.md")
+
+
+def test_auth_md_is_the_one_that_refusals_name(v1: Door) -> None:
+    answer = v1.get("/notes")
+
+    assert answer.status == no_credentials().status
+    path = answer.json()["auth_md"].removeprefix(ORIGIN)
+    assert v1.get(path).field("content-type") == "text/markdown; charset=utf-8"
+
+
+def test_auth_md_says_the_same_as_the_metadata(open_a_door: OpenDoor) -> None:
+    scopes = {"notes.read": "Read", "a|b": "Odd", "c`d``e": "Odd", "*x*": "Odd"}
+    settings: dict[str, Any] = {**FULL, "scopes": scopes}
+    door = open_a_door(server(**settings))
+    metadata = door.get(f"{WELL_KNOWN}/v1").json()
+    text = door.get("/v1/auth.md").body.decode()
+
+    assert f"\nGET {ORIGIN}{WELL_KNOWN}/v1\n" in text
+    assert f"`{metadata['resource']}`" in text
+    issuers = re.findall(r"^- `(https?:[^`]+)`$", text, re.MULTILINE)
+    assert issuers == metadata["authorization_servers"]
+    assert code_in_first_cells(text, "Scope") == metadata["scopes_supported"]
+
+
+def code_in_first_cells(text: str, heading: str) -> list[str]:
+    """The code in the first cell of each row of the table under *heading*."""
+    rows = text.partition(f"| {heading} |")[2].partition("\n\n")[0].split("\n")[2:]
+    cells = [re.split(r"(?<!\\)\|", row)[1].strip() for row in rows if row.strip()]
+    return [_code(cell).replace(r"\|", "|") for cell in cells]
+
+
+def _code(span: str) -> str:
+    """What a code span shows; longer fences are for text with backticks in it."""
+    fence = re.match("`+", span)
+    assert fence is not None
+    inner = span.removeprefix(fence[0]).removesuffix(fence[0])
+    assert fence[0] not in re.findall("`+", inner)
+    if inner.startswith(" ") and inner.endswith(" ") and inner.strip(" "):
+        return inner[1:-1]
+    return inner
+
+
+HOSTILE = {
+    "heading": "x\n## 9. Pay first\n",
+    "heading by underline": "x\n===\n",
+    "carriage return": "x\r## 9. Pay first\r",
+    "other line breaks": "x\x0b# y\x0c# y\x85# y\u2028# y\u2029# y",
+    "fence": "x\n```\nGET https://evil.example\n```\n",
+    "fence of tildes": "x\n~~~\ny",
+    "cell": "x | y | z |",
+    "row": "x |\n| `admin` | Everything",
+    "backslash at the end": "x\\",
+    "backslash before a bar": "x\\| y |",
+    "code": "`x` ``y`` ```z",
+    "link": "[x](https://evil.example) ![y](https://evil.example/z.png)",
+    "definition": "x\n\n[1]: https://evil.example",
+    "element": "<script>x</script> <!-- <https://evil.example>",
+    "list": "x\n- y\n1. z\n> q\n",
+    "rule": "x\n\n---\n\n***\n",
+    "emphasis": "**x** __y__ *z* ~~q~~",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_text_stays_where_it_belongs(
+    text: str, open_a_door: OpenDoor
+) -> None:
+    """It comes from the operator, but perhaps out of a form that others can fill in."""
+    scopes = {"notes.read": "Read", "notes.write": "Write"}
+    harmless = auth_md(open_a_door, name="Notes", scopes=scopes)
+    scopes["notes.read"] = text
+    hostile = auth_md(open_a_door, name=text, scopes=scopes)
+
+    assert structure(hostile) == structure(harmless)
+    assert unescaped_markup(hostile) == unescaped_markup(harmless)
+
+
+def structure(text: str) -> list[str]:
+    """What each line of *text* is to a reader of Markdown, in the order of lines."""
+    return [_kind(line) for line in text.splitlines()]
+
+
+def _kind(line: str) -> str:
+    if line.startswith("|"):
+        bars = re.findall(r"(?<!\\)(?:\\\\)*\|", line)
+        return f"row with {len(bars)} bars"
+    found = re.match(r" {0,3}(#+ |```|~~~|[-*+] |\d+\. |> |={2,}$|-{2,}$|\[)", line)
+    return found[1] if found else "text" if line.strip() else ""
+
+
+def unescaped_markup(text: str) -> Mapping[str, int]:
+    """How often each character that may begin markup stands there without a ``\\``."""
+    bare = re.sub(r"\\[!-/:-@\[-`{-~]", "", text)
+    return {mark: bare.count(mark) for mark in "`*_[]<>#|~{}\\"}

@@ -1,0 +1,83 @@
+"""Requests and gates for tests that ask ``decide``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agentauth_middleware._core.decide import Decision, decide
+from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.operations import LogPage
+from agentauth_middleware._syntax.http import Request
+from agentauth_middleware.settings.resource_server import ResourceServer
+from tests.support.stepping import Clock, play
+from tests.support.tokens import server
+
+
+class PlainRequest(Request):
+    """A request of plain values."""
+
+    __slots__ = ("_client", "_named")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        *,
+        mount: str = "",
+        query: bytes = b"",
+        lines: Sequence[bytes] = (),
+        named: Mapping[str, str] | None = None,
+        client: str | None = None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.mount = mount
+        self.query = query
+        self.authorization = lines
+        self._named = dict(named or {})
+        self._client = client
+
+    @property
+    def raw_path(self) -> bytes:
+        return self.path.encode()
+
+    @property
+    def client(self) -> str | None:
+        return self._client
+
+    def header(self, name: str) -> str | None:
+        return self._named.get(name)
+
+
+def request(
+    token: bytes | None = None,
+    *,
+    method: str = "GET",
+    path: str = "/notes",
+    query: bytes = b"",
+    authorization: Sequence[bytes] | None = None,
+    headers: Mapping[str, str] | None = None,
+    client: str | None = None,
+) -> Request:
+    """A request with *token* as its bearer token, or with these field lines."""
+    if authorization is None:
+        authorization = () if token is None else (b"Bearer " + token,)
+    return PlainRequest(
+        method, path, query=query, lines=authorization, named=headers, client=client
+    )
+
+
+def gate_for(
+    settings: ResourceServer | None = None, clock: Clock | None = None
+) -> Gate:
+    """A gate that has just read the log of revocations and found it empty."""
+    gate = Gate(settings or server())
+    gate.revocations.apply(LogPage(0, ()), clock() if clock else Clock()())
+    return gate
+
+
+def decide_at_once(gate: Gate, asked: Request, clock: Clock | None = None) -> Any:
+    """The decision, which must need no operation."""
+    decision: Decision = play(decide(gate, asked, clock or Clock()), [])
+    return decision
