@@ -6,12 +6,18 @@ while somebody else's code runs or a procedure waits.
 
 from __future__ import annotations
 
+import threading  # noqa: TID251 - the one of the core
 from collections.abc import Hashable
-from threading import Lock as Lock  # noqa: TID251 - the one of the core
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
+
+
+def Lock() -> threading.Lock:
+    """The core's only kind of lock, looked up when made: gevent may have replaced it
+    after this module was imported."""
+    return threading.Lock()
 
 
 class BoundedMap(Generic[Key, Value]):

@@ -7,9 +7,9 @@ nobody is told: what it would have fetched ahead is fetched in line once overdue
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from agentauth_middleware._core.operations import Operation, Start
@@ -29,7 +29,7 @@ class Background:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._jobs: SimpleQueue[tuple[Start, Perform]] = SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Start, Perform]] = queue.SimpleQueue()
         # Doors choose their keys without knowing of each other: hence the performer.
         self._pending: set[tuple[str, Perform]] = set()
         self._thread: threading.Thread | None = None

@@ -75,9 +75,14 @@ class Certificates:
         Raises:
             OSError: the environment names a bundle that cannot be read.
         """
-        if self._context is None:
+        import ssl
+
+        # gevent has a class of its own. What was made before it patched would block
+        # the whole process, or fail.
+        kind = ssl.SSLContext
+        if not isinstance(self._context, kind):
             named = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-            self._context = _read_certificates(named)
+            self._context = _read_certificates(named, kind.__module__)
         return self._context
 
     def prepare(self) -> None:
@@ -94,8 +99,9 @@ class Certificates:
 
 
 @lru_cache(maxsize=2)
-def _read_certificates(named: tuple[str | None, ...]) -> ssl.SSLContext:
-    """Those that the environment has *named* as httpx reads it; shared by all doors."""
+def _read_certificates(named: tuple[str | None, ...], kind: str) -> ssl.SSLContext:
+    """Those that the environment has *named* as httpx reads it, in a context of the
+    *kind* in use; shared by all middlewares."""
     import httpx
 
     return httpx.create_ssl_context()

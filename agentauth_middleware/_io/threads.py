@@ -8,11 +8,11 @@ would leave one more is refused at once.
 
 from __future__ import annotations
 
+import concurrent.futures
 import math
 import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextvars import copy_context
 from typing import TypeVar
 
@@ -116,7 +116,7 @@ class BlockingThreads:
             UnavailableError: too many earlier ones hang.
         """
         under_way = self._ledgers.get().open(at)
-        future: Future[Result] = Future()
+        future: concurrent.futures.Future[Result] = concurrent.futures.Future()
         # Tracing that an operator has set up looks into the context.
         target = copy_context().run
         thread = threading.Thread(
@@ -136,7 +136,9 @@ class BlockingThreads:
 
 
 def _settle(
-    future: Future[Result], under_way: _Call, call: Callable[[], Result]
+    future: concurrent.futures.Future[Result],
+    under_way: _Call,
+    call: Callable[[], Result],
 ) -> None:
     try:
         future.set_result(under_way.run(call))

@@ -260,7 +260,13 @@ class _OpenConnections:
                 self.close(self._open.pop())
 
 
-_OPEN = _OpenConnections()
+_MADE: dict[str, _OpenConnections] = {}
+
+
+def _all_open() -> _OpenConnections:
+    """Those of this process. Made on first use, since gevent may replace its locks
+    after this module was imported."""
+    return _MADE.get("all") or _MADE.setdefault("all", _OpenConnections())
 
 
 class _Connections:
@@ -287,12 +293,12 @@ class _Connections:
     def lend(self) -> Generator[sqlite3.Connection, None, None]:
         """A connection for one operation; the one place where SQLite's errors end."""
         try:
-            with _OPEN.use():
+            with _all_open().use():
                 connection = self._take()
                 try:
                     yield connection.sql
                 except BaseException:
-                    _OPEN.close(connection)  # which also rolls back
+                    _all_open().close(connection)  # which also rolls back
                     raise
                 self._put_back(connection)
         except (sqlite3.Error, OSError) as error:
@@ -313,14 +319,14 @@ class _Connections:
             # An operator who puts another file in its place will revoke in that one.
             if connection.is_open and connection.inode == _inode(self._file):
                 return connection
-            _OPEN.close(connection)
+            _all_open().close(connection)
         return self._open()
 
     def _put_back(self, connection: _Connection) -> None:
         if len(self._idle) < _IDLE_CONNECTIONS:
             self._idle.append(connection)
         else:
-            _OPEN.close(connection)
+            _all_open().close(connection)
 
     def _open(self) -> _Connection:
         if not self._file.exists():
@@ -335,19 +341,19 @@ class _Connections:
             check_same_thread=False,
         )
         connection = _Connection(sql, inode)
-        _OPEN.add(connection)
+        _all_open().add(connection)
         try:
             sql.execute(f"PRAGMA synchronous = {self._synchronous}")
             _prepare(sql, self._clock)
         except BaseException:
-            _OPEN.close(connection)
+            _all_open().close(connection)
             raise
         return connection
 
 
 def _close_all(idle: list[_Connection]) -> None:
     while (connection := _pop(idle)) is not None:
-        _OPEN.close(connection)
+        _all_open().close(connection)
 
 
 def _pop(idle: list[_Connection]) -> _Connection | None:
