@@ -40,6 +40,7 @@ from agentauth_middleware.stores import MemoryStore, Store
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
 __all__ = ["AgentAuthMiddleware", "Caller"]
 
@@ -81,7 +82,7 @@ class AgentAuthMiddleware:
         resource_server: ResourceServer,
         *,
         store: Store | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
         scopes_for: Callable[[Scope], Iterable[str]] | None = None,
     ) -> None:
         """*store* is what processes share, by default this process's memory;

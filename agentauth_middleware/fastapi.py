@@ -56,6 +56,7 @@ from agentauth_middleware.stores import Store
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
 __all__ = ["AgentAuth"]
 
@@ -77,7 +78,7 @@ class AgentAuth(SecurityBase):
         resource_server: ResourceServer,
         *,
         store: Store | None = None,
-        http_client: "httpx.AsyncClient | None" = None,
+        http_client: "httpx.AsyncClient | httpx2.AsyncClient | None" = None,
     ) -> None:
         """*store* and *http_client* are the door's, as for ``AgentAuthMiddleware``.
 
@@ -229,7 +230,7 @@ class _Door(AgentAuthMiddleware):
         resource_server: ResourceServer,
         *,
         store: Store | None,
-        http_client: "httpx.AsyncClient | None",
+        http_client: "httpx.AsyncClient | httpx2.AsyncClient | None",
         scopes_for: Callable[[Scope], Iterable[str]],
         check_routes: Callable[[], None],
     ) -> None:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
     import httpx
+    import httpx2
 
 __all__ = ["AgentAuth", "access", "requires"]
 
@@ -98,7 +99,7 @@ class AgentAuth:
         resource_server: ResourceServer,
         *,
         store: Store | None = None,
-        http_client: httpx.Client | None = None,
+        http_client: httpx.Client | httpx2.Client | None = None,
         remote_user: Callable[[Access], str | None] | None = None,
     ) -> None:
         """All but *resource_server* are the door's, as for ``AgentAuthMiddleware``.

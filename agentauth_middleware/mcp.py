@@ -56,6 +56,7 @@ from agentauth_middleware.verifier import Verifier
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
 __all__ = [
     "AgentAccessToken",
@@ -113,7 +114,7 @@ class AgentAuthMiddleware(asgi.AgentAuthMiddleware):
         resource_server: ResourceServer,
         *,
         store: Store | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
         scopes_for: Callable[[Scope], Iterable[str]] | None = None,
     ) -> None:
         """As for the ASGI door."""
@@ -320,7 +321,7 @@ class AgentAuthTokenVerifier:
         resource_server: ResourceServer | Verifier,
         *,
         store: Store | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
     ) -> None:
         """*store* and *http_client* are those of the ``Verifier`` that is made here; a
         given one has its own.

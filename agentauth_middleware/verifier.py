@@ -15,13 +15,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from agentauth_middleware._core.decide import verify_token
 from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.operations import Procedure
 from agentauth_middleware._core.publish.challenge import Refusal, refusal_for
 from agentauth_middleware._io.drive import drive, drive_async
+from agentauth_middleware._io.libraries import library_of
 from agentauth_middleware._io.perform import AsyncPerformer, BlockingPerformer
 from agentauth_middleware._middleware.arguments import (
     check_key_files,
@@ -42,6 +43,7 @@ from agentauth_middleware.stores import MemoryStore, Store
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
 __all__ = ["Verifier"]
 
@@ -65,7 +67,11 @@ class Verifier:
         resource_server: ResourceServer,
         *,
         store: Store | None = None,
-        http_client: httpx.AsyncClient | httpx.Client | None = None,
+        http_client: httpx.AsyncClient
+        | httpx2.AsyncClient
+        | httpx.Client
+        | httpx2.Client
+        | None = None,
     ) -> None:
         """*store* is what processes share, by default this process's memory: give it
         the one of the doors, and a revocation is known here as well. *http_client*
@@ -88,12 +94,12 @@ class Verifier:
             self._perform_async = AsyncPerformer(self._store)
             self._perform = BlockingPerformer(self._store)
             return
-        import httpx
-
-        if isinstance(http_client, httpx.Client):
-            self._perform = BlockingPerformer(self._store, http_client)
+        if library_of(http_client, "Client") is not None:
+            blocking = cast("httpx.Client | httpx2.Client", http_client)
+            self._perform = BlockingPerformer(self._store, blocking)
         else:
-            self._perform_async = AsyncPerformer(self._store, http_client)
+            awaited = cast("httpx.AsyncClient | httpx2.AsyncClient", http_client)
+            self._perform_async = AsyncPerformer(self._store, awaited)
 
     async def verify(self, token: str | bytes, *, scopes: Iterable[str] = ()) -> Access:
         """What *token* gives, which must be good and carry all of *scopes*.
@@ -111,8 +117,8 @@ class Verifier:
         """
         if self._perform_async is None:
             raise ConfigurationError(
-                "http_client: an httpx.Client blocks; call verify_blocking, or give "
-                "an httpx.AsyncClient"
+                "http_client: a Client blocks; call verify_blocking, or give an "
+                "AsyncClient"
             )
         needed = check_scopes(scopes, "scopes")
         return await drive_async(self._decide(token, needed), self._perform_async)
@@ -130,8 +136,8 @@ class Verifier:
         """
         if self._perform is None:
             raise ConfigurationError(
-                "http_client: an httpx.AsyncClient has to be awaited; call verify, or "
-                "give an httpx.Client"
+                "http_client: an AsyncClient has to be awaited; call verify, or give a "
+                "Client"
             )
         needed = check_scopes(scopes, "scopes")
         return drive(self._decide(token, needed), self._perform)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     import httpx
+    import httpx2
 
 __all__ = ["AgentAuthMiddleware"]
 
@@ -65,7 +66,7 @@ class AgentAuthMiddleware:
         resource_server: ResourceServer,
         *,
         store: Store | None = None,
-        http_client: httpx.Client | None = None,
+        http_client: httpx.Client | httpx2.Client | None = None,
         remote_user: Callable[[Access], str | None] | None = None,
         scopes_for: Callable[[WSGIEnvironment], Iterable[str]] | None = None,
     ) -> None:

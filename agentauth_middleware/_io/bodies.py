@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 
@@ -14,13 +14,16 @@ from agentauth_middleware.errors import UnavailableError
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
 __all__ = ["check_size", "read_body", "read_body_async"]
+
+Response: TypeAlias = "httpx.Response | httpx2.Response"
 
 _GZIP = zlib.MAX_WBITS | 16
 
 
-def read_body(fetch: Fetch, response: httpx.Response, deadline: float) -> bytes:
+def read_body(fetch: Fetch, response: Response, deadline: float) -> bytes:
     """The body of *response*, read until *deadline* on the monotonic clock.
 
     Raises:
@@ -39,7 +42,7 @@ def read_body(fetch: Fetch, response: httpx.Response, deadline: float) -> bytes:
     return _unpack(fetch, response, packed)
 
 
-async def read_body_async(fetch: Fetch, response: httpx.Response) -> bytes:
+async def read_body_async(fetch: Fetch, response: Response) -> bytes:
     """``read_body``, awaited; whoever awaits it limits the time.
 
     Raises:
@@ -60,13 +63,13 @@ async def read_body_async(fetch: Fetch, response: httpx.Response) -> bytes:
     return _unpack(fetch, response, packed)
 
 
-def _read_already(fetch: Fetch, response: httpx.Response) -> bytes:
+def _read_already(fetch: Fetch, response: Response) -> bytes:
     """The body from a transport without a wire, ``httpx.MockTransport`` say."""
     check_size(fetch, response.content)
     return response.content
 
 
-def _unpack(fetch: Fetch, response: httpx.Response, packed: bytearray) -> bytes:
+def _unpack(fetch: Fetch, response: Response, packed: bytearray) -> bytes:
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding == "identity" or not packed:
         return bytes(packed)

@@ -16,8 +16,8 @@ for one name would serve all others there. With a client handed in nobody here k
 where its connections go: then only a host that says itself that it is private is
 refused.
 
-httpx is imported with the first client, not before: a door whose keys are given
-never needs it.
+httpx, or httpx2, is imported with the first client, not before: a middleware whose keys
+are given never needs it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from agentauth_middleware._io.addresses import (
 )
 from agentauth_middleware._io.bodies import check_size, read_body, read_body_async
 from agentauth_middleware._io.files import is_file_url, read_file
+from agentauth_middleware._io.libraries import errors, library_of, own_library
 from agentauth_middleware._io.lifetimes import PerLoop, PerProcess
 from agentauth_middleware._io.outgoing import (
     OutgoingRequest,
@@ -55,12 +56,17 @@ from agentauth_middleware.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
     import ssl
+    from types import ModuleType
 
     import httpx
+    import httpx2
 
 __all__ = ["AsyncHTTPClient", "BlockingHTTPClient", "Certificates"]
 
 FindAddresses: TypeAlias = Callable[[str, int], Sequence[str]]
+BlockingClient: TypeAlias = "httpx.Client | httpx2.Client"
+AsyncClient: TypeAlias = "httpx.AsyncClient | httpx2.AsyncClient"
+Response: TypeAlias = "httpx.Response | httpx2.Response"
 
 
 class Certificates:
@@ -92,19 +98,16 @@ class Certificates:
         """
         if self._context is not None:
             return
-        import httpx
-
         with suppress(OSError, ValueError):
-            httpx.Client(verify=self.load()).close()
+            own_library().Client(verify=self.load()).close()
 
 
 @lru_cache(maxsize=2)
 def _read_certificates(named: tuple[str | None, ...], kind: str) -> ssl.SSLContext:
     """Those that the environment has *named* as httpx reads it, in a context of the
     *kind* in use; shared by all middlewares."""
-    import httpx
-
-    return httpx.create_ssl_context()
+    context: ssl.SSLContext = own_library().create_ssl_context()
+    return context
 
 
 class BlockingHTTPClient:
@@ -112,15 +115,14 @@ class BlockingHTTPClient:
 
     def __init__(
         self,
-        http_client: httpx.Client | None = None,
+        http_client: BlockingClient | None = None,
         certificates: Certificates | None = None,
         find_addresses: FindAddresses = public_addresses,
     ) -> None:
         """*http_client*: use this one, for everything. *find_addresses* gives those of
         a host that may be connected to."""
-        if http_client is not None:
-            _check_given(http_client, "Client")
         self._given = http_client
+        self._given_library = _library_of_given(http_client, "Client")
         self._certificates = certificates or Certificates()
         self._find_addresses = find_addresses
         self._clients = PerProcess(self._make)
@@ -165,43 +167,39 @@ class BlockingHTTPClient:
     def _exchange_in_public(
         self, fetch: Fetch, request: OutgoingRequest, deadline: float
     ) -> Reply:
-        import httpx
-
-        url = public_url(fetch)
+        library = self._given_library or own_library()
+        url = public_url(fetch, library)
         if self._given is not None:
             return self._send(self._given, fetch, request, deadline)
         context = self._certificates.load()
         proxy = find_proxy(url.scheme, url.netloc.decode())
-        with httpx.Client(verify=context, proxy=proxy, trust_env=False) as client:
+        with library.Client(verify=context, proxy=proxy, trust_env=False) as client:
             if proxy is not None:
                 return self._send(client, fetch, request, deadline)
             addresses = self._find_addresses(*place_of(url))
             *others, last = pin(request, url, addresses)
             for pinned in others:
-                with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                with suppress(*errors("ConnectError", "ConnectTimeout")):
                     return self._send(client, fetch, pinned, deadline)
             return self._send(client, fetch, last, deadline)
 
     def _send(
         self,
-        client: httpx.Client,
+        client: BlockingClient,
         fetch: Fetch,
         request: OutgoingRequest,
         deadline: float,
     ) -> Reply:
-        import httpx
-
-        timeout = httpx.Timeout(fetch.timeout, connect=request.connect_timeout)
+        usual = fetch.timeout
+        timeout = (request.connect_timeout, usual, usual, usual)
         with client.stream(**request.arguments(), timeout=timeout) as response:
             return _reply(response, read_body(fetch, response, deadline))
 
-    def _client(self) -> httpx.Client:
+    def _client(self) -> BlockingClient:
         return self._clients.get() if self._given is None else self._given
 
-    def _make(self) -> httpx.Client:
-        import httpx
-
-        client = httpx.Client(verify=self._certificates.load())
+    def _make(self) -> BlockingClient:
+        client: BlockingClient = own_library().Client(verify=self._certificates.load())
         closing = weakref.finalize(self, client.close)
         closing.atexit = False  # A daemon thread may be using it to the last.
         return client
@@ -212,15 +210,14 @@ class AsyncHTTPClient:
 
     def __init__(
         self,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: AsyncClient | None = None,
         certificates: Certificates | None = None,
         find_addresses: FindAddresses = public_addresses,
     ) -> None:
         """*http_client*: use this one, for everything. *find_addresses* gives those of
         a host that may be connected to; it may block."""
-        if http_client is not None:
-            _check_given(http_client, "AsyncClient")
         self._given = http_client
+        self._given_library = _library_of_given(http_client, "AsyncClient")
         self._certificates = certificates or Certificates()
         self._find_addresses = find_addresses
         self._clients = PerLoop(self._make, _close_async)
@@ -258,14 +255,13 @@ class AsyncHTTPClient:
     async def _exchange_in_public(
         self, fetch: Fetch, request: OutgoingRequest
     ) -> Reply:
-        import httpx
-
-        url = public_url(fetch)
+        library = self._given_library or own_library()
+        url = public_url(fetch, library)
         if self._given is not None:
             return await self._send(self._given, fetch, request)
         context = self._certificates.load()
         proxy = find_proxy(url.scheme, url.netloc.decode())
-        async with httpx.AsyncClient(
+        async with library.AsyncClient(
             verify=context, proxy=proxy, trust_env=False
         ) as client:
             if proxy is not None:
@@ -274,43 +270,45 @@ class AsyncHTTPClient:
             addresses = await self._threads.run(find, at=_place(fetch))
             *others, last = pin(request, url, addresses)
             for pinned in others:
-                with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                with suppress(*errors("ConnectError", "ConnectTimeout")):
                     return await self._send(client, fetch, pinned)
             return await self._send(client, fetch, last)
 
     async def _send(
-        self, client: httpx.AsyncClient, fetch: Fetch, request: OutgoingRequest
+        self, client: AsyncClient, fetch: Fetch, request: OutgoingRequest
     ) -> Reply:
-        import httpx
-
-        timeout = httpx.Timeout(None, connect=request.connect_timeout)
+        timeout = (request.connect_timeout, None, None, None)
         async with client.stream(**request.arguments(), timeout=timeout) as response:
             return _reply(response, await read_body_async(fetch, response))
 
-    async def _client(self) -> httpx.AsyncClient:
+    async def _client(self) -> AsyncClient:
         return await self._clients.get() if self._given is None else self._given
 
-    def _make(self) -> httpx.AsyncClient:
-        import httpx
+    def _make(self) -> AsyncClient:
+        context = self._certificates.load()
+        client: AsyncClient = own_library().AsyncClient(verify=context)
+        return client
 
-        return httpx.AsyncClient(verify=self._certificates.load())
 
-
-def _check_given(http_client: object, kind: str) -> None:
-    """Refuse what is not of httpx's class *kind*.
+def _library_of_given(http_client: object, kind: str) -> ModuleType | None:
+    """Where *http_client* is from, which must be of the class *kind*; ``None`` for
+    none.
 
     Raises:
-        ConfigurationError: names the argument, its fault and the mend.
+        ConfigurationError: names the argument, its fault and the fix.
     """
-    import httpx
-
-    if not isinstance(http_client, getattr(httpx, kind)):
+    if http_client is None:
+        return None
+    library = library_of(http_client, kind)
+    if library is None:
         raise ConfigurationError(
-            f"http_client: {http_client!r} does not fit; this needs an httpx.{kind}()"
+            f"http_client: {http_client!r} does not fit; this needs an httpx.{kind}() "
+            f"or an httpx2.{kind}()"
         )
+    return library
 
 
-async def _close_async(client: httpx.AsyncClient) -> None:
+async def _close_async(client: AsyncClient) -> None:
     await client.aclose()
 
 
@@ -330,26 +328,26 @@ def _reply_from_file(fetch: Fetch) -> Reply:
 @contextmanager
 def _faults_told(fetch: Fetch) -> Generator[None, None, None]:
     """Raise what goes wrong inside as ``UnavailableError``."""
-    import httpx
-
     try:
         yield
     except NotPublicError as fault:
         raise UnavailableError(
             "upstream_refused", f"{described(fetch)}: not a public address"
         ) from fault
-    except (TimeoutError, httpx.TimeoutException) as fault:
+    except _timeouts() as fault:
         raise UnavailableError("upstream_timeout", _told(fetch, fault)) from fault
-    except (
-        httpx.HTTPError,
-        httpx.InvalidURL,
-        OSError,
-        # A URL or host name that cannot be one: ours, that of a proxy, or that of a
-        # redirect, which httpx reads though it is not followed.
-        ValueError,
-        zlib.error,
-    ) as fault:
+    except _faults() as fault:
         raise UnavailableError("upstream_unreachable", _told(fetch, fault)) from fault
+
+
+def _timeouts() -> tuple[type[Exception], ...]:
+    return (TimeoutError, *errors("TimeoutException"))
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    # ValueError: a URL or host name that cannot be one. Ours, that of a proxy, or that
+    # of a redirect, which is read though it is not followed.
+    return (*errors("HTTPError", "InvalidURL"), OSError, ValueError, zlib.error)
 
 
 def _told(fetch: Fetch, fault: Exception) -> str:
@@ -357,5 +355,5 @@ def _told(fetch: Fetch, fault: Exception) -> str:
     return f"{described(fetch)}: {type(fault).__name__}"
 
 
-def _reply(response: httpx.Response, body: bytes) -> Reply:
+def _reply(response: Response, body: bytes) -> Reply:
     return Reply(response.status_code, dict(response.headers), body)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlencode
 
 from agentauth_middleware._core.operations import Fetch
@@ -20,7 +20,10 @@ from agentauth_middleware._io.client_credentials import (
 )
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import httpx
+    import httpx2
 
 __all__ = [
     "OutgoingRequest",
@@ -30,6 +33,8 @@ __all__ = [
     "place_of",
     "public_url",
 ]
+
+URL: TypeAlias = "httpx.URL | httpx2.URL"
 
 # Gzip alone, because it can be unpacked up to a limit. httpx would offer more, and
 # unpack each piece whole: a few kilobytes could fill the memory.
@@ -43,28 +48,30 @@ _MAX_ADDRESSES = 4
 class OutgoingRequest:
     """What is sent. Never shown: it has our credentials and somebody's token."""
 
-    url: str | httpx.URL
+    url: str | URL
     headers: Mapping[str, str]
     content: bytes | None
     """Where there is some, it is posted."""
     connect_timeout: float
     extensions: Mapping[str, Any]
-    auth: Any
-    """Ours is in the headers; this is httpx's, which a client handed in may have."""
+    is_authenticated: bool
+    """Ours is in the headers or the form. A client handed in may have its own."""
 
     __repr__ = object.__repr__
 
     def arguments(self) -> dict[str, Any]:
         """For a client's ``stream``, all but the limits of time."""
-        return {
+        arguments = {
             "method": "GET" if self.content is None else "POST",
             "url": self.url,
             "headers": self.headers,
             "content": self.content,
             "extensions": self.extensions,
-            "auth": self.auth,
             "follow_redirects": False,
         }
+        if self.is_authenticated:
+            arguments["auth"] = None  # Two ways at once are refused (RFC 6749 §2.3).
+        return arguments
 
 
 def build_request(fetch: Fetch) -> OutgoingRequest:
@@ -73,11 +80,8 @@ def build_request(fetch: Fetch) -> OutgoingRequest:
     Raises:
         ValueError: what it would say is no text.
     """
-    import httpx
-
     headers = {"Accept": fetch.accept, "Accept-Encoding": _ACCEPT_ENCODING}
     form = fetch.form
-    auth: Any = httpx.USE_CLIENT_DEFAULT
     if fetch.etag is not None and fetch.etag.isascii():  # Else httpx cannot send it.
         headers["If-None-Match"] = fetch.etag
     if fetch.authentication is not None:
@@ -86,11 +90,17 @@ def build_request(fetch: Fetch) -> OutgoingRequest:
         )
         headers.update(our_headers)
         form += our_form
-        auth = None  # Two ways at once are refused (RFC 6749 §2.3).
     if form:
         headers["Content-Type"] = _FORM
     content = _encode(form) if form else None
-    return OutgoingRequest(fetch.url, headers, content, fetch.timeout, {}, auth)
+    return OutgoingRequest(
+        fetch.url,
+        headers,
+        content,
+        fetch.timeout,
+        {},
+        is_authenticated=fetch.authentication is not None,
+    )
 
 
 def _encode(form: Form) -> bytes:
@@ -100,32 +110,30 @@ def _encode(form: Form) -> bytes:
     raise ValueError("a form that is no text")
 
 
-def public_url(fetch: Fetch) -> httpx.URL:
+def public_url(fetch: Fetch, library: ModuleType) -> URL:
     """The URL, unless it says by itself that it is not public.
 
-    As httpx understands it: what is checked has to be what is connected to.
+    As *library* understands it: what is checked has to be what is connected to.
 
     Raises:
         NotPublicError: it does.
     """
-    import httpx
-
-    url = httpx.URL(fetch.url)
+    url: URL = library.URL(fetch.url)
     check_host(_host(url))
     return url
 
 
-def _host(url: httpx.URL) -> str:
+def _host(url: URL) -> str:
     return url.raw_host.decode()
 
 
-def place_of(url: httpx.URL) -> tuple[str, int]:
+def place_of(url: URL) -> tuple[str, int]:
     """Host and port to connect to."""
     return _host(url), url.port or (443 if url.scheme == "https" else 80)
 
 
 def pin(
-    request: OutgoingRequest, url: httpx.URL, addresses: Sequence[str]
+    request: OutgoingRequest, url: URL, addresses: Sequence[str]
 ) -> list[OutgoingRequest]:
     """*request* to each of *addresses*, and the certificate still for the name."""
     tried = addresses[:_MAX_ADDRESSES]

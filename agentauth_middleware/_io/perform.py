@@ -33,6 +33,7 @@ from agentauth_middleware.stores import MemoryStore, Store
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
 __all__ = ["AsyncPerformer", "BlockingPerformer"]
 
@@ -54,7 +55,7 @@ class BlockingPerformer:
     def __init__(
         self,
         store: Store,
-        http_client: httpx.Client | None = None,
+        http_client: httpx.Client | httpx2.Client | None = None,
         certificates: Certificates | None = None,
     ) -> None:
         """*http_client* is used as it is and never closed here; *certificates* may be
@@ -103,7 +104,7 @@ class AsyncPerformer:
     def __init__(
         self,
         store: Store,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
         *,
         store_timeout: float = 2.0,
     ) -> None:

@@ -33,6 +33,7 @@ from agentauth_middleware.stores import Store
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
 __all__ = ["AuthorizationServer"]
 
@@ -52,7 +53,7 @@ class AuthorizationServer:
         access_token_lifetime: int = 3600,
         assertion_lifetime: int = 3600,
         introspection_clients: Sequence[IntrospectionClient] = (),
-        http_client: httpx.AsyncClient | None = None,
+        http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
         insecure_loopback: bool = False,
     ) -> None:
         """

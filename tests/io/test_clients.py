@@ -14,12 +14,15 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TypeAlias, cast
 
 import anyio
 import httpx
+import httpx2
 import pytest
 
+from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware._io.clients import (
     AsyncHTTPClient,
     BlockingHTTPClient,
@@ -618,3 +621,103 @@ def test_client_of_the_other_kind_is_refused_at_once() -> None:
         BlockingHTTPClient(cast(httpx.Client, httpx.AsyncClient()))
     with pytest.raises(ConfigurationError, match=r"needs an httpx\.AsyncClient"):
         AsyncHTTPClient(cast(httpx.AsyncClient, httpx.Client()))
+
+
+# Clients of httpx2
+
+
+LIBRARIES = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+AS_USER = ("user", "a-secret")
+
+
+@pytest.fixture
+def giving(request: pytest.FixtureRequest) -> Callable[[ModuleType, str], Get]:
+    """Both clients around one of the library's, which is closed by the test's end."""
+
+    def give(library: ModuleType, kind: str) -> Get:
+        if kind == "blocking":
+            given = library.Client(auth=AS_USER, trust_env=False)
+            request.addfinalizer(given.close)
+            return BlockingHTTPClient(given).carry_out
+
+        def carry_out(fetch: Fetch) -> Reply:
+            async def exchange() -> Reply:
+                async with library.AsyncClient(auth=AS_USER, trust_env=False) as given:
+                    return await AsyncHTTPClient(given).carry_out(fetch)
+
+            return anyio.run(exchange, backend=kind)
+
+        return carry_out
+
+    return give
+
+
+@LIBRARIES
+@pytest.mark.parametrize("kind", KINDS)
+def test_client_of_either_library_may_be_given(
+    library: ModuleType,
+    kind: str,
+    serve: Serve,
+    giving: Callable[[ModuleType, str], Get],
+) -> None:
+    server = serve(once("Content-Encoding: gzip", body=gzip.compress(b"{}")))
+    reply = giving(library, kind)(fetch(server.url))
+
+    assert (reply.status, reply.body) == (200, b"{}")
+    assert server.fields()["user-agent"].startswith(f"python-{library.__name__}/")
+    assert "authorization" in server.fields()  # as the client that was given has it
+
+
+@LIBRARIES
+@pytest.mark.parametrize("kind", KINDS)
+def test_faults_of_either_library_are_told(
+    library: ModuleType,
+    kind: str,
+    serve: Serve,
+    giving: Callable[[ModuleType, str], Get],
+    nobodys_url: str,
+) -> None:
+    get, silent = giving(library, kind), serve(never_answers)
+    garbled = serve(raw(b"This is no HTTP.\r\n\r\n"))
+    reasons = [
+        failure_of(get, asked).reason
+        for asked in (
+            fetch(nobodys_url),
+            fetch(garbled.url),
+            fetch("https://[::1/keys"),
+            fetch("https://as.example/\0"),
+            fetch(silent.url, timeout=0.1),
+            fetch("https://127.0.0.1/keys", public_only=True),
+        )
+    ]
+
+    assert reasons == [*["upstream_unreachable"] * 4, "upstream_timeout", REFUSED]
+
+
+REFUSED = "upstream_refused"
+
+
+def never_answers(connection: Connection) -> None:
+    """Until the client hangs up."""
+    while connection.next_request() is not None:
+        pass
+
+
+def test_client_is_of_httpx2_where_httpx_is_not_installed(serve: Serve) -> None:
+    server = serve(answer_all)
+    program = f"""
+import sys
+sys.modules["httpx"] = None
+import anyio
+from agentauth_middleware._core.operations import Fetch
+from agentauth_middleware._io.clients import AsyncHTTPClient, BlockingHTTPClient
+
+fetch = Fetch({server.url!r}, "keys", timeout=5.0, max_bytes=1000)
+assert BlockingHTTPClient().carry_out(fetch).status == 200
+assert anyio.run(AsyncHTTPClient().carry_out, fetch).status == 200
+"""
+    completed = subprocess.run([sys.executable, "-c", program], capture_output=True)
+
+    assert completed.stderr == b""
+    agents = [server.fields(number)["user-agent"] for number in (0, 1)]
+    assert all(agent.startswith("python-httpx2/") for agent in agents)

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import anyio
 import httpx
+import httpx2
 import pytest
 
 from agentauth_middleware import Issuer, ResourceServer
@@ -362,15 +363,16 @@ def test_verifier_works_in_a_forked_child_and_in_its_parent() -> None:
 # HTTP clients
 
 
+@pytest.mark.parametrize("library", [httpx, httpx2])
 def test_given_client_makes_the_requests_and_stays_open(
-    served: ServedIssuer,
+    library: Any, served: ServedIssuer
 ) -> None:
     asked: list[str] = []
 
-    def note(request: httpx.Request) -> None:
+    def note(request: Any) -> None:
         asked.append(request.url.path)
 
-    with httpx.Client(event_hooks={"request": [note]}) as client:
+    with library.Client(event_hooks={"request": [note]}) as client:
         verifier = Verifier(server_of(served), http_client=client)
         verifier.verify_blocking(served.token(RESOURCE))
         verifier.close()
@@ -381,17 +383,18 @@ def test_given_client_makes_the_requests_and_stays_open(
             verify_in("asyncio", verifier, served.token(RESOURCE))
 
 
+@pytest.mark.parametrize("library", [httpx, httpx2])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_given_async_client_makes_the_requests_and_stays_open(
-    backend: str, served: ServedIssuer
+    backend: str, library: Any, served: ServedIssuer
 ) -> None:
     asked: list[str] = []
 
-    async def note(request: httpx.Request) -> None:
+    async def note(request: Any) -> None:
         asked.append(request.url.path)
 
     async def main() -> None:
-        async with httpx.AsyncClient(event_hooks={"request": [note]}) as client:
+        async with library.AsyncClient(event_hooks={"request": [note]}) as client:
             verifier = Verifier(server_of(served), http_client=client)
             await verifier.verify(served.token(RESOURCE))
             await verifier.aclose()
