@@ -72,6 +72,7 @@ Returned = TypeVar("Returned")
 class AgentAccessToken(AccessToken):
     """What the SDK's ``get_access_token()`` gives, and the ``Access`` behind it."""
 
+    token: str = Field(repr=False)
     access: InstanceOf[Access] = Field(exclude=True, repr=False)
     """Who is calling, on whose behalf, and what they may do."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from agentauth_middleware._core.publish.challenge import quoted
-from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.errors import TooManyRequestsError, UnavailableError
 
 __all__ = [
     "NOT_STORED",
@@ -25,6 +25,7 @@ __all__ = [
     "Refused",
     "RegistrationRefused",
     "login_required",
+    "too_many",
     "unavailable",
 ]
 
@@ -136,5 +137,17 @@ class EventRefused(Refused):
 
 def unavailable(failure: UnavailableError) -> Response:
     """Our trouble: come back later with the same request."""
-    headers = {**NOT_STORED, "retry-after": str(failure.retry_after)}
-    return JSONResponse({"error": failure.error}, failure.status, headers)
+    return _come_back(failure.status, failure.retry_after)
+
+
+def too_many(refused: TooManyRequestsError) -> Response:
+    """Not our trouble, and no verdict either: the same request may be good later.
+
+    Providers that push events send them again after a 429 (RFC 8935 §2.4).
+    """
+    return _come_back(refused.status, refused.retry_after)
+
+
+def _come_back(status: int, retry_after: int) -> Response:
+    headers = {**NOT_STORED, "retry-after": str(retry_after)}
+    return JSONResponse({"error": UnavailableError.error}, status, headers)

@@ -22,6 +22,7 @@ from agentauth_middleware.authorization_server.endpoints.token import grant
 from agentauth_middleware.authorization_server.refusals import (
     NOT_STORED,
     Refused,
+    too_many,
     unavailable,
 )
 from agentauth_middleware.authorization_server.server_metadata import (
@@ -29,7 +30,7 @@ from agentauth_middleware.authorization_server.server_metadata import (
     publish_metadata,
 )
 from agentauth_middleware.authorization_server.service import Service
-from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.errors import TooManyRequestsError, UnavailableError
 
 __all__ = ["refuse_route", "routes"]
 
@@ -93,6 +94,9 @@ async def _answer(
     except Refused as refused:
         record.write_refused(refused.code, refused.message)
         return refused.response()
+    except TooManyRequestsError as refused:
+        record.write_refused(refused.reason, str(refused))
+        return too_many(refused)
     except UnavailableError as failure:
         record.write_unavailable(failure.reason, str(failure))
         return unavailable(failure)

@@ -51,6 +51,8 @@ class Service:
     """By their ``client_id``."""
     revocations: RevocationView = field(default_factory=RevocationView)
     clock: Callable[[], float] = time.time
+    steady_clock: Callable[[], float] = time.monotonic
+    """Never set back: by it the log is read. Its instants mean nothing elsewhere."""
 
     @property
     def introspection_endpoint(self) -> str:
@@ -68,6 +70,7 @@ class Service:
         Raises:
             InvalidTokenError: it has not; for the reason ``bad_signature`` if not with
                 the key that is named.
+            TooManyRequestsError: junk may be why its keys are not asked for now.
             UnavailableError: its keys are out of reach.
         """
         if jws.header.algorithm not in provider.algorithms:
@@ -83,7 +86,7 @@ class Service:
         Raises:
             UnavailableError: it cannot be read.
         """
-        asked_at = self.clock()
+        asked_at = self.steady_clock()
         try:
             # A read that was under way already may lack what came just before.
             while self.revocations.read_at < asked_at:

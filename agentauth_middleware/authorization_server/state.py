@@ -55,6 +55,11 @@ CREATE TABLE IF NOT EXISTS signing_keys (
 """
 
 
+_SEEN_LONGER = 3600.0
+"""Seconds for which what was seen is kept beyond its end: while a clock was ahead by
+less, nothing is forgotten that is good again when it has been set right."""
+
+
 @dataclass(frozen=True, slots=True)
 class Registration:
     """One agent, registered for one user."""
@@ -317,7 +322,7 @@ def _see(
     sql: sqlite3.Connection, name: tuple[str, str, str], now: float, seen_until: float
 ) -> bool:
     """Note kind, issuer and identifier; ``False`` if they were noted before."""
-    sql.execute("DELETE FROM seen WHERE expires_at < ?", (now,))
+    sql.execute("DELETE FROM seen WHERE expires_at < ?", (now - _SEEN_LONGER,))
     added = sql.execute(
         "INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?)", (*name, seen_until)
     )

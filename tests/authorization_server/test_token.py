@@ -233,6 +233,11 @@ def test_what_is_no_assertion_is_refused(embedded: Embedded, assertion: str) -> 
             "unsupported_grant_type",
             id="claim",
         ),
+        pytest.param(
+            {"grant_type": "client_credentials", "assertion": None},
+            "unsupported_grant_type",
+            id="another, which needs no assertion",
+        ),
         pytest.param({"assertion": None}, "invalid_request", id="no assertion"),
         pytest.param({"assertion": ""}, "invalid_request", id="empty assertion"),
         pytest.param({"scope": "admin"}, "invalid_scope", id="unknown scope"),
@@ -356,7 +361,7 @@ def post(embedded: Embedded, body: str | bytes, content_type: str = "") -> Any:
         pytest.param(b"", "", id="empty"),
         pytest.param(b"\xff=\xff", "", id="not ASCII"),
         pytest.param(b"grant_type=%ff", "", id="not UTF-8"),
-        pytest.param(b"grant_type=%ud800&%=%", "", id="odd escapes"),
+        pytest.param(b"assertion=%ud800&%=%", "", id="odd escapes"),
         pytest.param(b"&" * 1000, "", id="ampersands"),
         pytest.param(b"a=" * 1000, "", id="equals signs"),
         pytest.param(b"a" * (MAX_BYTES + 1), "", id="too long"),
@@ -382,11 +387,12 @@ def test_parameters_in_the_url_count_for_nothing(embedded: Embedded) -> None:
     assert answer.status_code == 400
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "HEAD"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "HEAD", "OPTIONS"])
 def test_token_request_is_posted(embedded: Embedded, method: str) -> None:
     answer = embedded.client.request(method, PATH)
 
     assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
     assert is_not_stored(answer)
 
 

@@ -539,6 +539,15 @@ async def test_verifier_tells_the_sdk_what_the_token_says() -> None:
     assert "access" not in known.model_dump()
 
 
+def test_access_token_is_not_shown() -> None:
+    """It would end up in logs and in traces."""
+    access = Access("https://as.example.com", "user-1", payload=b'{"sub": "user-1"}')
+    known = AgentAccessToken.from_access(access, resource=RESOURCE, token="a-secret")
+
+    assert known.token == "a-secret"
+    assert "a-secret" not in f"{known!r} {known}"
+
+
 def test_what_a_token_does_not_say_is_made_up_for_nobody() -> None:
     """But the issuer is known, and tells two users of the same name apart."""
     access = Access("https://as.example.com", "user-1", payload=b'{"sub": "user-1"}')

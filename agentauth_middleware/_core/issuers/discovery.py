@@ -20,6 +20,8 @@ from agentauth_middleware._syntax.urls import (
 from agentauth_middleware.errors import UnavailableError
 
 MAX_DOCUMENT_BYTES = 512 * 1024
+LONGEST_TIMEOUT = 60.0
+"""Seconds; what the settings allow for one exchange."""
 _DAY = 86_400.0
 
 
@@ -124,7 +126,8 @@ def fetch_document(
 
 
 def time_left(url: str, clock: Clock, deadline: float) -> float:
-    """Seconds until *deadline*.
+    """Seconds until *deadline*, and never more than any timeout may be: an exchange
+    must not go on for hours because the clock was set back meanwhile.
 
     Raises:
         UnavailableError: none.
@@ -132,7 +135,7 @@ def time_left(url: str, clock: Clock, deadline: float) -> float:
     remaining = deadline - clock()
     if remaining <= 0:
         raise UnavailableError("upstream_timeout", f"no time left for {url}")
-    return remaining
+    return min(remaining, LONGEST_TIMEOUT)
 
 
 def read_issuer_metadata(

@@ -7,6 +7,7 @@ provider may speak of its own subjects only.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import NamedTuple
 
 import anyio.to_thread
@@ -33,11 +34,14 @@ from agentauth_middleware.authorization_server.server_metadata import (
 )
 from agentauth_middleware.authorization_server.service import LEEWAY, Service
 from agentauth_middleware.authorization_server.state import Effect
-from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.errors import InvalidTokenError, UnavailableError
 
 __all__ = ["SecurityEvent", "notify"]
 
-_WEEK = 7 * 86_400
+_DAY = 86_400
+_WEEK = 7 * _DAY
+_ASK_AGAIN = 600
+"""Seconds after which an event is sent again that is dated ahead, at most."""
 _TYPE = "secevent+jwt"
 
 
@@ -107,8 +111,7 @@ def _check(jws: CompactJWS, issuer: str, audience: str, now: float) -> SecurityE
         if not all(is_object(payload) for payload in events.values()):
             raise EventRefused("invalid_request", "each event must be an object")
         issued_at = instant(claims, "iat")
-        if issued_at > now + LEEWAY:
-            raise EventRefused("invalid_request", "iat is in the future")
+        _check_date(issued_at, now)
         return SecurityEvent(
             issuer,
             text(claims, "jti"),
@@ -118,6 +121,25 @@ def _check(jws: CompactJWS, issuer: str, audience: str, now: float) -> SecurityE
         )
     except ValueError as fault:
         raise EventRefused("invalid_request", str(fault)) from None
+
+
+def _check_date(issued_at: float, now: float) -> None:
+    """Not in the future; but a 400 is final, and the wrong clock may be ours.
+
+    Raises:
+        EventRefused: no clock is that wrong.
+        UnavailableError: the clocks differ. The provider sends the event again.
+    """
+    ahead = issued_at - now - LEEWAY
+    if ahead > _DAY:
+        raise EventRefused("invalid_request", "iat is in the future")
+    if ahead > 0:
+        raise UnavailableError(
+            "event_from_the_future",
+            f"a provider's event is dated {ahead + LEEWAY:.0f} s from now; see whether "
+            "the clock here is right",
+            retry_after=min(ceil(ahead), _ASK_AGAIN),
+        )
 
 
 def _subject(claims: Claims, issuer: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import ceil, floor
 from typing import Any
 
@@ -37,12 +37,7 @@ _NOT_OURS = "the assertion is not one that this server issued, or is no longer g
 async def grant(service: Service, request: Request, record: AuditRecord) -> Response:
     """Answer a token request."""
     form = await read_form(request)
-    for name in ("grant_type", "assertion"):
-        if name not in form:
-            raise GrantRefused("invalid_request", f"{name} is missing")
-    if form["grant_type"] != JWT_BEARER:
-        raise GrantRefused("unsupported_grant_type", f"use {JWT_BEARER}")
-    registration_id = read_service_assertion(service, form["assertion"])
+    registration_id = read_service_assertion(service, _find_assertion(form))
     record.note_registration(registration_id)
     server = _find_resource(service, form.get("resource"))
     scopes = _find_scopes(server, form.get("scope"))
@@ -64,6 +59,21 @@ async def grant(service: Service, request: Request, record: AuditRecord) -> Resp
     record.note_scopes(scopes)
     record.result = "token_issued"
     return JSONResponse(_granted(service, claims), headers=dict(NOT_STORED))
+
+
+def _find_assertion(form: Mapping[str, str]) -> str:
+    """The assertion in *form*; other grants need none, so the grant is looked at first.
+
+    Raises:
+        GrantRefused: it is no request for this grant.
+    """
+    if "grant_type" not in form:
+        raise GrantRefused("invalid_request", "grant_type is missing")
+    if form["grant_type"] != JWT_BEARER:
+        raise GrantRefused("unsupported_grant_type", f"use {JWT_BEARER}")
+    if "assertion" not in form:
+        raise GrantRefused("invalid_request", "assertion is missing")
+    return form["assertion"]
 
 
 def _granted(service: Service, claims: dict[str, Any]) -> dict[str, Any]:
