@@ -10,7 +10,7 @@ Source: draft-ietf-oauth-identity-assertion-authz-grant-03 §3, auth.md v0.7
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,12 +25,14 @@ from agentauth_middleware._syntax.members import (
     texts,
 )
 from agentauth_middleware._syntax.urls import same_identifier
+from agentauth_middleware.authorization_server.limits import Limits
 from agentauth_middleware.authorization_server.refusals import (
     RegistrationRefused,
     login_required,
 )
 from agentauth_middleware.authorization_server.settings import AgentProvider
 from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.settings.resource_server import ResourceServer
 
 __all__ = [
     "MAX_BYTES",
@@ -65,6 +67,9 @@ class IdentityAssertion:
     email: str | None
     """Verified, in lower case."""
     amr: tuple[str, ...]
+    limits: Limits
+    local_subject: str | None
+    """``aud_sub``: what the user is called here, if the provider says that."""
     agent_platform: str | None
     """For audit, like the next; never for a decision."""
     agent_context_id: str | None
@@ -106,15 +111,14 @@ def check_assertion(
     provider: AgentProvider,
     *,
     audience: str,
-    resources: Iterable[str],
+    resources: Sequence[ResourceServer],
     max_auth_age: int,
     leeway: int,
     now: float,
 ) -> IdentityAssertion:
     """What *assertion* says, which *provider* has signed, if all of it is good.
 
-    Does not check whether it was presented before. Does not read ``act``: which
-    program within the agent presents it is the provider's affair.
+    Does not check whether it was presented before.
 
     Raises:
         RegistrationRefused: it is not good.
@@ -122,10 +126,11 @@ def check_assertion(
     claims = assertion.claims
     try:
         _check_audience(claims, audience)
-        _check_resource(claims, resources)
+        _check_not_understood(claims)
+        _check_same_subject(claims)
+        limits = _read_limits(claims, resources)
         issued_at, expires_at = _check_times(claims, leeway, now)
         client_id = _check_client(claims, provider)
-        _check_unbound(claims)
         read = IdentityAssertion(
             provider.issuer,
             text(claims, "sub"),
@@ -136,6 +141,8 @@ def check_assertion(
             _check_auth_time(claims, max_auth_age, leeway, now),
             _check_contact(claims),
             texts(claims, "amr"),
+            limits,
+            optional_text(claims, "aud_sub"),
             optional_text(claims, "agent_platform"),
             optional_text(claims, "agent_context_id"),
         )
@@ -155,15 +162,75 @@ def _check_audience(claims: Claims, audience: str) -> None:
         )
 
 
-def _check_resource(claims: Claims, resources: Iterable[str]) -> None:
-    """What it is meant for, if that is said, is among what tokens can be had for."""
-    if "resource" not in claims:
+_NOT_UNDERSTOOD = {
+    "cnf": "is bound to a key; send an unbound one",
+    "act": "names an actor; none can be put into tokens here",
+    "authorization_details": "is limited by authorization_details; use scope",
+    "tenant": "names a tenant; users are known by issuer and subject alone",
+    "aud_tenant": "names a tenant of this server, which has none",
+}
+"""Members that say less than the rest would mean without them."""
+
+
+def _check_not_understood(claims: Claims) -> None:
+    for name, fault in _NOT_UNDERSTOOD.items():
+        if name in claims:
+            raise RegistrationRefused("invalid_request", f"the assertion {fault}")
+
+
+def _check_same_subject(claims: Claims) -> None:
+    """``sub_id`` names the same user in another way, which has to be known here.
+
+    Source: RFC 9493 §3.2.3
+    """
+    if "sub_id" not in claims:
         return
+    same = {"format": "iss_sub", "iss": claims.get("iss"), "sub": claims.get("sub")}
+    if claims["sub_id"] != same:
+        raise RegistrationRefused(
+            "invalid_request",
+            "the assertion's sub_id must be of the format iss_sub, and name its sub",
+        )
+
+
+def _read_limits(claims: Claims, resources: Sequence[ResourceServer]) -> Limits:
+    """What tokens may be had for the assertion; all of *resources* if it is not said.
+
+    Raises:
+        RegistrationRefused: it is for something that is not served here as well, or
+            for nothing.
+        ValueError: a member is malformed.
+    """
+    limits = Limits(
+        _named_resources(claims, resources),
+        tuple(text(claims, "scope").split(" ")) if "scope" in claims else None,
+    )
+    served = [server for server in resources if server.resource in limits.resources]
+    if not any(limits.gives(server) for server in served):
+        raise RegistrationRefused(
+            "invalid_request", "the assertion's scope is none that there is here"
+        )
+    return limits
+
+
+def _named_resources(
+    claims: Claims, resources: Sequence[ResourceServer]
+) -> tuple[str, ...]:
+    """By the names that they have here."""
+    ours = [server.resource for server in resources]
+    if "resource" not in claims:
+        return tuple(ours)
     named = texts(claims, "resource")
-    if not any(same_identifier(one, ours) for one in named for ours in resources):
+    found = [
+        next((our for our in ours if same_identifier(name, our)), None)
+        for name in named
+    ]
+    kept = tuple(name for name in found if name is not None)
+    if not kept or len(kept) != len(found):
         raise RegistrationRefused(
             "invalid_request", "the assertion is for a resource that is not served here"
         )
+    return tuple(dict.fromkeys(kept))
 
 
 def _check_times(claims: Claims, leeway: int, now: float) -> tuple[float, float]:
@@ -187,14 +254,6 @@ def _check_client(claims: Claims, provider: AgentProvider) -> str:
             "invalid_client_id", "this client is not known for this provider"
         )
     return client_id
-
-
-def _check_unbound(claims: Claims) -> None:
-    """An assertion bound to a key is good only with a proof, which nobody asks for."""
-    if "cnf" in claims:
-        raise RegistrationRefused(
-            "invalid_request", "the assertion is bound to a key; send an unbound one"
-        )
 
 
 def _check_auth_time(

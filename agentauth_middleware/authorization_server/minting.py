@@ -26,6 +26,7 @@ from agentauth_middleware._core.tokens.jose import (
 )
 from agentauth_middleware._syntax.members import Claims, parse_object
 from agentauth_middleware.authorization_server.id_jag import TYPE as ID_JAG_TYPE
+from agentauth_middleware.authorization_server.limits import Limits, limits_to_claims
 from agentauth_middleware.authorization_server.settings import ALGORITHM
 from agentauth_middleware.authorization_server.state import Registration
 from agentauth_middleware.errors import InvalidTokenError
@@ -102,13 +103,20 @@ def _public(key: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
 
 
 def service_assertion(
-    registration: Registration, *, issuer: str, now: int, lifetime: int
+    registration: Registration,
+    limits: Limits,
+    *,
+    issuer: str,
+    now: int,
+    lifetime: int,
 ) -> dict[str, Any]:
     """The claims of what an agent exchanges for access tokens, as often as it likes.
 
-    For nobody but this server, and of a type that no resource server takes.
+    For nobody but this server, and of a type that no resource server takes. It reaches
+    as far as the provider's statement that was given for it, and no further.
     """
     return {
+        **limits_to_claims(limits),
         "iss": issuer,
         "aud": issuer,
         "sub": registration.id,

@@ -76,7 +76,10 @@ class Registration:
     agent_context_id: str | None
 
 
-Outcome = Registration | Literal["replayed", "interaction_required", "no_account"]
+Outcome = (
+    Registration
+    | Literal["replayed", "interaction_required", "no_account", "other_account"]
+)
 Effect = Literal["disconnected", "revoked", "nothing", "repeated"]
 """Of a provider's event: ``revoked`` is what was registered, while the link stays."""
 
@@ -159,10 +162,12 @@ class State:
         proves nothing to them, and they have to confirm.
         """
         with self._transaction() as sql:
+            user_id = _linked_user(sql, assertion)
+            if user_id and assertion.local_subject not in (None, user_id):
+                return "other_account"
             name = ("id-jag", assertion.provider, assertion.token_id)
             if not _see(sql, name, now, seen_until):
                 return "replayed"
-            user_id = _linked_user(sql, assertion)
             if user_id is None:
                 is_known = _has_user(sql, assertion.email)
                 return "interaction_required" if is_known else "no_account"

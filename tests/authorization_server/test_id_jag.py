@@ -18,6 +18,7 @@ from jwt.algorithms import ECAlgorithm
 
 from agentauth_middleware.testing import FakeProvider, ServedIssuer
 from tests.authorization_server.embedded import (
+    ANA,
     ISSUER,
     PROVIDER,
     RESOURCE,
@@ -47,10 +48,14 @@ def seconds(offset: int) -> int:
         pytest.param({}, {"aud": [ISSUER]}, id="one audience in an array"),
         pytest.param({}, {"aud": f"{ISSUER}/"}, id="origin with its slash"),
         pytest.param({}, {"agent_platform": "x", "color": 1}, id="other members"),
-        pytest.param({}, {"act": {"sub": "x"}}, id="an actor, which is not read"),
         pytest.param({}, {"resource": RESOURCE}, id="for our resource"),
+        pytest.param({}, {"resource": [f"{RESOURCE}/"]}, id="for it, with its slash"),
+        pytest.param({}, {"scope": "notes.read other"}, id="a scope among ours"),
+        pytest.param({}, {"aud_sub": "user-ana"}, id="what we call the user"),
         pytest.param(
-            {}, {"resource": ["https://b.example", f"{RESOURCE}/"]}, id="for it as well"
+            {},
+            {"sub_id": {"format": "iss_sub", "iss": PROVIDER, "sub": ANA}},
+            id="the same user once more",
         ),
         pytest.param({}, {"amr": ["pwd", "a b"]}, id="methods of authentication"),
         pytest.param(
@@ -170,7 +175,58 @@ def test_id_jag_is_accepted_within_the_leeway(
                 "invalid_request",
                 id=f"resource {resource}",
             )
-            for resource in ("https://b.example", ["https://b.example"], [], "", 7)
+            for resource in (
+                "https://b.example",
+                ["https://b.example"],
+                [RESOURCE, "https://b.example"],
+                [],
+                "",
+                7,
+            )
+        ),
+        *(
+            pytest.param(
+                lambda scope=scope: {"scope": scope},
+                "invalid_request",
+                id=f"scope {scope}",
+            )
+            for scope in ("", " ", 7, ["notes.read"], "admin", "NOTES.READ")
+        ),
+        *(
+            pytest.param(
+                lambda name=name, value=value: {name: value},
+                "invalid_request",
+                id=f"{name}, which is not understood",
+            )
+            for name, value in {
+                "act": {"sub": "x"},
+                "authorization_details": [],
+                "tenant": "t",
+                "aud_tenant": "t",
+            }.items()
+        ),
+        *(
+            pytest.param(
+                lambda name=name: {"aud_sub": name},
+                "invalid_request",
+                id=f"aud_sub {name!r}",
+            )
+            for name in ("user-ben", "", 7)
+        ),
+        *(
+            pytest.param(
+                lambda name=name: {"sub_id": name},
+                "invalid_request",
+                id=f"sub_id {name}",
+            )
+            for name in (
+                "user",
+                {},
+                {"format": "iss_sub", "iss": PROVIDER, "sub": "other"},
+                {"format": "iss_sub", "iss": "https://b.example", "sub": ANA},
+                {"format": "opaque", "id": ANA},
+                {"format": "saml-nameid", "issuer": PROVIDER, "nameid": ANA},
+            )
         ),
         pytest.param(
             lambda: {"email_verified": "true"},

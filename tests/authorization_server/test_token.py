@@ -172,6 +172,9 @@ def sign(embedded: Embedded, token_type: str, **change: Any) -> str:
         pytest.param("oauth-id-jag+jwt", {"exp": "x"}, id="expiry is text"),
         pytest.param("oauth-id-jag+jwt", {"sub": "agent_x"}, id="no registration"),
         pytest.param("oauth-id-jag+jwt", {"sub": None}, id="no subject"),
+        pytest.param("oauth-id-jag+jwt", {"resource": None}, id="no limits recorded"),
+        pytest.param("oauth-id-jag+jwt", {"resource": []}, id="for no resource"),
+        pytest.param("oauth-id-jag+jwt", {"scope": ""}, id="for no scope"),
     ],
 )
 def test_assertion_with_a_fault_is_refused(

@@ -16,6 +16,7 @@ from agentauth_middleware.authorization_server.id_jag import (
     check_assertion,
     read_assertion,
 )
+from agentauth_middleware.authorization_server.limits import Limits
 from agentauth_middleware.authorization_server.minting import (
     ASSERTION_TYPE,
     service_assertion,
@@ -25,7 +26,7 @@ from agentauth_middleware.authorization_server.refusals import (
     RegistrationRefused,
 )
 from agentauth_middleware.authorization_server.requests import BodyRefused, read_body
-from agentauth_middleware.authorization_server.server_metadata import ID_JAG, all_scopes
+from agentauth_middleware.authorization_server.server_metadata import ID_JAG
 from agentauth_middleware.authorization_server.service import LEEWAY, Service
 from agentauth_middleware.authorization_server.state import Outcome, Registration
 from agentauth_middleware.errors import InvalidTokenError
@@ -41,7 +42,7 @@ async def register(service: Service, request: Request, record: AuditRecord) -> R
     registration = await _register(service, assertion)
     record.note_registration(registration.id)
     record.result = "registered"
-    answer = _registered(service, registration)
+    answer = _registered(service, registration, assertion.limits)
     return JSONResponse(answer, headers=dict(NOT_STORED))
 
 
@@ -95,7 +96,7 @@ async def _verify(service: Service, presented: str) -> IdentityAssertion:
         unverified,
         provider,
         audience=service.issuer,
-        resources=[server.resource for server in service.resources],
+        resources=service.resources,
         max_auth_age=service.max_auth_age,
         leeway=LEEWAY,
         now=service.clock(),
@@ -131,6 +132,11 @@ async def _register(service: Service, assertion: IdentityAssertion) -> Registrat
                 "the user has to confirm this agent here first",
                 status=401,
             )
+        case "other_account":
+            raise RegistrationRefused(
+                "invalid_request",
+                "aud_sub is not who this user of the provider is here",
+            )
         case "no_account":
             raise RegistrationRefused(
                 "invalid_request", "nobody here is linked to this user of the provider"
@@ -139,11 +145,14 @@ async def _register(service: Service, assertion: IdentityAssertion) -> Registrat
             return registration
 
 
-def _registered(service: Service, registration: Registration) -> dict[str, Any]:
+def _registered(
+    service: Service, registration: Registration, limits: Limits
+) -> dict[str, Any]:
     """The success body, with what the agent exchanges at the token endpoint."""
     now = int(service.clock())
     claims = service_assertion(
         registration,
+        limits,
         issuer=service.issuer,
         now=now,
         lifetime=service.assertion_lifetime,
@@ -153,5 +162,13 @@ def _registered(service: Service, registration: Registration) -> dict[str, Any]:
         "registration_type": "identity_assertion",
         "identity_assertion": service.signer.sign(claims, ASSERTION_TYPE),
         "assertion_expires": datetime.fromtimestamp(claims["exp"], UTC).isoformat(),
-        "scopes": all_scopes(service.resources),
+        "scopes": _scopes(service, limits),
     }
+
+
+def _scopes(service: Service, limits: Limits) -> list[str]:
+    """The scopes that can be had within *limits*, each once."""
+    served = (server for server in service.resources if limits.gives(server))
+    return list(
+        dict.fromkeys(scope for server in served for scope in limits.of(server))
+    )

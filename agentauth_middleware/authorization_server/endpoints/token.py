@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from math import ceil, floor
 from typing import Any
 
@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from agentauth_middleware._syntax.members import instant, text
 from agentauth_middleware._syntax.urls import same_identifier
 from agentauth_middleware.authorization_server.audit_records import AuditRecord
+from agentauth_middleware.authorization_server.limits import Limits, read_limits
 from agentauth_middleware.authorization_server.minting import (
     ACCESS_TOKEN_TYPE,
     ASSERTION_TYPE,
@@ -37,10 +38,10 @@ _NOT_OURS = "the assertion is not one that this server issued, or is no longer g
 async def grant(service: Service, request: Request, record: AuditRecord) -> Response:
     """Answer a token request."""
     form = await read_form(request)
-    registration_id = read_service_assertion(service, _find_assertion(form))
+    registration_id, limits = read_service_assertion(service, _find_assertion(form))
     record.note_registration(registration_id)
-    server = _find_resource(service, form.get("resource"))
-    scopes = _find_scopes(server, form.get("scope"))
+    server = _find_resource(service, limits, form.get("resource"))
+    scopes = find_scopes(server, limits, form.get("scope"))
     registration = await _find_registration(service, registration_id)
     record.note_user(registration.provider, registration.subject)
     issued_at = await _first_second_after_cutoffs(service, registration)
@@ -85,11 +86,11 @@ def _granted(service: Service, claims: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_service_assertion(service: Service, assertion: str) -> str:
-    """The registration that *assertion* was issued for.
+def read_service_assertion(service: Service, assertion: str) -> tuple[str, Limits]:
+    """The registration that *assertion* was issued for, and how far it reaches.
 
     Raises:
-        GrantRefused: it is not ours, or has expired.
+        GrantRefused: it is not ours, has expired, or is from before limits were kept.
     """
     try:
         claims = service.signer.read(assertion, ASSERTION_TYPE)
@@ -97,7 +98,7 @@ def read_service_assertion(service: Service, assertion: str) -> str:
         is_ours = names == (service.issuer, service.issuer)
         if not is_ours or service.clock() >= instant(claims, "exp"):
             raise GrantRefused("invalid_grant", _NOT_OURS)
-        return text(claims, "sub")
+        return text(claims, "sub"), read_limits(claims)
     except (InvalidTokenError, ValueError):
         raise GrantRefused("invalid_grant", _NOT_OURS) from None
 
@@ -109,25 +110,40 @@ async def _find_registration(service: Service, registration_id: str) -> Registra
     return found
 
 
-def _find_resource(service: Service, resource: str | None) -> ResourceServer:
+def _find_resource(
+    service: Service, limits: Limits, resource: str | None
+) -> ResourceServer:
     """The resource asked for; the only one needs no name (RFC 8707 §2)."""
-    if resource is None and len(service.resources) == 1:
-        return service.resources[0]
-    for server in service.resources:
+    within = [
+        server for server in service.resources if server.resource in limits.resources
+    ]
+    if resource is None and len(within) == 1:
+        return within[0]
+    for server in within:
         if resource is not None and same_identifier(resource, server.resource):
             return server
-    known = ", ".join(server.resource for server in service.resources)
+    known = ", ".join(server.resource for server in within) or "none any more"
     raise GrantRefused("invalid_target", f"resource must be one of: {known}")
 
 
-def _find_scopes(server: ResourceServer, scope: str | None) -> Iterable[str]:
-    """The scopes asked for, or all that the resource has."""
-    if scope is None:
-        return list(server.scopes)
-    wanted = list(dict.fromkeys(scope.split(" ")))
+def find_scopes(
+    server: ResourceServer, limits: Limits, scope: str | None
+) -> tuple[str, ...]:
+    """Of the scopes asked for, or of all that the resource has, those within *limits*.
+
+    Raises:
+        GrantRefused: there is no such scope, or nothing is left.
+    """
+    wanted = server.scopes if scope is None else dict.fromkeys(scope.split(" "))
     if not set(wanted) <= set(server.scopes):
         raise GrantRefused("invalid_scope", "this resource has no such scope")
-    return wanted
+    within = limits.of(server)
+    granted = tuple(name for name in wanted if name in within)
+    if not limits.gives(server) or (wanted and not granted):
+        raise GrantRefused(
+            "invalid_scope", "the provider has not let this agent have any such scope"
+        )
+    return granted
 
 
 async def _first_second_after_cutoffs(
