@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 
@@ -34,7 +35,11 @@ from agentauth_middleware._middleware.audit import is_audited, write_audit
 from agentauth_middleware._middleware.raised import answer_raised
 from agentauth_middleware._syntax.http import Request, Response
 from agentauth_middleware.access import CURRENT, LEEWAY, Access
-from agentauth_middleware.errors import RequestRefusedError, UnavailableError
+from agentauth_middleware.errors import (
+    ConfigurationError,
+    RequestRefusedError,
+    UnavailableError,
+)
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore, Store
 
@@ -101,7 +106,8 @@ class AgentAuthMiddleware:
         self._store = MemoryStore() if store is None else store
         self._perform = AsyncPerformer(self._store, http_client)
         if self._gate.fetches:
-            self._perform.prepare()
+            with suppress(ConfigurationError):  # raised again as the server starts up
+                self._perform.prepare()
         self._scopes_for = scopes_for
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -163,12 +169,12 @@ class AgentAuthMiddleware:
         """HTTP clients live as long as the application, where the server says so."""
         if self._gate.fetches:
             try:
-                await self._perform.open()
-            except (OSError, ValueError) as fault:
+                self._perform.prepare()
+            except ConfigurationError as fault:
                 # Certificates or proxies in the environment. An exception would pass
                 # for "knows no lifespan": the application would start without its own.
                 await receive()
-                message = f"agentauth-middleware: no HTTP client: {fault}"
+                message = f"agentauth-middleware: no HTTP client can be made: {fault}"
                 await send({"type": "lifespan.startup.failed", "message": message})
                 return
         try:

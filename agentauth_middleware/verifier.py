@@ -93,6 +93,8 @@ class Verifier:
         if http_client is None:
             self._perform_async = AsyncPerformer(self._store)
             self._perform = BlockingPerformer(self._store)
+            if self._gate.fetches:
+                self._perform.prepare()
             return
         if library_of(http_client, "Client") is not None:
             blocking = cast("httpx.Client | httpx2.Client", http_client)

@@ -15,12 +15,10 @@ import socket
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
-from urllib.request import getproxies, proxy_bypass
 
 __all__ = [
     "NotPublicError",
     "check_host",
-    "find_proxy",
     "is_public",
     "public_addresses",
 ]
@@ -109,15 +107,3 @@ def public_addresses(
     if not all(is_public(ip_address(address)) for address in found):
         raise NotPublicError
     return found
-
-
-def find_proxy(scheme: str, netloc: str) -> str | None:
-    """The proxy that the environment names for URLs of this scheme and host.
-
-    Not checked: whether the proxy itself is public. It is the operator's.
-    """
-    proxies = getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(netloc):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"

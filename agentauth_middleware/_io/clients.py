@@ -5,10 +5,14 @@ one for the body, both while it goes in the pipe and after it is unpacked. Whate
 wrong on the way is an ``UnavailableError`` whose text has the URL and the kind of
 fault, but nothing the server said and nothing that we sent.
 
-The client's own settings are httpx's: connections are pooled, certificates checked
-against its bundle, and ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and the like
-are honoured, because operators depend on them. Who wants it otherwise hands in a
-client, which is used as it is and never closed here.
+Our own clients have httpx's settings: connections are pooled, and certificates are
+checked against its bundle. Variables such as ``HTTPS_PROXY``, ``NO_PROXY`` and
+``SSL_CERT_FILE`` are honoured, because operators depend on them. A client that is
+handed in is used as it is and never closed here.
+
+What is wrong with those variables is a ``ConfigurationError`` at start. Where the
+environment has changed since, or the server has no start-up phase, it is met by a
+fetch: then it is our trouble, and an ``UnavailableError``.
 
 A fetch that is for public addresses only has a client for itself. In a pool a
 connection is known by the address it goes to, and one whose certificate was checked
@@ -26,7 +30,7 @@ import os
 import time
 import weakref
 import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -36,7 +40,6 @@ import anyio
 from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware._io.addresses import (
     NotPublicError,
-    find_proxy,
     public_addresses,
 )
 from agentauth_middleware._io.bodies import check_size, read_body, read_body_async
@@ -51,6 +54,7 @@ from agentauth_middleware._io.outgoing import (
     place_of,
     public_url,
 )
+from agentauth_middleware._io.proxies import find_proxy, named_proxies
 from agentauth_middleware._io.threads import AsyncThreads, BlockingThreads
 from agentauth_middleware.errors import ConfigurationError, UnavailableError
 
@@ -79,7 +83,7 @@ class Certificates:
         """What httpx would load for each client.
 
         Raises:
-            OSError: the environment names a bundle that cannot be read.
+            ConfigurationError: the environment names a bundle that cannot be read.
         """
         import ssl
 
@@ -88,18 +92,52 @@ class Certificates:
         kind = ssl.SSLContext
         if not isinstance(self._context, kind):
             named = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-            self._context = _read_certificates(named, kind.__module__)
+            try:
+                self._context = _read_certificates(named, kind.__module__)
+            except (OSError, ValueError) as fault:
+                raise ConfigurationError(_told_of_certificates(fault)) from fault
         return self._context
 
-    def prepare(self) -> None:
-        """Load them ahead, if they can be, and what httpx imports for a first client.
+    def check_environment(self) -> None:
+        """Load them ahead, and make sure that clients can be made.
 
-        If they cannot, it is told once they are needed.
+        Raises:
+            ConfigurationError: a variable of the environment prevents it; names that.
         """
-        if self._context is not None:
-            return
-        with suppress(OSError, ValueError):
-            own_library().Client(verify=self.load()).close()
+        context = self.load()
+        library = own_library()
+        for variable, url in named_proxies():
+            try:
+                library.Client(verify=context, proxy=url, trust_env=False).close()
+            except _faults_of_proxies() as fault:
+                raise ConfigurationError(_told_of_proxy(variable, fault)) from fault
+        library.Client(verify=context, trust_env=False).close()
+
+
+def _told_of_certificates(fault: Exception) -> str:
+    names = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+    named = names[0] if names else "the certificates of certifi"
+    return (
+        f"{named}: cannot be read ({type(fault).__name__}); name a bundle of "
+        "certificates in PEM, or unset it"
+    )
+
+
+def _faults_of_proxies() -> tuple[type[Exception], ...]:
+    return (ImportError, ValueError, *errors("InvalidURL"))
+
+
+def _told_of_proxy(variable: str, fault: Exception) -> str:
+    """Without its URL, which may have a password."""
+    if isinstance(fault, ImportError):
+        return (
+            f"{variable}: a SOCKS proxy, for which a package is missing; install "
+            '"httpx[socks]", or unset it'
+        )
+    return (
+        f"{variable}: cannot be used as a proxy ({type(fault).__name__}); write "
+        "http://host:port, or unset it"
+    )
 
 
 @lru_cache(maxsize=2)
@@ -125,18 +163,17 @@ class BlockingHTTPClient:
         self._given_library = _library_of_given(http_client, "Client")
         self._certificates = certificates or Certificates()
         self._find_addresses = find_addresses
-        self._clients = PerProcess(self._make)
+        self._clients = PerProcess(dict[str | None, BlockingClient])
         self._threads = BlockingThreads()
 
-    def prepare(self) -> None:
-        """Load the certificates ahead, if this will need any."""
+    def check_environment(self) -> None:
+        """As ``Certificates.check_environment``, if clients will be made here."""
         if self._given is None:
-            self._certificates.prepare()
+            self._certificates.check_environment()
 
     def close(self) -> None:
         """Close what was made here. A later fetch makes it anew."""
-        client = self._clients.pop()
-        if client is not None:
+        for client in (self._clients.pop() or {}).values():
             client.close()
 
     def carry_out(self, fetch: Fetch) -> Reply:
@@ -162,7 +199,7 @@ class BlockingHTTPClient:
         request = build_request(fetch)
         if fetch.public_only:
             return self._exchange_in_public(fetch, request, deadline)
-        return self._send(self._client(), fetch, request, deadline)
+        return self._send(self._client_for(fetch), fetch, request, deadline)
 
     def _exchange_in_public(
         self, fetch: Fetch, request: OutgoingRequest, deadline: float
@@ -195,11 +232,17 @@ class BlockingHTTPClient:
         with client.stream(**request.arguments(), timeout=timeout) as response:
             return _reply(response, read_body(fetch, response, deadline))
 
-    def _client(self) -> BlockingClient:
-        return self._clients.get() if self._given is None else self._given
+    def _client_for(self, fetch: Fetch) -> BlockingClient:
+        """One of our own for each proxy that is in use, and one for none."""
+        if self._given is not None:
+            return self._given
+        proxy, clients = _proxy_for(fetch), self._clients.get()
+        return clients.get(proxy) or clients.setdefault(proxy, self._make(proxy))
 
-    def _make(self) -> BlockingClient:
-        client: BlockingClient = own_library().Client(verify=self._certificates.load())
+    def _make(self, proxy: str | None) -> BlockingClient:
+        client: BlockingClient = own_library().Client(
+            verify=self._certificates.load(), proxy=proxy, trust_env=False
+        )
         closing = weakref.finalize(self, client.close)
         closing.atexit = False  # A daemon thread may be using it to the last.
         return client
@@ -220,17 +263,13 @@ class AsyncHTTPClient:
         self._given_library = _library_of_given(http_client, "AsyncClient")
         self._certificates = certificates or Certificates()
         self._find_addresses = find_addresses
-        self._clients = PerLoop(self._make, _close_async)
+        self._clients = PerLoop(dict[str | None, AsyncClient], _close_all)
         self._threads = AsyncThreads()
 
-    def prepare(self) -> None:
-        """Load the certificates ahead, if this will need any."""
+    def check_environment(self) -> None:
+        """As ``Certificates.check_environment``, if clients will be made here."""
         if self._given is None:
-            self._certificates.prepare()
-
-    async def open(self) -> None:
-        """Make the client now and not at the first fetch."""
-        await self._client()
+            self._certificates.check_environment()
 
     async def aclose(self) -> None:
         """Close what was made here for this loop. A later fetch makes it anew."""
@@ -250,7 +289,7 @@ class AsyncHTTPClient:
             request = build_request(fetch)
             if fetch.public_only:
                 return await self._exchange_in_public(fetch, request)
-            return await self._send(await self._client(), fetch, request)
+            return await self._send(await self._client_for(fetch), fetch, request)
 
     async def _exchange_in_public(
         self, fetch: Fetch, request: OutgoingRequest
@@ -281,13 +320,21 @@ class AsyncHTTPClient:
         async with client.stream(**request.arguments(), timeout=timeout) as response:
             return _reply(response, await read_body_async(fetch, response))
 
-    async def _client(self) -> AsyncClient:
-        return await self._clients.get() if self._given is None else self._given
+    async def _client_for(self, fetch: Fetch) -> AsyncClient:
+        """One of our own for each proxy that is in use, and one for none."""
+        if self._given is not None:
+            return self._given
+        proxy, clients = _proxy_for(fetch), await self._clients.get()
+        if proxy not in clients:
+            clients[proxy] = own_library().AsyncClient(
+                verify=self._certificates.load(), proxy=proxy, trust_env=False
+            )
+        return clients[proxy]
 
-    def _make(self) -> AsyncClient:
-        context = self._certificates.load()
-        client: AsyncClient = own_library().AsyncClient(verify=context)
-        return client
+
+def _proxy_for(fetch: Fetch) -> str | None:
+    url = own_library().URL(fetch.url)
+    return find_proxy(url.scheme, url.netloc.decode())
 
 
 def _library_of_given(http_client: object, kind: str) -> ModuleType | None:
@@ -308,8 +355,9 @@ def _library_of_given(http_client: object, kind: str) -> ModuleType | None:
     return library
 
 
-async def _close_async(client: AsyncClient) -> None:
-    await client.aclose()
+async def _close_all(clients: Mapping[str | None, AsyncClient]) -> None:
+    for client in clients.values():
+        await client.aclose()
 
 
 def _place(fetch: Fetch) -> str:
@@ -334,6 +382,8 @@ def _faults_told(fetch: Fetch) -> Generator[None, None, None]:
         raise UnavailableError(
             "upstream_refused", f"{described(fetch)}: not a public address"
         ) from fault
+    except ConfigurationError as fault:
+        raise UnavailableError("http_client_unusable", str(fault)) from fault
     except _timeouts() as fault:
         raise UnavailableError("upstream_timeout", _told(fetch, fault)) from fault
     except _faults() as fault:

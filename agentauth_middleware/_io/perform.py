@@ -83,9 +83,13 @@ class BlockingPerformer:
     def prepare(self) -> None:
         """Do ahead what no request should wait for; before the server forks is best.
 
-        Opens no connection. A fault is told by whoever fetches.
+        Opens no connection.
+
+        Raises:
+            ConfigurationError: a variable of the environment keeps HTTP clients from
+                being made.
         """
-        self._client.prepare()
+        self._client.check_environment()
 
     def close(self) -> None:
         """Close the HTTP client made here. The next ``Fetch`` makes another."""
@@ -137,13 +141,13 @@ class AsyncPerformer:
     def prepare(self) -> None:
         """Do ahead what no request should wait for; before the server forks is best.
 
-        Opens no connection. A fault is told by whoever fetches.
-        """
-        self._client.prepare()
+        Opens no connection.
 
-    async def open(self) -> None:
-        """Make this loop's HTTP client now and not at the first ``Fetch``."""
-        await self._client.open()
+        Raises:
+            ConfigurationError: a variable of the environment keeps HTTP clients from
+                being made.
+        """
+        self._client.check_environment()
 
     async def aclose(self) -> None:
         """Close the HTTP clients made here, this loop's and the background's.

@@ -24,6 +24,7 @@ __all__ = ["is_audited", "write_audit"]
 _logger = logging.getLogger("agentauth_middleware.audit")
 _MISCONFIGURED = frozenset(
     {
+        "http_client_unusable",
         "introspection_bad_request",
         "introspection_forbidden",
         "introspection_not_configured",

@@ -18,7 +18,6 @@ from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware._io.addresses import (
     NotPublicError,
     check_host,
-    find_proxy,
     is_public,
     public_addresses,
 )
@@ -323,38 +322,6 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     return monkeypatch
-
-
-@pytest.mark.parametrize(
-    ("environment", "proxy"),
-    [
-        pytest.param({}, None, id="none"),
-        pytest.param({"HTTPS_PROXY": "http://p:1"}, "http://p:1", id="of the scheme"),
-        pytest.param({"https_proxy": "http://p:1"}, "http://p:1", id="lower case"),
-        pytest.param({"HTTP_PROXY": "http://p:1"}, None, id="of another scheme"),
-        pytest.param({"ALL_PROXY": "p:1"}, "http://p:1", id="of all, without a scheme"),
-        pytest.param(
-            {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "other,as.example"},
-            None,
-            id="not for this host",
-        ),
-        pytest.param(
-            {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*"}, None, id="not for any"
-        ),
-        pytest.param(
-            {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "other"},
-            "http://p:1",
-            id="not for another",
-        ),
-    ],
-)
-def test_find_proxy_reads_the_environment(
-    no_proxies: pytest.MonkeyPatch, environment: dict[str, str], proxy: str | None
-) -> None:
-    for name, value in environment.items():
-        no_proxies.setenv(name, value)
-
-    assert find_proxy("https", "as.example:8443") == proxy
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -382,10 +382,12 @@ def test_get_tells_that_nobody_listens(get: Get, nobodys_url: str) -> None:
 def test_get_survives_a_bundle_of_certificates_that_is_gone(
     get: Get, nobodys_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Current httpx raises ``FileNotFoundError``, as the client is made."""
+    """Since the start, when it would have been a ``ConfigurationError``."""
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/bundle.pem")
+    failure = failure_of(get, fetch(nobodys_url))
 
-    assert failure_of(get, fetch(nobodys_url)).reason == "upstream_unreachable"
+    assert failure.reason == "http_client_unusable"
+    assert str(failure).startswith("SSL_CERT_FILE: cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -438,7 +440,7 @@ def test_prepared_certificates_are_not_read_again(
     server = serve(over_tls(certificate, answer_all))
     certificates = Certificates()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    certificates.prepare()
+    certificates.check_environment()
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/bundle.pem")
     with client_of(kind, certificates=certificates) as get:
         reply = get(fetch(server.url.replace("http:", "https:")))
@@ -549,7 +551,7 @@ from agentauth_middleware.stores import MemoryStore
 BlockingPerformer(MemoryStore())
 performer = AsyncPerformer(MemoryStore())
 assert "httpx" not in sys.modules
-anyio.run(performer.open)
+performer.prepare()
 assert "httpx" in sys.modules
 """
 
@@ -578,7 +580,6 @@ def test_given_blocking_client_is_used_and_not_closed() -> None:
 async def test_given_async_client_is_used_and_not_closed() -> None:
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as given:
         client = AsyncHTTPClient(given)
-        await client.open()
         reply = await client.carry_out(fetch("https://as.example/keys"))
         await client.aclose()
 

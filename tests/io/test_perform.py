@@ -31,7 +31,7 @@ from agentauth_middleware._io.perform import (
     AsyncPerformer,
     BlockingPerformer,
 )
-from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.errors import ConfigurationError, UnavailableError
 from agentauth_middleware.stores import MemoryStore, SQLiteStore, Store
 from tests.support.io_certificates import over_tls, write_certificate
 from tests.support.scripted_server import Script, Server, answer_all
@@ -232,10 +232,11 @@ def test_prepared_performer_has_read_its_certificates(
 def test_performer_that_cannot_be_prepared_tells_whoever_fetches(
     performing: MakePerform, monkeypatch: pytest.MonkeyPatch, nobodys_url: str
 ) -> None:
-    """A door is built all the same: it may never have to fetch."""
+    """As well as whoever prepares it."""
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/bundle.pem")
-    BlockingPerformer(MemoryStore()).prepare()
-    AsyncPerformer(MemoryStore()).prepare()
+    for performer in (BlockingPerformer(MemoryStore()), AsyncPerformer(MemoryStore())):
+        with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
+            performer.prepare()
 
     with pytest.raises(UnavailableError, match="FileNotFoundError"):
         performing(MemoryStore())(fetch(nobodys_url))
@@ -245,7 +246,6 @@ def test_performer_that_cannot_be_prepared_tells_whoever_fetches(
 async def test_async_performer_opens_and_closes_its_client(serve: Serve) -> None:
     server = serve(answer_all)
     performer = AsyncPerformer(MemoryStore())
-    await performer.open()
     await performer(fetch(server.url))
     await performer.aclose()
 

@@ -14,8 +14,9 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agentauth_middleware import Issuer, ResourceServer
+from agentauth_middleware import ConfigurationError, Issuer, ResourceServer, wsgi
 from agentauth_middleware.asgi import AgentAuthMiddleware
+from agentauth_middleware.verifier import Verifier
 from tests.support.scripted_server import Connection, Server, serving
 from tests.support.server_side import (
     ISSUER,
@@ -47,10 +48,13 @@ def keys() -> Iterator[Server]:
 
 
 def protected(app: ASGIApp, keys: Server, **settings: Any) -> AgentAuthMiddleware:
-    """*app* behind a door that fetches the issuer's keys from *keys*."""
+    """*app* behind a middleware that fetches the issuer's keys from *keys*."""
+    return AgentAuthMiddleware(app, resource_server(keys), **settings)
+
+
+def resource_server(keys: Server) -> ResourceServer:
     issuer = Issuer(ISSUER.issuer, jwks_uri=keys.url)
-    server = ResourceServer(RESOURCE, issuers=[issuer], insecure_loopback=True)
-    return AgentAuthMiddleware(app, server, **settings)
+    return ResourceServer(RESOURCE, issuers=[issuer], insecure_loopback=True)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -206,6 +210,56 @@ async def test_client_that_cannot_be_made_fails_the_startup(
     assert talk.taken == [STARTUP]
     assert [message["type"] for message in talk.sent] == ["lifespan.startup.failed"]
     assert "HTTP client" in talk.sent[0]["message"]
+
+
+UNUSABLE = {
+    "SSL_CERT_FILE": "/nowhere/bundle.pem",
+    "HTTPS_PROXY": "gopher://user:a-secret@proxy.example:1",
+    "all_proxy": "http://proxy.example:port",
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("variable", UNUSABLE)
+async def test_variable_that_prevents_a_client_is_named(
+    variable: str, keys: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, UNUSABLE[variable])
+    async with exchange(protected(application, keys), LIFESPAN) as talk:
+        await talk.deliver(STARTUP, SHUTDOWN)
+
+    assert [message["type"] for message in talk.sent] == ["lifespan.startup.failed"]
+    assert f" {variable}: can" in talk.sent[0]["message"]
+    assert "a-secret" not in talk.sent[0]["message"]
+
+
+@pytest.mark.parametrize("variable", UNUSABLE)
+def test_variable_that_prevents_a_client_is_an_error_where_there_is_no_startup(
+    variable: str, keys: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, UNUSABLE[variable])
+    server = resource_server(keys)
+    with pytest.raises(ConfigurationError, match=f"{variable}: can"):
+        wsgi.AgentAuthMiddleware(lambda environ, start_response: [], server)
+    with pytest.raises(ConfigurationError, match=f"{variable}: can"):
+        Verifier(server)
+
+
+@pytest.mark.anyio
+async def test_exclusion_that_httpx_does_not_know_is_no_hindrance(
+    keys: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "localhost,fd07:b51a:cc66:f0::/64,127.0.0.0/8")
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:1")
+    app = protected(application, keys)
+    async with exchange(app, LIFESPAN) as talk:
+        await talk.deliver(STARTUP)
+        started = await talk.next_sent()
+
+        assert started["type"] == "lifespan.startup.complete"
+        assert await get(app) == 204
+
+        await talk.deliver(SHUTDOWN)
 
 
 @pytest.mark.anyio
