@@ -265,9 +265,9 @@ class _EnvironRequest(Request):
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         path = _decoded(environ.get("PATH_INFO", ""))
-        if path and not path.startswith("/"):
-            path = f"/{path}"  # as frameworks read it; the mount must not swallow it
         self.mount = _decoded(environ.get("SCRIPT_NAME", ""))
+        if self.mount and path and not path.startswith("/"):
+            path = f"/{path}"  # as frameworks read it; the mount must not swallow it
         self.path = self.mount + path
         self.method = environ["REQUEST_METHOD"]
         self.query = environ.get("QUERY_STRING", "").encode("latin-1")
@@ -302,10 +302,13 @@ def read_request(environ: WSGIEnvironment) -> Request:
 
 
 def _decoded(text: str) -> str:
-    """*text* as the characters it means; plain ASCII, as nearly always, as it is."""
+    """*text* as the characters it means; plain ASCII, as nearly always, as it is.
+
+    Bytes that are no UTF-8 become lone surrogates, by which the core knows them.
+    """
     if text.isascii():
         return text
-    return text.encode("latin-1").decode("utf-8", "replace")
+    return text.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def respond(

@@ -73,6 +73,7 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
         return own
     access: Access | None = None
     try:
+        check_method(request.method)
         if gate.passes:
             route = _route_of_others(gate, request)
             if route.public or not has_agent_credential(gate, request, clock()):
@@ -109,6 +110,18 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
     except (RequestRefusedError, UnavailableError) as failure:
         return refusal_for(failure, access)
     return access
+
+
+def check_method(method: str) -> None:
+    """Refuse ``TRACE``: its answer would echo the credential to whoever can read it.
+
+    Raises:
+        InvalidRequestError: it is ``TRACE``, in any case.
+
+    Source: RFC 9110 §9.3.8
+    """
+    if len(method) == len("TRACE") and method.upper() == "TRACE":
+        raise InvalidRequestError("trace_method")
 
 
 def _route_of_others(gate: Gate, request: Request) -> Route:

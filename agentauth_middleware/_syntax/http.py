@@ -53,6 +53,10 @@ class PlainRequest(Request):
         self.query = b""
         self.authorization = ()
 
+    @property
+    def raw_path(self) -> bytes:
+        return b""
+
 
 @dataclass(frozen=True, slots=True)
 class Response:

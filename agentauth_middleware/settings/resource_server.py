@@ -81,8 +81,10 @@ class ResourceServer:
     )
     """What else who has a scope may do: ``{"notes.write": ["notes.read"]}``."""
     routes: Sequence[Route] = ()
-    unmatched: Literal["authenticated", "refuse"] = "authenticated"
-    """What a path that matches no route demands."""
+    unmatched: Literal["authenticated", "refuse"] | None = None
+    """What a path that matches no route demands: a good token, or ``"refuse"``. By
+    default a good token, and with ``unauthenticated="pass"`` agents are refused there:
+    an API with other clients has paths that no agent was meant to call."""
     unauthenticated: Literal["challenge", "pass"] = "challenge"
     """What becomes of requests without an agent's credential. ``"pass"`` is for an API
     that has other clients, with sessions or keys of its own: they reach it untouched,
@@ -132,12 +134,19 @@ class ResourceServer:
                 "or None"
             )
         replace_setting(self, "extra_metadata", _checked_metadata(self.extra_metadata))
-        if self.unmatched not in ("authenticated", "refuse"):
+        if self.unmatched not in ("authenticated", "refuse", None):
             raise ConfigurationError(
                 f"ResourceServer.unmatched: {self.unmatched!r} is neither "
                 '"authenticated" nor "refuse"; write one of them, or leave it out'
             )
         self._check_unauthenticated()
+
+    @property
+    def refuses_unmatched(self) -> bool:
+        """Whether a path that matches no route refuses every token."""
+        if self.unmatched is None:
+            return self.unauthenticated == "pass"
+        return self.unmatched == "refuse"
 
     @property
     def metadata_url(self) -> str:

@@ -69,6 +69,19 @@ def refused(decision: object) -> tuple[int, str]:
 # The order of checks
 
 
+@pytest.mark.parametrize("method", ["TRACE", "trace", "Trace"])
+@pytest.mark.parametrize("path", ["/notes", "/health"])
+@pytest.mark.parametrize("unauthenticated", ["challenge", "pass"])
+def test_trace_is_never_passed_on(method: str, path: str, unauthenticated: Any) -> None:
+    """Its answer would carry the credential."""
+    routes = [Route("/health", public=True)]
+    gate = gate_for(server(issuer(), routes=routes, unauthenticated=unauthenticated))
+
+    decision = decide_at_once(gate, request(method=method, path=path))
+
+    assert refused(decision) == (400, "trace_method")
+
+
 def test_transcript_of_a_first_request() -> None:
     """Metadata, keys, log: and then the same token asks for nothing."""
     clock = Clock()

@@ -436,6 +436,25 @@ def test_opaque_tokens_need_a_prefix_beside_other_clients() -> None:
         )
 
 
+def test_agent_may_call_no_path_that_no_route_names(passage: OpenPassage) -> None:
+    """Most paths of an API with other clients were never meant for agents."""
+    opened = passage(replace(SERVER, unmatched=None))
+    agent = f"Bearer {AGENTS.token(RESOURCE, scopes=['notes.read'])}"
+
+    assert opened.get("/internal", agent).status == 403
+    assert opened.get("/internal", "Bearer sk_live").status == 200
+    assert opened.get("/notes", agent).status == 200
+
+
+def test_agent_may_call_every_path_if_the_operator_says_so(
+    passage: OpenPassage,
+) -> None:
+    opened = passage(replace(SERVER, unmatched="authenticated"))
+    agent = f"Bearer {AGENTS.token(RESOURCE, scopes=['notes.read'])}"
+
+    assert opened.get("/internal", agent).status == 200
+
+
 @pytest.mark.parametrize("value", ["ignore", "Pass", "", None, True])
 def test_unauthenticated_is_one_of_two_words(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="unauthenticated"):

@@ -120,7 +120,7 @@ def test_options_with_a_body_is_no_preflight(body: tuple[str, str], door: Door) 
     )
     answer = door.ask(HTTPRequest("OPTIONS", "/notes", fields))
 
-    no_credentials().check(answer)
+    no_credentials("notes.read notes.write").check(answer)
     assert not door.seen
 
 

@@ -81,21 +81,24 @@ def test_no_mount_leads_to_a_handler_with_less_than_it_demands() -> None:
     ("mount", "path", "status", "body"),
     [
         pytest.param("", "/admin", 200, b"admin", id="no mount"),
-        pytest.param("", "admin", 200, b"admin", id="no slash"),
+        pytest.param("", "admin", 400, None, id="no slash"),
         pytest.param("/api", "/admin", 200, b"admin", id="mount"),
         pytest.param("/api/", "admin", 200, b"admin", id="mount with a slash"),
         pytest.param("/", "admin", 200, b"admin", id="root"),
     ],
 )
-def test_mount_refuses_nothing(mount: str, path: str, status: int, body: bytes) -> None:
+def test_mount_refuses_only_what_is_no_path(
+    mount: str, path: str, status: int, body: bytes | None
+) -> None:
     answer = get(mount, path, bearer(scopes=["admin"]))
 
-    assert (answer.status, answer.body) == (status, body)
+    assert answer.status == status
+    assert body is None or answer.body == body
 
 
-@pytest.mark.parametrize("path", ["/assets/site.css", "assets/site.css"])
-def test_public_path_stays_public(path: str) -> None:
-    assert get("", path).body == get("/api", path).body == b"asset"
+@pytest.mark.parametrize("mount", ["", "/api"])
+def test_public_path_stays_public(mount: str) -> None:
+    assert get(mount, "/assets/site.css").body == b"asset"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,7 @@ def test_public_path_stays_public(path: str) -> None:
     [
         ("", "", ""),
         ("", "/a", "/a"),
-        ("", "a", "/a"),
+        ("", "a", "a"),
         ("/m", "", "/m"),
         ("/m", "/a", "/m/a"),
         ("/m", "a", "/m/a"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from agentauth_middleware._core.decide import Decision, decide
 from agentauth_middleware._core.middleware_state import Gate
@@ -17,7 +18,7 @@ from tests.support.tokens import server
 class PlainRequest(Request):
     """A request of plain values."""
 
-    __slots__ = ("_client", "_named")
+    __slots__ = ("_client", "_named", "_raw")
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class PlainRequest(Request):
         lines: Sequence[bytes] = (),
         named: Mapping[str, str] | None = None,
         client: str | None = None,
+        raw: bytes | None = None,
     ) -> None:
         self.method = method
         self.path = path
@@ -37,10 +39,11 @@ class PlainRequest(Request):
         self.authorization = lines
         self._named = dict(named or {})
         self._client = client
+        self._raw = quote(path).encode() if raw is None else raw
 
     @property
     def raw_path(self) -> bytes:
-        return self.path.encode()
+        return self._raw
 
     @property
     def client(self) -> str | None:

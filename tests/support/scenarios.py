@@ -414,7 +414,7 @@ _ROW_0 = (
     ),
     Scenario(
         "no preflight: OPTIONS without Origin",
-        no_credentials(),
+        no_credentials("notes.read notes.write"),
         authorization=_NOTHING,
         method="OPTIONS",
         target="/notes",
@@ -422,7 +422,7 @@ _ROW_0 = (
     ),
     Scenario(
         "no preflight: OPTIONS that asks for no method",
-        no_credentials(),
+        no_credentials("notes.read notes.write"),
         authorization=_NOTHING,
         method="OPTIONS",
         target="/notes",
@@ -437,6 +437,14 @@ _ROW_0 = (
         fields=(*_PREFLIGHT, ("Content-Length", "0")),
     ),
     Scenario("public path", passed(), authorization=_NOTHING, target="/health"),
+    Scenario("TRACE", invalid_request("trace_method"), method="TRACE"),
+    Scenario(
+        "TRACE on a public path",
+        invalid_request("trace_method"),
+        authorization=_NOTHING,
+        method="TRACE",
+        target="/health",
+    ),
     Scenario(
         "public path with a good token, which gives no Access",
         passed(authorization=True),

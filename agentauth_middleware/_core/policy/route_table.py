@@ -1,28 +1,33 @@
 """Which ``Route`` a request falls under, so that no spelling of a path walks around it.
 
-Frameworks and servers do not agree on what a path is: some merge slashes, some resolve
-dots, some decode twice, some drop the mount. A request is therefore looked up under
-every spelling by which a framework might route it. Where the spellings meet different
-demands nobody can say which of them the framework will take, and the request is
-refused.
+A request is looked up under every spelling by which a framework might route it. Where
+the spellings meet different demands it is unclear which of them the framework will
+take, and the request is refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property, reduce
 from urllib.parse import unquote
 
 from agentauth_middleware._core.cache import BoundedMap
+from agentauth_middleware._core.policy.spellings import (
+    REWRITES,
+    all_spellings,
+    behind_first,
+    below,
+    by_segment,
+    check_target,
+)
 from agentauth_middleware._syntax.http import Request
 from agentauth_middleware._syntax.urls import path_of
-from agentauth_middleware.errors import InvalidRequestError
+from agentauth_middleware.errors import ConfigurationError, InvalidRequestError
+from agentauth_middleware.settings.demands import Demands, both
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.settings.route import Route
-
-_Rewrite: TypeAlias = Callable[[str], str]
 
 UNMATCHED = Route("/*")
 """What a path demands that matches no route: a good token."""
@@ -30,10 +35,9 @@ REFUSED = Route("/*")
 """A path that matches no route where such paths are refused: not before the token is
 verified, so that the answer is in the order of all others and the log can say whose."""
 
-_MAX_REMEMBERED_LENGTH = 512
-"""Of method, path and mount together, so that memory is bounded in bytes as well."""
-_MAX_SPELT = 32 * 1024
-"""Characters in all spellings of one path: what is long may not be intricate, too."""
+_USUAL_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+_MAX_REMEMBERED_LENGTH = 1024
+"""Of method, paths and mount together, so that memory is bounded in bytes as well."""
 _PLACEHOLDER = re.compile(r"\{\w+\}")
 
 
@@ -43,17 +47,38 @@ class _Rule:
 
     route: Route
     methods: frozenset[str] | None
-    matches: Callable[[str], object]
+    pattern: re.Pattern[str]
+    folded: re.Pattern[str]
+    """The same for folded paths: some routers do not tell upper from lower case."""
     demands: Route
     """Equal for two rules that demand the same."""
 
-    def applies(self, method: str, path: str) -> bool:
-        fits = self.methods is None or method in self.methods
-        return fits and bool(self.matches(path))
+    @property
+    def is_open(self) -> bool:
+        """Whether a request without credentials meets its demands."""
+        return self.route.public or self.route.optional
+
+    def allows(self, method: str) -> bool:
+        return self.methods is None or method in self.methods
+
+    def names(self, method: str) -> bool:
+        return self.methods is not None and method in self.methods
 
     def spells_out(self, prefix: str) -> bool:
         """Whether the pattern was written for paths that begin with *prefix*."""
         return self.route.pattern.startswith(prefix.rstrip("/"))
+
+
+@dataclass(frozen=True)
+class _AllRoutes(Route):
+    """All routes of a path as one, for methods that none of them names."""
+
+    _: KW_ONLY
+    total: Demands = field(default_factory=Demands)
+
+    @cached_property
+    def demands(self) -> Demands:
+        return self.total
 
 
 class RouteTable:
@@ -62,21 +87,28 @@ class RouteTable:
     def __init__(self, server: ResourceServer, *, application_root: str = "") -> None:
         """*application_root* is the mount that the application assumes by itself."""
         self._rules = [_rule(route) for route in server.routes]
-        self._refuses_rest = server.unmatched == "refuse"
+        self._refuses_rest = server.refuses_unmatched
         self._rest = _rule(REFUSED if self._refuses_rest else UNMATCHED)
         self._application_root = application_root
         self._resource_path = unquote(path_of(server.resource)).rstrip("/")
-        self._remembered: BoundedMap[tuple[str, str, str], Route] = BoundedMap(2048)
+        self._remembered: BoundedMap[tuple[str, str, str, bytes], Route] = BoundedMap(
+            2048
+        )
 
     def select(self, request: Request) -> Route:
         """The route that *request* falls under.
 
         Raises:
-            InvalidRequestError: its spellings meet different demands.
+            InvalidRequestError: its target is no path, or its spellings meet different
+                demands.
         """
-        key = (request.method, request.path, request.mount)
+        raw = request.raw_path.partition(b"?")[0]
+        if b"%" not in raw and b"#" not in raw and raw[:1] == b"/":
+            raw = b""  # it says nothing more than the path
+        key = (request.method, request.path, request.mount, raw)
         route = self._remembered.get(key)
         if route is None:
+            check_target(request)
             route = self._reconcile(dict.fromkeys(self._find(request)))
             if sum(map(len, key)) <= _MAX_REMEMBERED_LENGTH:
                 self._remembered.put(key, route)
@@ -84,44 +116,85 @@ class RouteTable:
 
     def _find(self, request: Request) -> Iterator[_Rule]:
         """The rule of *request*, then those of all its spellings."""
-        path, mount = request.path, self._application_root or request.mount
-        below = _below(mount, path)
-        selected = self._first_match(request.method, below)
+        mount = self._application_root or request.mount
+        selected = self._match(request.method, below(mount, request.path))
         yield selected
-        starts = [below]
+        rewrites = REWRITES
+        if not selected.spells_out(self._resource_path):
+            # Something behind the middleware may take it off without our knowledge.
+            rewrites = (*REWRITES, self._without_resource_path)
+        starts = self._starts(request, mount, selected)
+        spellings = all_spellings(starts, rewrites)
+        # Some frameworks take a method in lower case for the one they know.
+        methods = {request.method, request.method.upper()}
+        for method in methods:
+            for spelling in spellings:
+                yield self._match(method, spelling)
+                yield self._match_folded(method, spelling)
+        for prefix in {mount, request.mount}:
+            yield from self._match_prefixed(prefix, request, methods, rewrites)
+        if selected is self._rest and not self._refuses_rest:
+            # A proxy may have taken it off without telling the server.
+            prefixed = self._match_prefixed(
+                self._resource_path, request, methods, rewrites
+            )
+            yield from (rule for rule in prefixed if not rule.is_open)
+
+    def _starts(self, request: Request, mount: str, selected: _Rule) -> list[str]:
+        """The readings of *request*'s path from which its spellings are made."""
+        path = request.path
+        starts = [below(mount, path)]
+        segments = by_segment(request, request.mount)
+        if segments is not None:
+            starts.append(below(mount, segments))
         if not selected.spells_out(mount):
             # To WSGI what follows it is a path, with a slash in front or without.
             starts.append(path.removeprefix(mount))
+        if mount.strip("/") and not path.startswith(mount):
+            starts.append(behind_first(mount, path))
         if mount != request.mount != "":
             # The server names another one, and not every application overrules it.
-            starts.append(_below(request.mount, path))
-        rewrites = _REWRITES
-        if not selected.spells_out(self._resource_path):
-            # Something behind the door may take it off without our knowledge.
-            rewrites = (*_REWRITES, self._without_resource_path)
-        spellings = _spellings(starts, rewrites)
-        with_mount = _spellings((path,), rewrites) if self._names(mount) else ()
-        # Some frameworks take a method in lower case for the one they know.
-        for method in {request.method, request.method.upper()}:
-            yield from (self._first_match(method, spelling) for spelling in spellings)
-            for spelling in with_mount:
-                rule = self._first_match(method, spelling)
-                if rule.spells_out(mount):
-                    yield rule
+            starts.append(below(request.mount, path))
+        return starts
 
-    def _first_match(self, method: str, path: str) -> _Rule:
-        for rule in self._rules:
-            if rule.applies(method, path):
-                return rule
-        return self._rest
+    def _match_prefixed(
+        self,
+        prefix: str,
+        request: Request,
+        methods: Collection[str],
+        rewrites: Sequence[Callable[[str], str]],
+    ) -> Iterator[_Rule]:
+        """The rules whose patterns mention *prefix*, though they need not."""
+        if not prefix.strip("/") or not any(r.spells_out(prefix) for r in self._rules):
+            return
+        prefixed = prefix.rstrip("/") + below(prefix, request.path)
+        for spelling in all_spellings((request.path, prefixed), rewrites):
+            for method in methods:
+                for match in (self._match, self._match_folded):
+                    rule = match(method, spelling)
+                    if rule.spells_out(prefix):
+                        yield rule
+
+    def _match(self, method: str, path: str) -> _Rule:
+        """What *path* demands of *method*."""
+        rules = [rule for rule in self._rules if rule.pattern.fullmatch(path)]
+        return self._choose(method, rules)
+
+    def _match_folded(self, method: str, path: str) -> _Rule:
+        """The same, as routers see it that ignore case."""
+        folded = path.casefold()
+        rules = [rule for rule in self._rules if rule.folded.fullmatch(folded)]
+        return self._choose(method, rules)
+
+    def _choose(self, method: str, rules: Sequence[_Rule]) -> _Rule:
+        """The first of *rules*; for a method that none of them names, all as one."""
+        is_named = method in _USUAL_METHODS or any(r.names(method) for r in rules)
+        if rules and not is_named:
+            return _all_of(rules)
+        return next((rule for rule in rules if rule.allows(method)), self._rest)
 
     def _without_resource_path(self, path: str) -> str:
         return path.removeprefix(self._resource_path)
-
-    def _names(self, mount: str) -> bool:
-        """Whether patterns mention *mount*, though they need not."""
-        is_mounted = bool(mount.strip("/"))
-        return is_mounted and any(rule.spells_out(mount) for rule in self._rules)
 
     def _reconcile(self, found: Collection[_Rule]) -> Route:
         chosen = next((rule for rule in found if rule is not self._rest), self._rest)
@@ -132,8 +205,7 @@ class RouteTable:
     def _agree(self, chosen: _Rule, other: _Rule) -> bool:
         """One route beside no route is the stricter of the two; all else is unclear."""
         if other is self._rest and chosen is not self._rest:
-            is_open = chosen.route.public or chosen.route.optional
-            return not is_open and not self._refuses_rest
+            return not chosen.is_open and not self._refuses_rest
         return other.demands == chosen.demands
 
 
@@ -142,10 +214,35 @@ def _rule(route: Route) -> _Rule:
     if methods is not None and "GET" in methods:
         methods |= {"HEAD"}
     demands = replace(route, pattern="/*", methods=None)
-    return _Rule(route, methods, _compile(route.pattern), demands)
+    return _Rule(
+        route,
+        methods,
+        _compile(route.pattern),
+        _compile(route.pattern.casefold()),
+        demands,
+    )
 
 
-def _compile(pattern: str) -> Callable[[str], object]:
+def _all_of(rules: Sequence[_Rule]) -> _Rule:
+    """One rule that demands what all *rules* demand together.
+
+    An application may run the handler of any of them for a method that none names.
+    """
+    guarded = [rule for rule in rules if not rule.is_open]
+    if not guarded:
+        return next((rule for rule in rules if not rule.route.public), rules[0])
+    if len(guarded) == 1:
+        return guarded[0]
+    try:
+        total = reduce(both, (rule.route.demands for rule in guarded))
+    except ConfigurationError:
+        return _rule(REFUSED)  # no token can meet all of them
+    introspect = any(rule.route.introspect for rule in guarded)
+    pattern = guarded[0].route.pattern
+    return _rule(_AllRoutes(pattern, introspect=introspect, total=total))
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
     """``{name}`` is one segment, a final ``*`` the rest, all else stands for itself.
 
     What ends in ``/`` or ``/*`` covers the path without that slash as well: routers
@@ -154,79 +251,4 @@ def _compile(pattern: str) -> Callable[[str], object]:
     head = pattern.removesuffix("*").removesuffix("/")
     end = {"*": "(?:/.*)?", "/": "/?"}.get(pattern[-1], "")
     parts = [re.escape(part) for part in _PLACEHOLDER.split(head)]
-    return re.compile("[^/]+".join(parts) + end, re.DOTALL).fullmatch
-
-
-def _below(mount: str, path: str) -> str:
-    """*path* below *mount*; *path* itself where it does not stand below it."""
-    rest = path.removeprefix(mount)
-    if rest == path or rest[:1] not in ("", "/"):
-        return path
-    return rest or "/"
-
-
-def _spellings(starts: Iterable[str], rewrites: Sequence[_Rewrite]) -> list[str]:
-    """*starts*, decoded once more or not, and whatever can be made of them.
-
-    Raises:
-        InvalidRequestError: there are too many, or one that no two routers read alike.
-    """
-    waiting = [decoded for start in starts for decoded in (start, unquote(start))]
-    seen: dict[str, None] = {}
-    characters = 0
-    while waiting:
-        spelling = waiting.pop()
-        if spelling in seen:
-            continue
-        if spelling.endswith("\n"):
-            # The "$" of a router's pattern may stand before it.
-            raise InvalidRequestError("ambiguous_path", "a newline at its end")
-        if characters > _MAX_SPELT:
-            raise InvalidRequestError("ambiguous_path", "too many spellings")
-        seen[spelling] = None
-        characters += len(spelling)
-        waiting.extend(rewrite(spelling) for rewrite in rewrites)
-    return list(seen)
-
-
-def _one_leading_slash(path: str) -> str:
-    return "/" + path.lstrip("/")
-
-
-def _merged_slashes(path: str) -> str:
-    if "//" not in path:
-        return path
-    return re.sub("/{2,}", "/", path)
-
-
-def _resolved_dots(path: str) -> str:
-    """Without ``.`` and ``..``; empty segments count (RFC 3986 §5.2.4)."""
-    if "/." not in path:
-        return path
-    first, *segments = path.split("/")
-    kept: list[str] = []
-    for segment in segments:
-        if segment == "..":
-            del kept[-1:]
-        elif segment != ".":
-            kept.append(segment)
-    if segments[-1] in (".", ".."):
-        kept.append("")
-    return "/".join([first, *kept])
-
-
-def _forward_slashes(path: str) -> str:
-    return path.replace("\\", "/")
-
-
-def _without_final_slashes(path: str) -> str:
-    return path.rstrip("/") or "/"
-
-
-_REWRITES: tuple[_Rewrite, ...] = (
-    _one_leading_slash,
-    _merged_slashes,
-    _resolved_dots,
-    _forward_slashes,
-    _without_final_slashes,
-)
+    return re.compile("[^/]+".join(parts) + end, re.DOTALL)

@@ -32,7 +32,7 @@ PREFIXED = Issuer(
 
 @pytest.fixture
 def gate() -> Gate:
-    settings: dict[str, Any] = {"unauthenticated": "pass"}
+    settings: dict[str, Any] = {"unauthenticated": "pass", "unmatched": "authenticated"}
     return gate_for(server(issuer(), PREFIXED, **settings))
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import tracemalloc
 from contextlib import suppress
+from urllib.parse import unquote
 
 import pytest
 
 from agentauth_middleware._core.policy.route_table import REFUSED, UNMATCHED, RouteTable
 from agentauth_middleware._syntax.http import Request
 from agentauth_middleware.errors import InvalidRequestError
+from agentauth_middleware.settings.demands import Demands
+from agentauth_middleware.settings.introspection import Introspection
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.settings.route import Route
 from agentauth_middleware.testing import FakeIssuer
@@ -41,8 +44,16 @@ def table(
     return RouteTable(server, application_root=application_root)
 
 
-def request(path: str, *, method: str = "GET", mount: str = "") -> Request:
-    return PlainRequest(method, path, mount=mount)
+def request(
+    path: str, *, method: str = "GET", mount: str = "", raw: bytes | None = None
+) -> Request:
+    """*raw* is by default the usual encoding of *path*."""
+    return PlainRequest(method, path, mount=mount, raw=raw)
+
+
+def on_the_wire(raw: str, *, mount: str = "") -> Request:
+    """What an ASGI server makes of the target *raw*."""
+    return PlainRequest("GET", unquote(raw), mount=mount, raw=raw.encode())
 
 
 def ambiguous(routes: RouteTable, asked: Request) -> bool:
@@ -92,7 +103,6 @@ def test_pattern_matches(pattern: str, path: str) -> None:
         pytest.param("/", "/notes", id="root is not everything"),
         pytest.param("/notes", "/note", id="shorter"),
         pytest.param("/notes", "/notes2", id="longer"),
-        pytest.param("/notes", "/Notes", id="case"),
         pytest.param("/notes", "/x/notes", id="deeper"),
         pytest.param("/a.b", "/axb", id="no regular expression"),
         pytest.param("/notes/{id}", "/notes", id="segment missing"),
@@ -147,7 +157,7 @@ def test_method_in_lower_case_is_refused_where_it_matters() -> None:
     )
 
     assert ambiguous(routes, request("/notes", method="post"))
-    assert not ambiguous(routes, request("/notes", method="get"))
+    assert not ambiguous(table(NOTES), request("/notes", method="get"))
 
 
 @pytest.mark.parametrize("route", [HEALTH, GREETING], ids=["public", "optional"])
@@ -181,10 +191,12 @@ SPELLINGS = [
     pytest.param("/../admin", id="two dots above the root"),
     pytest.param("/admin/x/..", id="two dots at the end"),
     pytest.param("/x//../../admin", id="two dots after an empty segment"),
-    pytest.param("\\admin", id="backslash"),
+    pytest.param("/\\admin", id="backslash"),
     pytest.param("/x\\..\\admin", id="backslashes and dots"),
     pytest.param("/%61dmin", id="letter encoded twice"),
-    pytest.param("%2fadmin", id="slash encoded twice"),
+    pytest.param("/%2fadmin", id="slash encoded twice"),
+    pytest.param("/ADMIN", id="upper case"),
+    pytest.param("/x/../aDmIn/", id="mixed case and dots"),
     pytest.param("/x/%2e%2e/admin", id="dots encoded twice"),
     pytest.param("/%5cadmin", id="backslash encoded twice"),
     pytest.param("//x/..//%2e/admin%2f", id="several at once"),
@@ -214,9 +226,165 @@ def test_spelling_of_a_route_is_refused_where_unmatched_paths_are(path: str) -> 
     assert ambiguous(table(ADMIN, unmatched="refuse"), request(path))
 
 
-def test_path_without_a_slash_in_front_is_the_one_with_it() -> None:
-    """WSGI servers pass it on, and werkzeug adds what is missing."""
-    assert table(ADMIN, EVERYTHING).select(request("admin")) is ADMIN
+@pytest.mark.parametrize(
+    ("path", "raw"),
+    [
+        pytest.param("admin", b"admin", id="no slash in front"),
+        pytest.param("\\admin", b"%5Cadmin", id="backslash in front"),
+        pytest.param("*", b"*", id="the server itself"),
+        pytest.param("http://host/admin", b"http://host/admin", id="absolute"),
+        pytest.param("/admin", b"http://host/admin", id="absolute, read by the server"),
+        pytest.param("host:443", b"host:443", id="authority"),
+        pytest.param("/admin#x", b"/admin#x", id="fragment"),
+        pytest.param("/admin", b"/admin#x", id="fragment, cut by the server"),
+        pytest.param("/admin\ufffd", b"/admin%FF", id="no UTF-8, replaced"),
+        pytest.param("/admin\udcff", b"", id="no UTF-8, kept"),
+        pytest.param("/admin\ufffd", b"", id="no UTF-8, and no raw path"),
+        pytest.param("/admin", b"/admin%C0%AF", id="no UTF-8, dropped"),
+    ],
+)
+@pytest.mark.parametrize("routes", [(ADMIN,), (STATIC,), ()])
+def test_target_that_is_no_path_is_refused(
+    routes: tuple[Route, ...], path: str, raw: bytes
+) -> None:
+    asked = request(path, raw=raw)
+
+    with pytest.raises(InvalidRequestError) as refused:
+        table(*routes).select(asked)
+
+    assert refused.value.reason == "malformed_target"
+
+
+def test_replacement_character_that_was_sent_is_a_character() -> None:
+    assert table(NOTE).select(on_the_wire("/notes/%EF%BF%BD")) is NOTE
+
+
+def test_encoded_slash_stays_in_its_segment_for_some_routers() -> None:
+    """``/static%2Fx/admin`` is two segments to them, and no file of ``/static/``."""
+    below = Route("/{tenant}/admin", scopes=("admin",))
+
+    assert ambiguous(table(STATIC, below), on_the_wire("/static%2Fx/admin"))
+    assert ambiguous(table(STATIC), on_the_wire("/static%2Fx/admin"))
+    assert ambiguous(table(STATIC), on_the_wire("/api/static%2Fx/admin", mount="/api"))
+
+
+def test_encoded_slash_in_an_ordinary_path_is_no_ambiguity() -> None:
+    assert table(NOTE).select(on_the_wire("/notes/a%2Fb")) is NOTE
+    assert table(STATIC).select(on_the_wire("/static/a%2Fb.css")) is STATIC
+    assert table(NOTE).select(on_the_wire("/api/notes/a%2Fb", mount="/api")) is NOTE
+
+
+def test_raw_path_that_is_not_the_path_is_not_believed() -> None:
+    """Something in front has rewritten the path and left what it was made of."""
+    routes = table(NOTE, HEALTH)
+
+    assert routes.select(request("/health", raw=b"/v1%2Fhealth")) is HEALTH
+
+
+def test_raw_path_counts_for_what_is_remembered() -> None:
+    routes = table(STATIC)
+
+    assert routes.select(on_the_wire("/static/x/admin")) is STATIC
+    assert ambiguous(routes, on_the_wire("/static%2Fx/admin"))
+
+
+def test_path_in_other_case_meets_what_routers_without_case_would_demand() -> None:
+    me = Route("/users/me", scopes=("me",))
+    user = Route("/users/{id}", scopes=("user",))
+
+    assert ambiguous(table(me, user), request("/users/ME"))
+    assert table(me, user).select(request("/users/ABC")) is user
+    assert ambiguous(table(HEALTH), request("/Health"))
+
+
+def test_mount_is_taken_off_wherever_it_first_occurs() -> None:
+    """As Litestar does below a root path that a server has set."""
+    users = Route("/admin/users", scopes=("admin",))
+    health = Route("/health/*", public=True)
+    path = "/health/api/admin/users"
+
+    assert ambiguous(table(health, users), request(path, mount="/api"))
+    assert not ambiguous(table(health, users), request(path))
+
+
+@pytest.mark.parametrize("path", ["/admin/users", "/api/admin/users"])
+def test_pattern_written_with_the_mount_guards_what_has_lost_it(path: str) -> None:
+    users = Route("/api/admin/*", scopes=("admin",))
+
+    assert table(users).select(request(path, mount="/api")) is users
+    assert table(users, application_root="/api").select(request(path)) is users
+    behind_proxy = table(users, resource="https://api.example.com/api")
+    assert behind_proxy.select(request(path)) is users
+
+
+def test_open_pattern_written_with_the_path_of_the_resource_opens_nothing() -> None:
+    health = Route("/tools/health", public=True)
+    routes = table(health, NOTES, resource="https://api.example.com/tools")
+
+    assert routes.select(request("/health")) is UNMATCHED
+    assert routes.select(request("/notes")) is NOTES
+
+
+GUARDED_BY_METHOD = (
+    Route("/notes", methods=("GET",), scopes=("read",), agent="required"),
+    Route("/notes", methods=("POST",), any_scopes=("write", "all"), user="required"),
+    Route("/notes", methods=("PURGE",), scopes=("purge",)),
+)
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "PROPFIND", "QUERY", "X"])
+def test_method_that_no_route_names_meets_the_demands_of_all(method: str) -> None:
+    selected = table(*GUARDED_BY_METHOD).select(request("/notes", method=method))
+
+    assert selected.demands == Demands(
+        ("read", "purge"), (("write", "all"),), "required", "required"
+    )
+    assert not selected.public
+    assert not selected.optional
+
+
+def test_unusual_method_that_a_route_names_is_under_that_route() -> None:
+    routes = table(*GUARDED_BY_METHOD)
+
+    assert routes.select(request("/notes", method="PURGE")) is GUARDED_BY_METHOD[2]
+
+
+def test_method_that_no_route_names_is_asked_about_if_any_route_is() -> None:
+    asked = FakeIssuer().trust(
+        introspection=Introspection("us", client_secret="s" * 32),
+        opaque_prefixes=("o_",),
+    )
+    server = ResourceServer(
+        "https://api.example.com",
+        issuers=[asked],
+        routes=[
+            Route("/notes", methods=["GET"], scopes=["a"]),
+            Route("/notes", methods=["POST"], scopes=["b"], introspect=True),
+        ],
+    )
+
+    assert RouteTable(server).select(request("/notes", method="OPTIONS")).introspect
+
+
+@pytest.mark.parametrize(
+    "other",
+    [Route("/*", public=True), Route("/notes", optional=True)],
+    ids=["public", "optional"],
+)
+def test_method_that_no_route_names_is_open_only_if_all_are(other: Route) -> None:
+    notes = Route("/notes", methods=("GET",), scopes=("notes",))
+
+    assert table(notes, other).select(request("/notes", method="OPTIONS")) is notes
+    assert table(other).select(request("/notes", method="OPTIONS")) is other
+
+
+def test_demands_that_exclude_each_other_let_no_method_through() -> None:
+    routes = table(
+        Route("/notes", methods=("GET",), agent="required"),
+        Route("/notes", methods=("POST",), agent="forbidden"),
+    )
+
+    assert routes.select(request("/notes", method="OPTIONS")) is REFUSED
 
 
 def test_spelling_out_of_an_open_route_is_refused() -> None:

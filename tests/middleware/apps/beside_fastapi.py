@@ -39,6 +39,7 @@ server = ResourceServer(
         Policy("/me", scopes=["notes.read"]),
     ],
     unauthenticated="pass",
+    unmatched="authenticated",
     insecure_loopback=True,
 )
 

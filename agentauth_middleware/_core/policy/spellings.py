@@ -1,0 +1,161 @@
+"""How a framework may read the path of a request: all spellings of it.
+
+Frameworks and servers do not agree on what a path is: some merge slashes, some resolve
+dots, some decode twice, some drop the mount, some split the raw path into segments
+before they decode it. Every reading that a deployed router uses is one spelling here.
+
+A path of which no two routers agree whether it is one at all is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+from urllib.parse import unquote, unquote_to_bytes
+
+from agentauth_middleware._syntax.http import Request
+from agentauth_middleware.errors import InvalidRequestError
+
+Rewrite: TypeAlias = Callable[[str], str]
+
+_MAX_SPELT = 32 * 1024
+"""Characters in all spellings of one path: limits total work."""
+_SLASH_IN_SEGMENT = "\ud800"
+"""An encoded slash that stays inside its segment. No path that is UTF-8 has it."""
+
+
+def check_target(request: Request) -> None:
+    """Refuse a target that is not a path in UTF-8.
+
+    Applications read ``http://host/admin`` and ``*`` as paths of their own making,
+    and drop or replace bytes that are no UTF-8.
+
+    Raises:
+        InvalidRequestError: the target does not begin with ``/``, has a fragment, or is
+            no UTF-8.
+
+    Source: RFC 9112 §3.2, RFC 3986 §2.5
+    """
+    path, raw = request.path, _raw_path(request)
+    if path[:1] not in ("", "/") or raw[:1] not in (b"", b"/"):
+        raise InvalidRequestError("malformed_target", "does not begin with a slash")
+    if b"#" in raw:
+        # No request has a fragment; some servers cut the path there, others do not.
+        raise InvalidRequestError("malformed_target", "has a fragment")
+    if not _is_utf_8(path, raw):
+        raise InvalidRequestError("malformed_target", "no UTF-8")
+
+
+def _is_utf_8(path: str, raw: bytes) -> bool:
+    """Whether nothing of *raw* was replaced or dropped when *path* was made of it."""
+    try:
+        length = len(path.encode())
+        if "\ufffd" not in path and length == len(raw) - 2 * raw.count(b"%"):
+            return True  # one byte for each escape; decoding would tell the same
+        unquote_to_bytes(raw).decode()
+    except UnicodeError:
+        return False
+    return bool(raw) or "\ufffd" not in path
+
+
+def _raw_path(request: Request) -> bytes:
+    return request.raw_path.partition(b"?")[0]
+
+
+def by_segment(request: Request, mount: str) -> str | None:
+    """The path as routers read it that split before they decode.
+
+    ``None`` where that is the same path, or where the server does not tell the raw
+    path, or tells one that is not the path that the application gets.
+    """
+    raw = _raw_path(request)
+    if b"%2f" not in raw.lower():
+        return None
+    text = raw.decode("utf-8", "replace")
+    whole = unquote(text)
+    if whole not in (request.path, request.path.removeprefix(mount)):
+        return None
+    segments = (unquote(segment) for segment in text.split("/"))
+    return "/".join(one.replace("/", _SLASH_IN_SEGMENT) for one in segments)
+
+
+def below(mount: str, path: str) -> str:
+    """*path* below *mount*; *path* itself where it does not stand below it."""
+    rest = path.removeprefix(mount)
+    if rest == path or rest[:1] not in ("", "/"):
+        return path
+    return rest or "/"
+
+
+def behind_first(mount: str, path: str) -> str:
+    """What follows *mount* wherever it first occurs: some routers split there."""
+    _, found, rest = path.partition(mount)
+    return rest if found else path
+
+
+def all_spellings(starts: Iterable[str], rewrites: Sequence[Rewrite]) -> list[str]:
+    """*starts*, decoded once more or not, and whatever can be made of them.
+
+    Raises:
+        InvalidRequestError: there are too many, or one that no two routers read alike.
+    """
+    waiting = [decoded for start in starts for decoded in (start, unquote(start))]
+    seen: dict[str, None] = {}
+    characters = 0
+    while waiting:
+        spelling = waiting.pop()
+        if spelling in seen:
+            continue
+        if spelling.endswith("\n"):
+            # The "$" of a router's pattern may stand before it.
+            raise InvalidRequestError("ambiguous_path", "a newline at its end")
+        if characters > _MAX_SPELT:
+            raise InvalidRequestError("ambiguous_path", "too many spellings")
+        seen[spelling] = None
+        characters += len(spelling)
+        waiting.extend(rewrite(spelling) for rewrite in rewrites)
+    return list(seen)
+
+
+def _one_leading_slash(path: str) -> str:
+    return "/" + path.lstrip("/")
+
+
+def _merged_slashes(path: str) -> str:
+    if "//" not in path:
+        return path
+    return re.sub("/{2,}", "/", path)
+
+
+def _resolved_dots(path: str) -> str:
+    """Without ``.`` and ``..``; empty segments count (RFC 3986 §5.2.4)."""
+    if "/." not in path:
+        return path
+    first, *segments = path.split("/")
+    kept: list[str] = []
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/".join([first, *kept])
+
+
+def _forward_slashes(path: str) -> str:
+    return path.replace("\\", "/")
+
+
+def _without_final_slashes(path: str) -> str:
+    return path.rstrip("/") or "/"
+
+
+REWRITES: tuple[Rewrite, ...] = (
+    _one_leading_slash,
+    _merged_slashes,
+    _resolved_dots,
+    _forward_slashes,
+    _without_final_slashes,
+)
