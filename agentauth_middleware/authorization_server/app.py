@@ -61,7 +61,8 @@ class AuthorizationServer:
             issuer: This server's identifier, to the letter as in the ``Issuer`` of
                 each of *resources*; its URLs are below it.
             resources: What tokens can be had for.
-            providers: Who may vouch for agents' users.
+            providers: Who may vouch for agents' users. What was registered through
+                one that is no longer among them is revoked at start.
             database: A file for users, links, registrations and signing keys.
             store: The one that the doors of *resources* use, for revocations.
             max_auth_age: Seconds since a user signed in at the provider, at most.
@@ -96,6 +97,7 @@ class AuthorizationServer:
                 )
                 for provider in providers
             },
+            insecure_loopback=insecure_loopback,
             state=State(database),
             store=store,
             perform=AsyncPerformer(store, http_client),
@@ -196,5 +198,6 @@ class AuthorizationServer:
                 await self.service.perform.aclose()
 
     def _start(self) -> None:
-        _ = self.service.signer
+        _ = self.service.signer, self.service.removed_providers
+        self.service.cut_off_removed_providers()
         self.service.tell_resource_servers(lambda untold: False)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import anyio.to_thread
+
 from agentauth_middleware._core.decide import read_on
 from agentauth_middleware._core.issuers.keys import IssuerKeys, find_keys
 from agentauth_middleware._core.revocations.cut_offs import RevocationView
@@ -18,9 +20,16 @@ from agentauth_middleware.authorization_server.minting import Signer, new_key
 from agentauth_middleware.authorization_server.settings import (
     AgentProvider,
     IntrospectionClient,
+    is_vouched_for,
+    provider_from_json,
+    provider_to_json,
 )
 from agentauth_middleware.authorization_server.state import Registration, State
-from agentauth_middleware.errors import InvalidTokenError, UnavailableError
+from agentauth_middleware.errors import (
+    ConfigurationError,
+    InvalidTokenError,
+    UnavailableError,
+)
 from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
@@ -41,6 +50,7 @@ class Service:
     providers: Mapping[str, AgentProvider]
     keys: Mapping[str, IssuerKeys]
     """Of each provider."""
+    insecure_loopback: bool
     state: State
     store: Store
     perform: AsyncPerformer
@@ -64,6 +74,77 @@ class Service:
         """The signing keys; the first use makes them, and blocks."""
         return Signer(self.state.signing_keys(new_key()))
 
+    @cached_property
+    def removed_providers(self) -> Mapping[str, tuple[AgentProvider, IssuerKeys]]:
+        """Those that the settings no longer have: they may take away, and no more.
+
+        The first use reads them from the database, and blocks.
+        """
+        kept = self.state.remember_providers(
+            {name: provider_to_json(one) for name, one in self.providers.items()}
+        )
+        found: dict[str, tuple[AgentProvider, IssuerKeys]] = {}
+        for issuer, settings in kept.items():
+            try:
+                provider = provider_from_json(settings)
+                keys = IssuerKeys(
+                    provider.keys, insecure_loopback=self.insecure_loopback
+                )
+            except (ConfigurationError, TypeError, ValueError) as fault:
+                _logger.warning(
+                    "events of %s, which was removed, are refused: %s", issuer, fault
+                )
+            else:
+                found[issuer] = provider, keys
+        return found
+
+    def cut_off_removed_providers(self) -> None:
+        """Revoke what was registered through who is no longer trusted. Blocks.
+
+        Raises:
+            UnavailableError: the database failed.
+        """
+        revoked = self.state.revoke_unless(
+            lambda provider, client_id: is_vouched_for(
+                provider, client_id, self.providers
+            )
+        )
+        if revoked:
+            _logger.warning(
+                "%d registrations were revoked: their providers or client_ids are no "
+                "longer in the settings",
+                revoked,
+            )
+
+    async def find_registration(self, registration_id: str) -> Registration | None:
+        """The registration of that id, if it lives and its provider is still trusted.
+
+        Raises:
+            UnavailableError: the database failed.
+        """
+        found = await anyio.to_thread.run_sync(self.state.registration, registration_id)
+        if found is None or not is_vouched_for(
+            found.provider, found.client_id, self.providers
+        ):
+            return None
+        return found
+
+    async def check_event_signature(self, jws: CompactJWS, issuer: str) -> None:
+        """Check that *issuer*, a provider that is or was trusted, has signed *jws*.
+
+        Raises:
+            KeyError: it is none.
+            InvalidTokenError: as ``check_signature``, like the others.
+            TooManyRequestsError: as above.
+            UnavailableError: its keys are out of reach, or the database failed.
+        """
+        if issuer in self.providers:
+            await self.check_signature(jws, self.providers[issuer])
+            return
+        removed = await anyio.to_thread.run_sync(lambda: self.removed_providers)
+        provider, keys = removed[issuer]
+        await self._check_signature(jws, provider, keys)
+
     async def check_signature(self, jws: CompactJWS, provider: AgentProvider) -> None:
         """Check that *provider* has signed *jws*.
 
@@ -73,12 +154,17 @@ class Service:
             TooManyRequestsError: junk may be why its keys are not asked for now.
             UnavailableError: its keys are out of reach.
         """
+        await self._check_signature(jws, provider, self.keys[provider.issuer])
+
+    async def _check_signature(
+        self, jws: CompactJWS, provider: AgentProvider, keys: IssuerKeys
+    ) -> None:
         if jws.header.algorithm not in provider.algorithms:
             raise InvalidTokenError("algorithm_not_accepted")
-        keys = await drive_async(
-            find_keys(self.keys[provider.issuer], jws.header, self.clock), self.perform
+        candidates = await drive_async(
+            find_keys(keys, jws.header, self.clock), self.perform
         )
-        verify_signature(jws, keys)
+        verify_signature(jws, candidates)
 
     async def read_log(self) -> RevocationView:
         """What the log of the store says by now.

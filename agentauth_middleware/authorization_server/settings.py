@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Any
 
 from agentauth_middleware._core.tokens.jose import JOSEHeader, KeySet, parse_key_set
-from agentauth_middleware._syntax.members import freeze, is_object
+from agentauth_middleware._syntax.members import freeze, is_object, parse_object
 from agentauth_middleware._syntax.urls import check_url, same_identifier
 from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.settings.checks import (
@@ -31,6 +32,9 @@ __all__ = [
     "check_resources",
     "check_seconds",
     "check_store",
+    "is_vouched_for",
+    "provider_from_json",
+    "provider_to_json",
 ]
 
 ALGORITHM = "ES256"
@@ -79,6 +83,36 @@ class AgentProvider:
             algorithms=self.algorithms,
             timeout=self.timeout,
         )
+
+
+def is_vouched_for(
+    provider: str, client_id: str, providers: Mapping[str, AgentProvider]
+) -> bool:
+    """Whether *providers*, by issuer, still have who vouched for a registration."""
+    trusted = providers.get(provider)
+    return trusted is not None and client_id in trusted.client_ids
+
+
+def provider_to_json(provider: AgentProvider) -> str:
+    """As much of *provider* as is needed to check its events once it is removed."""
+    kept = {
+        "issuer": provider.issuer,
+        "name": provider.name,
+        "jwks_uri": provider.jwks_uri,
+        "jwks": provider.jwks,
+        "algorithms": list(provider.algorithms),
+        "timeout": provider.timeout,
+    }
+    return json.dumps(kept, default=dict)
+
+
+def provider_from_json(kept: str) -> AgentProvider:
+    """What ``provider_to_json`` has kept.
+
+    Raises:
+        ConfigurationError: it is no longer accepted.
+    """
+    return AgentProvider(**parse_object(kept.encode()))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import json
 import os
 import secrets
 import sqlite3
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,6 +50,9 @@ CREATE TABLE IF NOT EXISTS seen (
     PRIMARY KEY (kind, issuer, token_id)
 );
 CREATE INDEX IF NOT EXISTS seen_by_expiry ON seen (expires_at);
+CREATE TABLE IF NOT EXISTS providers (
+    issuer TEXT PRIMARY KEY, settings TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS signing_keys (
     id INTEGER PRIMARY KEY, pem BLOB NOT NULL
 );
@@ -256,6 +260,35 @@ class State:
                 "UPDATE registrations SET state = 'revoked'"  # noqa: S608 - as above
                 f" WHERE user_id = :user AND state = 'live' AND {its_subject}",
                 names,
+            )
+
+    def remember_providers(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """Keep the *settings* of providers, by issuer; those of others kept before."""
+        with self._transaction() as sql:
+            sql.executemany(
+                "INSERT OR REPLACE INTO providers VALUES (?, ?)", settings.items()
+            )
+            rows = sql.execute("SELECT issuer, settings FROM providers").fetchall()
+        return {issuer: kept for issuer, kept in rows if issuer not in settings}
+
+    def revoke_unless(self, is_trusted: Callable[[str, str], bool]) -> int:
+        """Revoke the registrations for whose provider and client that does not hold.
+
+        Their links stay. How many they are.
+        """
+        with self._transaction() as sql:
+            names = sql.execute(
+                "SELECT DISTINCT provider, client_id FROM registrations"
+                " WHERE state = 'live'"
+            ).fetchall()
+            return sum(
+                sql.execute(
+                    "UPDATE registrations SET state = 'revoked' WHERE state = 'live'"
+                    " AND provider = ? AND client_id = ?",
+                    (provider, client_id),
+                ).rowcount
+                for provider, client_id in names
+                if not is_trusted(provider, client_id)
             )
 
     def untold(self) -> list[Registration]:

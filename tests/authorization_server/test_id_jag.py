@@ -200,7 +200,7 @@ def test_id_jag_is_accepted_within_the_leeway(
             )
             for name, value in {
                 "act": {"sub": "x"},
-                "authorization_details": [],
+                "authorization_details": [{"type": "x"}],
                 "tenant": "t",
                 "aud_tenant": "t",
             }.items()

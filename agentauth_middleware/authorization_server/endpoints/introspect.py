@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -93,7 +92,7 @@ async def _find_fault(
     registration_id = text(claims["act"], "sub")
     if (await service.read_log()).refuses(_access(claims)):
         return "revoked_token"
-    if not await anyio.to_thread.run_sync(service.state.registration, registration_id):
+    if await service.find_registration(registration_id) is None:
         return "revoked_registration"
     return None
 

@@ -73,11 +73,12 @@ async def notify(service: Service, request: Request, record: AuditRecord) -> Res
 
 async def _verify(service: Service, body: bytes) -> SecurityEvent:
     jws, issuer = _read(body)
-    provider = service.providers.get(issuer)
-    if provider is None:
-        raise EventRefused("invalid_issuer", "events of this issuer are not accepted")
     try:
-        await service.check_signature(jws, provider)
+        await service.check_event_signature(jws, issuer)
+    except KeyError:
+        raise EventRefused(
+            "invalid_issuer", "events of this issuer are not accepted"
+        ) from None
     except InvalidTokenError as fault:
         if fault.reason == "bad_signature":
             raise EventRefused(

@@ -7,7 +7,6 @@ from math import ceil, floor
 from typing import Any
 
 import anyio
-import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -104,7 +103,7 @@ def read_service_assertion(service: Service, assertion: str) -> tuple[str, Limit
 
 
 async def _find_registration(service: Service, registration_id: str) -> Registration:
-    found = await anyio.to_thread.run_sync(service.state.registration, registration_id)
+    found = await service.find_registration(registration_id)
     if found is None:
         raise GrantRefused("invalid_grant", "the registration has been revoked")
     return found
