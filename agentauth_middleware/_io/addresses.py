@@ -12,11 +12,16 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from math import inf
 from typing import TypeAlias
 
+from agentauth_middleware._core.cache import BoundedMap
+
 __all__ = [
+    "AddressCounts",
     "NotPublicError",
     "check_host",
     "is_public",
@@ -33,6 +38,10 @@ _INTERNAL = (
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 """RFC 6052 §2.1: ends in an IPv4 address, as what follows does."""
+
+
+_COUNTS = 1024
+_COUNTED_FOR = 60.0
 
 
 class NotPublicError(Exception):
@@ -107,3 +116,42 @@ def public_addresses(
     if not all(is_public(ip_address(address)) for address in found):
         raise NotPublicError
     return found
+
+
+class AddressCounts:
+    """How many addresses names have, looked up again after a minute.
+
+    Blocking sockets try the addresses of a name one after the other, each for as long
+    as they may: where the first one does not answer, it would use up all the time.
+    """
+
+    def __init__(
+        self,
+        look_up: Callable[[str, int], Sequence[str]] = look_up,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._look_up = look_up
+        self._timer = timer
+        self._counts: BoundedMap[tuple[str, int], tuple[float, int]] = BoundedMap(
+            _COUNTS
+        )
+
+    def share(self, timeout: float, host: str, port: int) -> float:
+        """How much of *timeout* each address of *host* may have to connect.
+
+        If there are several, as much is left for the exchange itself.
+        """
+        count = self._count(host, port)
+        return timeout if count <= 1 else timeout / (count + 1)
+
+    def _count(self, host: str, port: int) -> int:
+        now = self._timer()
+        counted_at, count = self._counts.get((host, port)) or (-inf, 0)
+        if now - counted_at < _COUNTED_FOR:
+            return count
+        try:
+            count = len(set(self._look_up(host, port)))
+        except (OSError, ValueError):
+            return 1  # The client will find out as well, and tell.
+        self._counts.put((host, port), (now, count))
+        return count

@@ -32,6 +32,7 @@ import weakref
 import zlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -39,6 +40,7 @@ import anyio
 
 from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware._io.addresses import (
+    AddressCounts,
     NotPublicError,
     public_addresses,
 )
@@ -70,6 +72,7 @@ __all__ = ["AsyncHTTPClient", "BlockingHTTPClient", "Certificates"]
 FindAddresses: TypeAlias = Callable[[str, int], Sequence[str]]
 BlockingClient: TypeAlias = "httpx.Client | httpx2.Client"
 AsyncClient: TypeAlias = "httpx.AsyncClient | httpx2.AsyncClient"
+URL: TypeAlias = "httpx.URL | httpx2.URL"
 Response: TypeAlias = "httpx.Response | httpx2.Response"
 
 
@@ -163,6 +166,7 @@ class BlockingHTTPClient:
         self._given_library = _library_of_given(http_client, "Client")
         self._certificates = certificates or Certificates()
         self._find_addresses = find_addresses
+        self._address_counts = AddressCounts()
         self._clients = PerProcess(dict[str | None, BlockingClient])
         self._threads = BlockingThreads()
 
@@ -199,7 +203,12 @@ class BlockingHTTPClient:
         request = build_request(fetch)
         if fetch.public_only:
             return self._exchange_in_public(fetch, request, deadline)
-        return self._send(self._client_for(fetch), fetch, request, deadline)
+        if self._given is not None:
+            return self._send(self._given, fetch, request, deadline)
+        proxy, url = _way_of(fetch)
+        share = self._address_counts.share(fetch.timeout, *place_of(url))
+        request = replace(request, connect_timeout=share)
+        return self._send(self._client_by(proxy), fetch, request, deadline)
 
     def _exchange_in_public(
         self, fetch: Fetch, request: OutgoingRequest, deadline: float
@@ -232,11 +241,9 @@ class BlockingHTTPClient:
         with client.stream(**request.arguments(), timeout=timeout) as response:
             return _reply(response, read_body(fetch, response, deadline))
 
-    def _client_for(self, fetch: Fetch) -> BlockingClient:
+    def _client_by(self, proxy: str | None) -> BlockingClient:
         """One of our own for each proxy that is in use, and one for none."""
-        if self._given is not None:
-            return self._given
-        proxy, clients = _proxy_for(fetch), self._clients.get()
+        clients = self._clients.get()
         return clients.get(proxy) or clients.setdefault(proxy, self._make(proxy))
 
     def _make(self, proxy: str | None) -> BlockingClient:
@@ -324,7 +331,7 @@ class AsyncHTTPClient:
         """One of our own for each proxy that is in use, and one for none."""
         if self._given is not None:
             return self._given
-        proxy, clients = _proxy_for(fetch), await self._clients.get()
+        (proxy, _), clients = _way_of(fetch), await self._clients.get()
         if proxy not in clients:
             clients[proxy] = own_library().AsyncClient(
                 verify=self._certificates.load(), proxy=proxy, trust_env=False
@@ -332,9 +339,12 @@ class AsyncHTTPClient:
         return clients[proxy]
 
 
-def _proxy_for(fetch: Fetch) -> str | None:
-    url = own_library().URL(fetch.url)
-    return find_proxy(url.scheme, url.netloc.decode())
+def _way_of(fetch: Fetch) -> tuple[str | None, URL]:
+    """The proxy that *fetch* goes through, if any, and where to connect to."""
+    library = own_library()
+    url: URL = library.URL(fetch.url)
+    proxy = find_proxy(url.scheme, url.netloc.decode())
+    return proxy, url if proxy is None else library.URL(proxy)
 
 
 def _library_of_given(http_client: object, kind: str) -> ModuleType | None:

@@ -16,6 +16,7 @@ import pytest
 
 from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware._io.addresses import (
+    AddressCounts,
     NotPublicError,
     check_host,
     is_public,
@@ -395,3 +396,51 @@ def test_given_async_client_asks_no_host_that_says_it_is_private(backend: str) -
     assert {failure_of(carry_out, one).reason for one in refused} == {
         "upstream_refused"
     }
+
+
+# How long each address may take
+
+
+@pytest.mark.parametrize(
+    ("addresses", "share"),
+    [
+        (["10.0.0.1"], 6.0),
+        (["10.0.0.1", "10.0.0.1"], 6.0),
+        (["10.0.0.1", "::1"], 2.0),
+        (["10.0.0.1", "10.0.0.2", "10.0.0.3"], 1.5),
+        ([], 6.0),
+    ],
+)
+def test_time_is_divided_over_the_addresses(addresses: list[str], share: float) -> None:
+    """And one share is left for the exchange."""
+    counts = AddressCounts(lambda host, port: addresses)
+
+    assert counts.share(6.0, "as.example", 443) == share
+
+
+def test_addresses_are_counted_once_a_minute() -> None:
+    now, asked, addresses = 0.0, [("", 0)], ["10.0.0.1"]
+
+    def look_up(host: str, port: int) -> list[str]:
+        asked.append((host, port))
+        return addresses
+
+    counts = AddressCounts(look_up, lambda: now)
+    counts.share(6.0, "as.example", 443)
+    now = 59.5
+    counts.share(6.0, "as.example", 443)
+
+    assert asked[1:] == [("as.example", 443)]
+
+    now, addresses = 60.0, ["10.0.0.1", "10.0.0.2"]
+
+    assert counts.share(6.0, "as.example", 443) == 2.0
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("fault", [OSError("no network"), UnicodeError("no name")])
+def test_name_that_cannot_be_looked_up_is_left_to_the_client(fault: Exception) -> None:
+    def look_up(host: str, port: int) -> list[str]:
+        raise fault
+
+    assert AddressCounts(look_up).share(6.0, "as.example", 443) == 6.0
