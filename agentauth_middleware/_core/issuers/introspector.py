@@ -121,6 +121,10 @@ class Question(NamedTuple):
     client: str | None
     """The address that it came from, if it came from one."""
 
+    def __repr__(self) -> str:
+        # Without the token, which must not get into tracebacks.
+        return f"Question(client={self.client!r})"
+
 
 def ask(
     state: Introspector,

@@ -78,6 +78,10 @@ class CompactJWS(NamedTuple):
     signing_input: bytes
     signature: bytes
 
+    def __repr__(self) -> str:
+        # The rest is the token, which must not get into tracebacks.
+        return f"CompactJWS(header={self.header!r})"
+
 
 def parse_compact(token: bytes) -> CompactJWS:
     """Take *token* apart.
