@@ -147,11 +147,11 @@ class ActorRefusedError(RequestRefusedError):
 
 
 class TooManyRequestsError(RequestRefusedError):
-    """The caller has to slow down."""
+    """The caller has to slow down. Says nothing about the token, which it keeps."""
 
     status = 429
     error = None
-    description = "too many requests"
+    description = "too many requests; keep the token and try again later"
 
     def __init__(self, reason: str, message: str = "", *, retry_after: int) -> None:
         """*retry_after* in seconds."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,16 @@ def run(page: Path) -> dict[str, Any]:
     return names
 
 
+@pytest.fixture
+def log_level() -> Iterator[None]:
+    """What a page sets does not count for other tests."""
+    logger = logging.getLogger("agentauth_middleware.audit")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("log_level")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page_runs_as_written(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
