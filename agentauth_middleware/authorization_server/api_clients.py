@@ -46,6 +46,8 @@ __all__ = ["authenticate_client"]
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _JWT_TYPES = (None, "jwt", "client-authentication+jwt")
 _MAX_ASSERTION_BYTES = 8 * 1024
+_MAX_BASIC = 8 * 1024
+"""Characters. More would cost much to decode, before anybody knows who sent it."""
 _MAX_LIFETIME = 300
 """Seconds between ``iat`` and ``exp`` of a client assertion, at most."""
 _WRONG_SECRET = "client_id and client_secret do not belong together"  # noqa: S105
@@ -87,6 +89,8 @@ def _check_basic(
 
 def _read_basic(header: str) -> tuple[str, str]:
     """User and password, each of which was form-encoded on its own."""
+    if len(header) > _MAX_BASIC:
+        raise ClientRefused("send a shorter Authorization", tried_header=True)
     scheme, _, credentials = header.strip().partition(" ")
     if scheme.lower() != "basic":
         raise ClientRefused("authenticate with the scheme Basic", tried_header=True)

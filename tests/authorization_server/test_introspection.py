@@ -489,6 +489,7 @@ def test_name_beside_the_header_may_only_repeat_it(asked: Embedded) -> None:
         pytest.param("Basic !!!", id="no base64"),
         pytest.param(f"Basic {basic()[6:]}=", id="padding too many"),
         pytest.param(f"Basic realm=x {basic()[6:]}", id="two words"),
+        pytest.param(basic().replace(" ", " " * 8192), id="too long to be decoded"),
         pytest.param(f"Bearer {basic()[6:]}", id="another scheme"),
         pytest.param("", id="empty header"),
     ],
