@@ -43,10 +43,11 @@ def uvicorn_httptools(
         url = httptools.parse_url(target.encode("ascii"))
     except httptools.HttpParserInvalidURLError:
         return None
-    if not (target[0] in "/*" or "://" in target):
+    path: Any = url.path  # ``None`` for a host without a path
+    if path is None or not (target[0] in "/*" or "://" in target):
         return None
     query = (url.query or b"").decode("ascii")
-    return _scope(method, url.path.decode("ascii"), query, mount, mount, fields)
+    return _scope(method, path.decode("ascii"), query, mount, mount, fields)
 
 
 def hypercorn(

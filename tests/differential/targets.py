@@ -188,6 +188,30 @@ def plain_targets() -> Iterator[Target]:
             yield Target(handler.method, start + handler.example)
 
 
+_KNOWN = (
+    *("{s}{p}%ff", "{s}/%ff{q}", "{s}{p}#", "{s}{P}", "{S}{P}", "{s}/{p}", "{s}{p}%0a"),
+    *("http://api.example.com{s}{p}", "HTTP://A{s}{p}", "{q}", "{s}/static/..{p}"),
+    *("{s}/static%2Fx{p}", "{s}/static%2F..{p}", "{s}/x%2F..{p}", "{s}\\{q}"),
+    *("/health{s}{p}", "/static/x{s}{p}", "/static/x/api{p}", "/notes/7/api{p}"),
+)
+
+
+def known_targets() -> Iterator[Target]:
+    """What once led around a ``Route`` in one of the frameworks."""
+    for handler in HANDLERS:
+        if handler.path not in ("/notes/{id}", "/admin/users"):
+            continue
+        path = handler.example
+        for start in ("", PREFIX):
+            for known in _KNOWN:
+                target = known.format(
+                    s=start, S=start.upper(), p=path, P=path.upper(), q=path[1:]
+                )
+                yield Target(handler.method, target)
+        yield Target("OPTIONS", path)
+        yield Target("GET", f"/notes/..%2f{path[1:]}")
+
+
 def hostile_targets(seed: int) -> Iterator[Target]:
     """Without end; the same for the same *seed*."""
     random = Random(seed)  # noqa: S311

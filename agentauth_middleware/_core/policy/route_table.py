@@ -8,7 +8,7 @@ take, and the request is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property, reduce
 from urllib.parse import unquote
@@ -132,12 +132,10 @@ class RouteTable:
                 yield self._match(method, spelling)
                 yield self._match_folded(method, spelling)
         for prefix in {mount, request.mount}:
-            yield from self._match_prefixed(prefix, request, methods, rewrites)
+            yield from self._match_prefixed(prefix, spellings, methods)
         if selected is self._rest and not self._refuses_rest:
             # A proxy may have taken it off without telling the server.
-            prefixed = self._match_prefixed(
-                self._resource_path, request, methods, rewrites
-            )
+            prefixed = self._match_prefixed(self._resource_path, spellings, methods)
             yield from (rule for rule in prefixed if not rule.is_open)
 
     def _starts(self, request: Request, mount: str, selected: _Rule) -> list[str]:
@@ -158,20 +156,18 @@ class RouteTable:
         return starts
 
     def _match_prefixed(
-        self,
-        prefix: str,
-        request: Request,
-        methods: Collection[str],
-        rewrites: Sequence[Callable[[str], str]],
+        self, prefix: str, spellings: Sequence[str], methods: Collection[str]
     ) -> Iterator[_Rule]:
         """The rules whose patterns mention *prefix*, though they need not."""
-        if not prefix.strip("/") or not any(r.spells_out(prefix) for r in self._rules):
+        prefix = prefix.rstrip("/")
+        if not prefix or not any(rule.spells_out(prefix) for rule in self._rules):
             return
-        prefixed = prefix.rstrip("/") + below(prefix, request.path)
-        for spelling in all_spellings((request.path, prefixed), rewrites):
+        for spelling in spellings:
+            if not spelling.startswith("/"):
+                continue  # there is a spelling with the slash as well
             for method in methods:
                 for match in (self._match, self._match_folded):
-                    rule = match(method, spelling)
+                    rule = match(method, prefix + spelling)
                     if rule.spells_out(prefix):
                         yield rule
 

@@ -474,6 +474,25 @@ def test_pattern_that_spells_out_the_mount_applies() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "raw"),
+    [
+        pytest.param("/apinotes", None, id="slash left out, which Quart adds"),
+        pytest.param("/x/api/notes", None, id="behind the mount, as in Litestar"),
+        pytest.param("/x/../notes", None, id="dots above the mount"),
+        pytest.param("/notes/a/b", b"/notes/a%2Fb", id="by segment, as in Sanic"),
+    ],
+)
+def test_pattern_with_the_mount_applies_to_all_spellings_below_it(
+    path: str, raw: bytes | None
+) -> None:
+    notes = Route("/api/notes", scopes=("notes",))
+    note = Route("/api/notes/{id}", scopes=("notes",))
+    selected = table(notes, note).select(request(path, mount="/api", raw=raw))
+
+    assert selected in (notes, note)
+
+
 def test_root_of_the_application_counts_as_the_mount() -> None:
     """``FastAPI(root_path=…)`` takes it off, whether the server knows it or not."""
     routes = table(HEALTH, NOTES, EVERYTHING, application_root="/api")
