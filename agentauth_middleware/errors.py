@@ -147,14 +147,18 @@ class ActorRefusedError(RequestRefusedError):
 
 
 class TooManyRequestsError(RequestRefusedError):
-    """The caller has to slow down. Says nothing about the token, which it keeps."""
+    """The caller has to slow down; says nothing about the token.
+
+    Answered 429 with ``Retry-After``, and like trouble of ours in all else: an agent
+    keeps its token and comes back.
+    """
 
     status = 429
-    error = None
+    error = "temporarily_unavailable"
     description = "too many requests; keep the token and try again later"
 
     def __init__(self, reason: str, message: str = "", *, retry_after: int) -> None:
-        """*retry_after* in seconds."""
+        """*reason* is a stable code for logs; *retry_after* in seconds."""
         super().__init__(reason, message)
         self.retry_after = retry_after
 

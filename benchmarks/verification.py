@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 
 from agentauth_middleware._core.issuers.keys import IssuerKeys
+from agentauth_middleware._core.tokens.jose import verify_signature
 from agentauth_middleware._core.tokens.jwt_access_token import (
+    check_claims,
     check_header,
-    check_token,
     read_token,
 )
 from agentauth_middleware._core.tokens.token_claims import Terms
@@ -57,12 +58,8 @@ def _verification(scene: Scene, algorithm: str, new: NewTokens) -> Batch:
     def verify(token: bytes) -> Access:
         unverified = read_token(token)
         check_header(unverified, settings)
-        return check_token(
-            unverified,
-            keys.candidates(unverified.jws.header),
-            terms,
-            time.time(),
-        )
+        verify_signature(unverified.jws, keys.candidates(unverified.jws.header))
+        return check_claims(unverified, terms, time.time())
 
     return clocked(
         verify, lambda number: [token.encode() for token in new[algorithm][number]]

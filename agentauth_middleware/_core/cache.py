@@ -188,3 +188,7 @@ class Cooldown:
                 return False
             self._next_at = now + self._interval
             return True
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next permission."""
+        return min(max(0.0, self._next_at - now), self._interval)

@@ -35,9 +35,7 @@ _MISCONFIGURED = frozenset(
         "upstream_refused",
     }
 )
-_CAUSED_BY_JUNK = frozenset(
-    {"introspection_busy", "introspection_held_off", "keys_cooling_down"}
-)
+_CAUSED_BY_JUNK = frozenset({"introspection_busy", "introspection_held_off"})
 """Trouble that strangers can make with tokens of their own, as often as they like: it
 must not fill a log that somebody is woken up by."""
 

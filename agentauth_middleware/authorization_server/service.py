@@ -11,9 +11,9 @@ from functools import cached_property
 import anyio.to_thread
 
 from agentauth_middleware._core.decide import read_on
-from agentauth_middleware._core.issuers.keys import IssuerKeys, find_keys
+from agentauth_middleware._core.issuers.keys import IssuerKeys, verify
 from agentauth_middleware._core.revocations.cut_offs import RevocationView
-from agentauth_middleware._core.tokens.jose import CompactJWS, verify_signature
+from agentauth_middleware._core.tokens.jose import CompactJWS
 from agentauth_middleware._io.drive import drive_async
 from agentauth_middleware._io.perform import AsyncPerformer
 from agentauth_middleware.authorization_server.minting import Signer, new_key
@@ -161,10 +161,7 @@ class Service:
     ) -> None:
         if jws.header.algorithm not in provider.algorithms:
             raise InvalidTokenError("algorithm_not_accepted")
-        candidates = await drive_async(
-            find_keys(keys, jws.header, self.clock), self.perform
-        )
-        verify_signature(jws, candidates)
+        await drive_async(verify(keys, jws, self.clock), self.perform)
 
     async def read_log(self) -> RevocationView:
         """What the log of the store says by now.

@@ -383,7 +383,6 @@ TROUBLE = [
     # What junk can cause.
     ("introspection_busy", logging.INFO),
     ("introspection_held_off", logging.INFO),
-    ("keys_cooling_down", logging.INFO),
     # What nobody but the operator can mend.
     ("http_client_unusable", logging.ERROR),
     ("introspection_bad_request", logging.ERROR),
@@ -716,7 +715,7 @@ def test_stranger_for_whom_the_function_of_tenants_raises_writes_no_error(
     answer = serve(WsgiDoor(app, server), environ("/x", HTTP_AUTHORIZATION=token))
 
     assert answer.status == 429
-    assert "keep the token" in answer.json["detail"]
+    assert "keep the token" in answer.json["error_description"]
     assert [record.levelno for record in records] == [logging.INFO]
     assert members_of(records[0])["reason"] == "unknown_issuer_lookup_failed"
     assert "KeyError" in members_of(records[0])["detail"]

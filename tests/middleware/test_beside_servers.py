@@ -243,27 +243,28 @@ def test_bad_agent_never_passes_for_another_client(pair: Pair, target: str) -> N
     forged = pair.forged()
     session = log_in(pair)
     for lines, statuses in (
-        ([f"Bearer {forged}"], {401}),
-        ([f"bearer  {forged}"], {401}),
+        ([f"Bearer {forged}"], {401, 429}),
+        ([f"bearer  {forged}"], {401, 429}),
         ([f"Bearer\t{forged}"], {400}),
-        ([f"Token {forged}"], {401}),
+        ([f"Token {forged}"], {401, 429}),
         ([f"Bearer {pair.issuer.token(RESOURCE, expires_in=-600)}"], {401}),
         ([f"Bearer {pair.issuer.token('https://other.example')}"], {401}),
         ([KEY, f"Bearer {forged}"], {400}),
         ([f"Bearer {forged}", KEY], {400}),
         ([f"{KEY}, Bearer {forged}"], {400}),
-        ([f"DPoP {forged}"], {401}),
+        ([f"DPoP {forged}"], {401, 429}),
     ):
         fields = tuple(("Authorization", line) for line in lines)
         answer = pair.ask(HTTPRequest("GET", target, (session, *fields)))
 
         assert answer.status in statuses, lines
-        assert answer.json()["resource_metadata"]
+        if answer.status != 429:
+            assert answer.json()["resource_metadata"]
 
 
 def test_agent_under_an_unknown_key_is_no_other_client_either(pair: Pair) -> None:
-    """A verdict the first time, and our trouble while nobody may be asked again."""
-    for status in (401, 503):
+    """A verdict the first time, and none while the keys may not be fetched again."""
+    for status in (401, 429):
         field = pair.bearer(header={"kid": f"key-{status}"})
         answer = pair.ask(HTTPRequest("GET", "/optional", (field,)))
 

@@ -46,6 +46,7 @@ from tests.support.scenarios import (
     passed,
     resource_server,
     revoke_some,
+    too_many,
     unavailable,
 )
 
@@ -401,7 +402,7 @@ def test_while_nobody_may_ask_an_unknown_key_is_no_verdict(
     served.rotate()
     answer = door.get("/", bearer(served.token(RESOURCE)))
 
-    unavailable("keys_cooling_down", retry_after="12").check(answer)
+    too_many("keys_cooling_down", retry_after="12").check(answer)
     assert last_reason(caplog) == "keys_cooling_down"
 
 

@@ -115,7 +115,7 @@ RAISED = [
     ),
     pytest.param(
         lambda: TooManyRequestsError("budget", retry_after=3),
-        Expected(429, None, retry_after="3"),
+        Expected(429, "temporarily_unavailable", retry_after="3"),
         id="too many requests",
     ),
     pytest.param(

@@ -305,7 +305,11 @@ def too_many(reason: str, retry_after: str) -> Expected:
     return Expected(
         429,
         reason,
-        body={"detail": "too many requests; keep the token and try again later"},
+        body={
+            "error": "temporarily_unavailable",
+            "error_description": "too many requests; keep the token and try again "
+            "later",
+        },
         fields={**REFUSAL_FIELDS, "retry-after": retry_after},
         reaches=True,
     )

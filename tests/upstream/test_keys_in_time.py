@@ -65,10 +65,10 @@ def test_flood_of_unknown_keys_makes_five_exchanges_a_minute(
             upstream.signer.rotate()
             new, published_at = token(upstream), clocked.clock()
         junk = clocked.ask(token(upstream, kid=f"junk-{number}"))
-        assert junk in {(401, "unknown_kid"), (503, "keys_cooling_down")}
+        assert junk in {(401, "unknown_kid"), (429, "keys_cooling_down")}
         if published_at and not accepted_at:
             outcome = clocked.ask(new)
-            assert outcome in {GRANTED, (503, "keys_cooling_down")}
+            assert outcome in {GRANTED, (429, "keys_cooling_down")}
             accepted_at = clocked.clock() if outcome == GRANTED else 0.0
         assert clocked.ask(known) == GRANTED
         clocked.clock.tick(0.06)
@@ -213,7 +213,7 @@ def test_outage_leaves_known_keys_in_use_and_unknown_ones_unjudged(
         unjudged.add(clocked.ask(new))
         clocked.clock.tick(0.04)
 
-    assert {status for status, _ in unjudged} == {503}
+    assert {status for status, _ in unjudged} == {429, 503}
     assert upstream.count(KEYS) <= 3
     assert clocked.ask(first_seen) == GRANTED
 

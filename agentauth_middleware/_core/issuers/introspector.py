@@ -38,9 +38,8 @@ from agentauth_middleware._core.issuers.introspection_messages import (
     read_answer,
     read_signed_answer,
 )
-from agentauth_middleware._core.issuers.keys import IssuerKeys, find_keys
+from agentauth_middleware._core.issuers.keys import IssuerKeys, verify
 from agentauth_middleware._core.operations import Clock, Fetch, Procedure, Reply
-from agentauth_middleware._core.tokens.jose import verify_signature
 from agentauth_middleware._core.tokens.token_claims import Terms
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
@@ -288,7 +287,7 @@ def _read(
             "introspection_unusable", f"answer of {url}: alg is not allowed"
         )
     try:
-        verify_signature(jws, (yield from find_keys(state.keys, jws.header, clock)))
+        yield from verify(state.keys, jws, clock)
     except InvalidTokenError as fault:
         # A verdict about the answer, and none about the token.
         raise UnavailableError(

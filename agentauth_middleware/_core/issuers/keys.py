@@ -1,14 +1,18 @@
-"""Finding the key that signed a token: given, remembered, fetched, or out of reach.
+"""Verifying a signature with an issuer's keys: given, remembered, fetched, or missing.
 
-A verdict about a token needs keys, so their absence is never one:
+Verdicts need keys, so their absence is never one:
 
-* A key that is known is used at once, whatever else is going on. A set that is due
-  for a refresh is refreshed in the background.
-* An unknown ``kid`` is refetched for: one exchange for all who wait, one every twelve
-  seconds at most. It is a 401 only if a set that was asked for after its first sight
-  lacks it; while nobody may ask, it is a 503.
+* A signature that a known key made is good at once, whatever else is going on. A set
+  that is due for a refresh is refreshed in the background.
+* A signature that no known key made is a 401 only if the set was asked for after the
+  token was first seen: the issuer may have rotated since, to a key of a new name or
+  under the old one. Until then the set is fetched again, and while no fetch is allowed
+  the answer is 429. When each refused token was first seen is kept, in bounded number;
+  what is forgotten is seen for the first time again, which only makes it a 429.
+* Fetches for unknown names and those for signatures that do not verify have a budget
+  each, of one every twelve seconds: junk of one kind does not delay the other.
 * A process that has keys lets two requests wait for a refetch, one second each; the
-  others get their 503 at once. Junk must not be able to fill the server's threads.
+  others get their 429 at once. Junk must not be able to fill the server's threads.
 * A refresh that fails leaves the keys as they are, up to a day or what is configured.
 * A refresh that drops a key starts a new generation, which forgets its tokens.
 
@@ -19,8 +23,9 @@ assignments that give the same result when made twice.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from itertools import count
-from math import inf
+from math import ceil, inf
 from typing import NamedTuple
 
 from agentauth_middleware._core.cache import BoundedMap, Cooldown, Slots
@@ -32,12 +37,18 @@ from agentauth_middleware._core.issuers.discovery import (
 )
 from agentauth_middleware._core.operations import Clock, Procedure, Reply, Start
 from agentauth_middleware._core.tokens.jose import (
+    CompactJWS,
     JOSEHeader,
     KeySet,
-    SigningKey,
     parse_key_set,
+    verify_signature,
 )
-from agentauth_middleware.errors import ConfigurationError, UnavailableError
+from agentauth_middleware.errors import (
+    ConfigurationError,
+    InvalidTokenError,
+    TooManyRequestsError,
+    UnavailableError,
+)
 from agentauth_middleware.settings.issuer import Issuer
 
 _SHORTEST_LIFETIME = 600.0
@@ -58,7 +69,10 @@ _RETRY = 5.0
 _REFETCH_INTERVAL = 12
 _REFETCH_WAIT = 1.0
 _REFETCH_WAITERS = 2
-_ABSENT_FOR = 60.0
+_REFUSED_FOR = 60.0
+"""Seconds after which a refused token counts as new: its key may be published late."""
+_REFUSED_TOKENS = 4096
+"""How many tokens that did not verify are remembered, by when they were first seen."""
 
 
 class FetchedKeys(NamedTuple):
@@ -105,9 +119,12 @@ class IssuerKeys:
         self.held_off_until = -inf
         self.is_failing = False
         """Whether the last attempt failed."""
-        self.absent: BoundedMap[str, float] = BoundedMap(1024)
-        """Each name of a key that a set lacked, and until when that counts."""
-        self.cooldown = Cooldown(_REFETCH_INTERVAL)
+        self.first_seen: BoundedMap[bytes, float] = BoundedMap(_REFUSED_TOKENS)
+        """By hash: when each token that did not verify was first seen."""
+        self.unknown_names = Cooldown(_REFETCH_INTERVAL)
+        """Permissions to fetch because of a key that is not in the set."""
+        self.bad_signatures = Cooldown(_REFETCH_INTERVAL)
+        """Permissions to fetch because the key in the set may have been replaced."""
         self.waiters = Slots(_REFETCH_WAITERS)
         self._attempt = 0
         self._taken = -1
@@ -160,9 +177,6 @@ class IssuerKeys:
             return
         keys = fetched.keys
         dropped = self.current.identities - keys.identities
-        for key_id in self.current.key_ids - keys.key_ids:
-            # Known before this set was asked for: that it is not in it is a verdict.
-            self.absent.put(_named(key_id), now + _ABSENT_FOR)
         self.known = fetched
         if dropped:
             # Only now: a token verified with the old keys must not be remembered
@@ -217,25 +231,65 @@ def check_given_keys(
     return keys
 
 
-def find_keys(
-    state: IssuerKeys, header: JOSEHeader, clock: Clock
-) -> Procedure[list[SigningKey]]:
-    """The keys that may have signed under *header*.
+def verify(
+    state: IssuerKeys, jws: CompactJWS, clock: Clock, *, seen_at: float | None = None
+) -> Procedure[None]:
+    """Check that the issuer signed *jws*, as its keys are by now.
+
+    *seen_at* is when it was first seen, if that is known to have been earlier.
 
     Raises:
-        InvalidTokenError: the issuer has no such key.
-        UnavailableError: nobody can say so at the moment.
+        InvalidTokenError: the issuer did not sign it.
+        TooManyRequestsError: that may be, and its keys may not be fetched again yet.
+        UnavailableError: its keys are out of reach.
     """
-    first_sight = clock()
-    if not state.known_since <= first_sight < state.refresh_at:
+    now = clock()
+    if not state.known_since <= now < state.refresh_at:
         yield from keep_usable(state, clock)
-    if not state.current.knows(header):
-        yield from _refetch_for(state, header, first_sight, clock)
-    if not state.current.identities and not state.current.knows(header):
-        raise UnavailableError(
-            "keys_unusable", f"{state.issuer.issuer} publishes no usable key"
-        )
-    return state.current.candidates(header)
+    fault = _fault_of(state, jws)
+    if fault is None:
+        return
+    if seen_at is None:
+        seen_at = _first_sight(state, jws, now)
+    if not _was_asked_since(state, seen_at, clock()):
+        budget = state.unknown_names
+        if fault.reason != "unknown_kid":
+            budget = state.bad_signatures
+        yield from _refetch(state, budget, clock)
+        fault = _fault_of(state, jws)
+        if fault is None:
+            return
+        if not _was_asked_since(state, seen_at, clock()):
+            # The set came from an exchange begun before: it is no verdict on this one.
+            raise _cooling_down(state, budget.wait(clock()))
+    raise fault
+
+
+def _fault_of(state: IssuerKeys, jws: CompactJWS) -> InvalidTokenError | None:
+    """What is wrong with the signature of *jws* under the current set, if anything.
+
+    Raises:
+        UnavailableError: the set has no key to judge by.
+    """
+    header = jws.header
+    try:
+        verify_signature(jws, state.current.candidates(header))
+    except InvalidTokenError as fault:
+        if not state.current.identities and not state.current.knows(header):
+            raise UnavailableError(
+                "keys_unusable", f"{state.issuer.issuer} publishes no usable key"
+            ) from None
+        return fault
+    return None
+
+
+def _first_sight(state: IssuerKeys, jws: CompactJWS, now: float) -> float:
+    """When *jws* was first seen; it did not verify, then or now."""
+    digest = sha256(jws.signing_input + b"." + jws.signature).digest()
+    known = state.first_seen.get(digest)
+    if known is None or not 0 <= now - known < _REFUSED_FOR:
+        state.first_seen.put(digest, known := now)
+    return known
 
 
 def keep_usable(state: IssuerKeys, clock: Clock) -> Procedure[None]:
@@ -304,31 +358,6 @@ def _refuse_while_held_off(state: IssuerKeys, now: float) -> None:
         )
 
 
-def _refetch_for(
-    state: IssuerKeys, header: JOSEHeader, first_sight: float, clock: Clock
-) -> Procedure[None]:
-    """Ask again because of a key nobody has seen, as far as that is allowed.
-
-    Returns when a set asked for after *first_sight* is there, or need not be.
-    """
-    name = _named(header.key_id) if header.key_id else f"alg {header.algorithm}"
-    if _is_absent(state, name, clock()):
-        return
-    if not _was_asked_since(state, first_sight, clock()):
-        yield from _wait_for_refetch(state, clock)
-    if state.current.knows(header) or _is_absent(state, name, clock()):
-        return
-    if not _was_asked_since(state, first_sight, clock()):
-        # The set came from an exchange begun before: it says nothing about this key.
-        raise _cooling_down(state, _REFETCH_INTERVAL)
-    state.absent.put(name, clock() + _ABSENT_FOR)
-
-
-def _named(key_id: str) -> str:
-    """A key's own name, which might be that of an algorithm."""
-    return f"kid {key_id}"
-
-
 def _was_asked_since(state: IssuerKeys, instant: float, now: float) -> bool:
     """Whether a key published by *instant* would be in the set.
 
@@ -337,31 +366,32 @@ def _was_asked_since(state: IssuerKeys, instant: float, now: float) -> bool:
     return instant <= state.asked_at <= now or state.asked_at == inf
 
 
-def _is_absent(state: IssuerKeys, name: str, now: float) -> bool:
-    until = state.absent.get(name)
-    return until is not None and now < until <= now + _ABSENT_FOR
+def _refetch(state: IssuerKeys, budget: Cooldown, clock: Clock) -> Procedure[None]:
+    """Fetch the set again, as far as *budget* allows.
 
-
-def _wait_for_refetch(state: IssuerKeys, clock: Clock) -> Procedure[None]:
+    Raises:
+        TooManyRequestsError: it does not, or enough requests wait already.
+        UnavailableError: the keys are out of reach.
+    """
     now = clock()
     _refuse_while_held_off(state, now)
     if not state.waiters.take():
         raise _cooling_down(state, 1)
     try:
-        # While a refresh is due somebody asks anyway: that costs no permission.
+        # While a refresh is due it is made anyway: that costs no permission.
         may_ask = state.is_asking(now) or now >= state.refresh_at
-        if not may_ask and not state.cooldown.take(now):
-            raise _cooling_down(state, _REFETCH_INTERVAL)
+        if not may_ask and not budget.take(now):
+            raise _cooling_down(state, budget.wait(now))
         yield from _load(state, clock, _wait(state))
     finally:
         state.waiters.give_back()
 
 
-def _cooling_down(state: IssuerKeys, seconds: int) -> UnavailableError:
-    return UnavailableError(
+def _cooling_down(state: IssuerKeys, seconds: float) -> TooManyRequestsError:
+    return TooManyRequestsError(
         "keys_cooling_down",
         f"{state.issuer.issuer} has just been asked for new keys",
-        retry_after=seconds,
+        retry_after=max(1, ceil(seconds)),
     )
 
 

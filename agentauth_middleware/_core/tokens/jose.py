@@ -42,6 +42,8 @@ _CANONICAL_END = {
 
 _MAX_HEADER_BYTES = 2048
 _MAX_KEYS = 100
+_MAX_CANDIDATES = 10
+"""How many keys are tried for one signature; issuers publish two or three."""
 _RSA_BITS = range(2048, 8193)
 
 _RSA_ALGORITHMS: dict[str, Algorithm] = {
@@ -207,24 +209,22 @@ class KeySet:
     def candidates(self, header: JOSEHeader) -> list[SigningKey]:
         """The keys that may have signed under *header*.
 
-        Several may share a name. Without a name there must be exactly one that fits.
+        Several may share a name. Without a name all that fit may have.
 
         Raises:
-            InvalidTokenError: no key may have.
+            InvalidTokenError: no key may have, or too many to try.
         """
         if header.key_id is None:
             found = self._by_algorithm.get(header.algorithm, [])
-            if len(found) != 1:
-                raise InvalidTokenError("unknown_kid", f"no kid and {len(found)} fit")
-            return found
-        by_name = self._by_name.get((header.key_id, header.algorithm))
-        if by_name is None:
-            known = header.key_id in self.key_ids
+        else:
+            found = self._by_name.get((header.key_id, header.algorithm), [])
+        if not 0 < len(found) <= _MAX_CANDIDATES:
+            is_named = header.key_id is not None and header.key_id in self.key_ids
             raise InvalidTokenError(
-                "key_mismatch" if known else "unknown_kid",
-                f"kid is {header.key_id!r} and alg {header.algorithm}",
+                "key_mismatch" if is_named else "unknown_kid",
+                f"kid is {header.key_id!r}, alg {header.algorithm}; {len(found)} fit",
             )
-        return by_name
+        return found
 
 
 def verify_signature(jws: CompactJWS, keys: Iterable[SigningKey]) -> None:

@@ -1,7 +1,8 @@
 """JWT access tokens (RFC 9068): what one must be before anybody is granted anything.
 
 Split in two because a key may have to be fetched in between: ``read_token`` is all
-that can be said without a key, ``check_token`` all that is said with one.
+that can be said without a key, ``check_claims`` all that is said once the
+signature is known to be good.
 
 An issuer whose tokens are not of type ``at+jwt`` is trusted to sign many kinds of
 JWT. Those are told apart by what they carry: first by the marks of the other kinds,
@@ -10,15 +11,9 @@ then by one of the marks that an access token must have (RFC 8725 §3.12).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from agentauth_middleware._core.tokens.jose import (
-    CompactJWS,
-    SigningKey,
-    parse_compact,
-    verify_signature,
-)
+from agentauth_middleware._core.tokens.jose import CompactJWS, parse_compact
 from agentauth_middleware._core.tokens.token_claims import (
     Terms,
     check_common_claims,
@@ -104,20 +99,17 @@ def check_header(token: UnverifiedToken, issuer: Issuer) -> None:
         raise InvalidTokenError("alg_not_allowed", f"alg is {header.algorithm!r}")
 
 
-def check_token(
-    token: UnverifiedToken, keys: Sequence[SigningKey], terms: Terms, now: float
-) -> Access:
-    """The ``Access`` that *token* gives, if it was signed by one of *keys* and is good.
+def check_claims(token: UnverifiedToken, terms: Terms, now: float) -> Access:
+    """The ``Access`` that *token* gives, whose signature is good.
 
-    Does not check revocation, scopes or any policy, which change while the token does
-    not; nor whether it is bound to a key.
+    Does not check that signature; nor revocation, scopes or any policy, which change
+    while the token does not; nor whether it is bound to a key.
 
     Raises:
         InvalidTokenError: it is not good.
 
     Source: RFC 9068 §4
     """
-    verify_signature(token.jws, keys)
     claims, issuer = token.claims, terms.issuer
     _check_kind(claims)
     try:

@@ -16,15 +16,15 @@ from agentauth_middleware._core.issuers.introspection_messages import (
     narrow,
 )
 from agentauth_middleware._core.issuers.introspector import Introspector, Question, ask
-from agentauth_middleware._core.issuers.keys import find_keys, keep_usable
+from agentauth_middleware._core.issuers.keys import keep_usable, verify
 from agentauth_middleware._core.issuers.trust import TrustedIssuer
 from agentauth_middleware._core.middleware_state import UNSIGNED, Gate, Remembered
 from agentauth_middleware._core.operations import Clock, Procedure
 from agentauth_middleware._core.policy.caller import refusal_of_agent
 from agentauth_middleware._core.tokens.credential import check_form
 from agentauth_middleware._core.tokens.jwt_access_token import (
+    check_claims,
     check_header,
-    check_token,
     read_token,
 )
 from agentauth_middleware._core.tokens.token_claims import (
@@ -121,8 +121,10 @@ def _verify(
     check_header(unverified, trusted.settings)
     # Read first: should the keys change meanwhile, the token is forgotten at once.
     generation = trusted.keys.generation
-    candidates = yield from find_keys(trusted.keys, unverified.jws.header, clock)
-    access = check_token(unverified, candidates, trusted.terms, clock())
+    # Verified before: under keys that were asked for before the current ones.
+    seen_at = None if gate.kept.get(digest) is None else -inf
+    yield from verify(trusted.keys, unverified.jws, clock, seen_at=seen_at)
+    access = check_claims(unverified, trusted.terms, clock())
     ask_at = -inf if _is_always_asked(trusted) or _is_doubted(gate, digest) else inf
     bound = is_bound(unverified.claims)
     remembered = _remembered(gate, access, trusted, generation, bound, ask_at=ask_at)

@@ -15,11 +15,11 @@ import pytest
 
 from agentauth_middleware._core.decide import Decision, decide
 from agentauth_middleware._core.issuers.introspector import block_of
-from agentauth_middleware._core.issuers.keys import find_keys
+from agentauth_middleware._core.issuers.keys import verify
 from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware._core.publish.challenge import Refusal
-from agentauth_middleware._core.tokens.jose import JOSEHeader
+from agentauth_middleware._core.tokens.jose import parse_compact
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.settings.introspection import Introspection
@@ -1327,7 +1327,8 @@ def keys_reach(door: Door, *keys: Key) -> None:
     """A refresh brings the issuer's set, which now is *keys*."""
     (trusted,) = door.gate.server.listed_issuers
     state = door.gate.trust.find(trusted.issuer, door.clock()).keys
-    refresh = Stepper(find_keys(state, JOSEHeader("ES256", "new", None), door.clock))
+    by_new = parse_compact(sign({}, key("ES256", "new")))
+    refresh = Stepper(verify(state, by_new, door.clock))
     assert isinstance(refresh.asks, Fetch)
     refresh.answer(json_reply(jwks(*keys)))
 

@@ -140,7 +140,7 @@ def test_rotated_key_is_good_on_its_first_request(
 def test_flood_of_unknown_keys_makes_one_exchange_and_delays_nobody(
     driven: Callable[[Gate], Threads | Tasks], issuer: ServedIssuer
 ) -> None:
-    """Within twelve seconds. Those who cannot be told yet get a 503 and no verdict."""
+    """Within twelve seconds. Those that cannot be judged yet get a 429, no verdict."""
     driver = driven(gate_for(issuer))
     known = issuer.token(RESOURCE)
     driver.decide([known])
@@ -151,7 +151,7 @@ def test_flood_of_unknown_keys_makes_one_exchange_and_delays_nobody(
     decisions = driver.decide([*flood, known])
 
     assert sum(isinstance(decision, Access) for decision in decisions) == 1
-    assert reasons(decisions) <= {(401, "unknown_kid"), (503, "keys_cooling_down")}
+    assert reasons(decisions) <= {(401, "unknown_kid"), (429, "keys_cooling_down")}
     assert issuer.requests == [METADATA_PATH, KEYS_PATH, KEYS_PATH]
 
 

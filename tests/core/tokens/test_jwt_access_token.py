@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from agentauth_middleware._core.tokens.jose import parse_key_set
+from agentauth_middleware._core.tokens.jose import parse_key_set, verify_signature
 from agentauth_middleware._core.tokens.jwt_access_token import (
+    check_claims,
     check_header,
-    check_token,
     read_token,
 )
 from agentauth_middleware._core.tokens.token_claims import Terms
@@ -48,7 +48,8 @@ def check(
     check_header(unverified, trust)
     keys = parse_key_set(jwks(*(signers or [key()])))
     candidates = keys.candidates(unverified.jws.header)
-    return check_token(unverified, candidates, Terms(trust, resource, leeway), now)
+    verify_signature(unverified.jws, candidates)
+    return check_claims(unverified, Terms(trust, resource, leeway), now)
 
 
 def reason_for(presented: bytes, trust: Issuer = TRUST, **options: Any) -> str:

@@ -14,8 +14,8 @@ from agentauth_middleware import (
     Issuer,
     Principal,
 )
-from agentauth_middleware._core.tokens.jose import parse_key_set
-from agentauth_middleware._core.tokens.jwt_access_token import check_token, read_token
+from agentauth_middleware._core.tokens.jose import parse_key_set, verify_signature
+from agentauth_middleware._core.tokens.jwt_access_token import check_claims, read_token
 from agentauth_middleware._core.tokens.token_claims import Terms
 from agentauth_middleware.errors import InvalidTokenError
 from tests.support.identities import AGENTS, DIALECTS, identity, written
@@ -110,7 +110,8 @@ def test_function_may_return_what_a_dialect_may(found: Identity) -> None:
 def check(token: Mapping[str, Any], issuer: Issuer) -> Access:
     unverified = read_token(sign(token))
     signer = parse_key_set(jwks(key())).candidates(unverified.jws.header)
-    return check_token(unverified, signer, Terms(issuer, RESOURCE, 0), NOW)
+    verify_signature(unverified.jws, signer)
+    return check_claims(unverified, Terms(issuer, RESOURCE, 0), NOW)
 
 
 def access(function: Callable[[Mapping[str, Any]], Identity]) -> Access:
