@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentauth_middleware._core.decide import Anonymous, decide
 from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.policy.cross_origin import is_sent_with_preflights
 from agentauth_middleware._core.publish.challenge import (
     Refusal,
     check_declared,
@@ -118,6 +119,8 @@ class AgentAuthMiddleware:
             raise RuntimeError(f"no door protects {scope['type']!r}; nobody is let in")
         started = time.perf_counter()
         request = read_request(scope)
+        if self._gate.cross_origin.is_used:
+            send = self._readable(request, send)
         procedure = decide(self._gate, request, time.time)
         decision = await drive_async(procedure, self._perform)
         match decision:
@@ -129,9 +132,10 @@ class AgentAuthMiddleware:
                 self._audit(decision, request, started)
                 if decision.challenge is not None:
                     send = self._challenging(decision.challenge, scope, send)
-                await self._pass_on(
-                    None, request, anonymous(scope, decision), receive, send
-                )
+                if decision.is_preflight:
+                    scope, receive = as_preflight(scope), without_body(receive)
+                anonymous(scope, decision)
+                await self._pass_on(None, request, scope, receive, send)
             case Refusal():
                 self._audit(decision, request, started)
                 refusal = self._name_scopes(decision, scope)
@@ -140,6 +144,19 @@ class AgentAuthMiddleware:
                 await respond(decision, scope, send)
             case _:
                 assert_never(decision)
+
+    def _readable(self, request: Request, send: Send) -> Send:
+        """*send*, which lets pages of listed origins read all answers."""
+
+        async def readable(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = [_text(line) for line in message.get("headers", ())]
+                opened = self._gate.cross_origin.let_read(request, given)
+                lines = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in opened]
+                message = {**message, "headers": lines}
+            await send(message)
+
+        return readable
 
     def _challenging(self, refusal: Refusal, scope: Scope, send: Send) -> Send:
         """*send*, which adds our challenge to a 401 of the application's own."""
@@ -223,6 +240,10 @@ class AgentAuthMiddleware:
 _STARTS = ("http.response.start", "websocket.http.response.start")
 
 
+def _text(line: tuple[bytes, bytes]) -> tuple[str, str]:
+    return line[0].decode("latin-1"), line[1].decode("latin-1")
+
+
 def _is_ours(line: tuple[bytes, bytes], challenge: bytes) -> bool:
     """Whether a header line leads where *challenge* does: a guard's refusal has one."""
     _, _, metadata = challenge.rpartition(b"resource_metadata=")
@@ -294,8 +315,8 @@ def _words(scopes: frozenset[str]) -> tuple[str, ...]:
     return (*sorted(scopes), "authenticated")
 
 
-def anonymous(scope: Scope, decision: Anonymous) -> Scope:
-    """*scope* for a request without ``Access``, whatever it brought along."""
+def anonymous(scope: Scope, decision: Anonymous) -> None:
+    """Take from *scope* whatever ``Access`` it brought along."""
     scope.pop("agentauth.access", None)
     if isinstance(scope.get("user"), Caller):  # an outer door's, of another resource
         del scope["user"]
@@ -303,10 +324,36 @@ def anonymous(scope: Scope, decision: Anonymous) -> Scope:
     if decision.challenge is None:
         scope.setdefault("user", UnauthenticatedUser())
         scope.setdefault("auth", AuthCredentials())
-    if not decision.drop_credentials:
-        return scope
-    kept = [line for line in scope["headers"] if line[0] != b"authorization"]
-    return {**scope, "headers": kept}
+
+
+def as_preflight(scope: Scope) -> Scope:
+    """*scope* with nothing that a preflight has not."""
+    kept = [
+        line
+        for line in scope["headers"]
+        if is_sent_with_preflights(line[0].decode("latin-1").lower())
+    ]
+    return {**scope, "headers": kept, "query_string": b""}
+
+
+def without_body(receive: Receive) -> Receive:
+    """*receive* for a request without a body, whatever the client sends.
+
+    HTTP/2 announces a body by no header.
+    """
+    is_first = True
+
+    async def receive_nothing() -> Message:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            return {"type": "http.request", "body": b"", "more_body": False}
+        message = await receive()
+        while message["type"] == "http.request":
+            message = await receive()
+        return message
+
+    return receive_nothing
 
 
 async def respond(response: Response, scope: Scope, send: Send) -> None:

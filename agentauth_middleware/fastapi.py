@@ -30,6 +30,7 @@ except ModuleNotFoundError as missing:
         "agentauth_middleware.fastapi needs FastAPI: "
         "pip install agentauth-middleware[fastapi]"
     ) from missing
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Scope
@@ -104,7 +105,9 @@ class AgentAuth(SecurityBase):
     def install(self, app: FastAPI) -> None:
         """Put the door in front of *app*, and let it answer refusals of handlers.
 
-        Middleware added later stands outside of the door; so should CORS.
+        Middleware added later stands outside of the door. ``CORSMiddleware`` does so
+        too if it was added before: it is put in front of all other middleware, so that
+        it sees preflights, and refusals are readable for pages.
 
         Raises:
             ConfigurationError: *app* has a door already.
@@ -122,6 +125,7 @@ class AgentAuth(SecurityBase):
             http_client=self._http_client,
             scopes_for=self._declared_scopes,
         )
+        _put_cors_outside(app)
         answer_refusals(app, self._resource_server)
         self._extend_openapi(app)
 
@@ -216,6 +220,18 @@ class AgentAuth(SecurityBase):
                     scopes = list(self._scopes_of(route))
                     declared.setdefault((route.path_format, method), scopes)
         return declared
+
+
+def _put_cors_outside(app: FastAPI) -> None:
+    """Move the CORS layers of *app* outward; all else stays where it is.
+
+    What else is outside of the door would run for requests that nobody has checked.
+    """
+    app.user_middleware.sort(key=lambda middleware: not _is_cors(middleware.cls))
+
+
+def _is_cors(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, CORSMiddleware)
 
 
 class _Door(AgentAuthMiddleware):

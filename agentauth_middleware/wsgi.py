@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, copy_context
 from functools import partial
 from http import HTTPStatus
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, assert_never
 
 from agentauth_middleware._core.decide import Anonymous, decide
 from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.policy.cross_origin import is_sent_with_preflights
 from agentauth_middleware._core.publish.challenge import (
     Refusal,
     check_declared,
@@ -98,6 +100,8 @@ class AgentAuthMiddleware:
     ) -> Iterable[bytes]:
         started = time.perf_counter()
         request = read_request(environ)
+        if self._gate.cross_origin.is_used:
+            start_response = self._readable(request, start_response)
         decision = drive(decide(self._gate, request, time.time), self._perform)
         environ.pop(_ACCESS, None)
         match decision:
@@ -107,8 +111,8 @@ class AgentAuthMiddleware:
                 return self._pass_on(decision, request, environ, start_response)
             case Anonymous():
                 self._audit(decision, request, started)
-                if decision.drop_credentials:
-                    environ.pop("HTTP_AUTHORIZATION", None)
+                if decision.is_preflight:
+                    make_preflight(environ)
                 if decision.challenge is not None:
                     start_response = self._challenging(
                         decision.challenge, environ, start_response
@@ -131,6 +135,19 @@ class AgentAuthMiddleware:
         source = "requires(...) or scopes_for"
         check_declared(scopes, self._gate.server.scopes, source)
         return name_scopes(refusal, scopes)
+
+    def _readable(
+        self, request: Request, start_response: StartResponse
+    ) -> StartResponse:
+        """*start_response*, which lets pages of listed origins read all answers."""
+
+        def readable(
+            status: str, headers: list[tuple[str, str]], *exc_info: Any
+        ) -> Any:
+            opened = self._gate.cross_origin.let_read(request, headers)
+            return start_response(status, opened, *exc_info)
+
+        return readable
 
     def _challenging(
         self,
@@ -244,6 +261,18 @@ class _Body:
         close = getattr(self._body, "close", None)
         if close is not None:
             self._context.run(close)
+
+
+def make_preflight(environ: WSGIEnvironment) -> None:
+    """Take from *environ* what a preflight has not: credentials, query, body."""
+    for key in list(environ):
+        name = key.removeprefix("HTTP_").replace("_", "-").lower()
+        if key.startswith("HTTP_") and not is_sent_with_preflights(name):
+            del environ[key]
+    environ.pop("CONTENT_TYPE", None)
+    environ["CONTENT_LENGTH"] = "0"
+    environ["QUERY_STRING"] = ""
+    environ["wsgi.input"] = BytesIO()
 
 
 def _is_ours(line: tuple[str, str], challenge: str) -> bool:

@@ -7,7 +7,7 @@
                          ▼    │
                     operation answer      performed by a driver, awaiting or blocking
 
-    own URL? → public route or CORS preflight? → credential → remembered, else verified
+    own URL? → public route? → CORS preflight? → credential → remembered, else verified
     or asked about → expired? → revoked? → step-up → scope → actor and user policy →
     application
 
@@ -26,6 +26,7 @@ from typing import TypeAlias
 from agentauth_middleware._core.middleware_state import Gate, Remembered
 from agentauth_middleware._core.operations import Clock, Procedure, ReadLog
 from agentauth_middleware._core.policy.caller import check_policy
+from agentauth_middleware._core.policy.cross_origin import is_preflight
 from agentauth_middleware._core.policy.other_clients import has_agent_credential
 from agentauth_middleware._core.policy.route_table import REFUSED, UNMATCHED
 from agentauth_middleware._core.publish.challenge import Refusal, refusal_for
@@ -57,11 +58,13 @@ SERVE_WHILE_READING = 0.75
 class Anonymous:
     """The request goes on to the application without an ``Access``."""
 
-    drop_credentials: bool = False
-    """Remove ``Authorization``: nobody has looked at it."""
+    is_preflight: bool = False
+    """Nothing goes on but what a preflight has: no credential, no body, no query."""
     challenge: Refusal | None = None
     """What to add to the application's answer, should that be a 401."""
 
+
+_FORWARDED = Anonymous(is_preflight=True)
 
 Decision: TypeAlias = Access | Anonymous | Refusal | Response
 
@@ -78,11 +81,15 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
             route = _route_of_others(gate, request)
             if route.public or not has_agent_credential(gate, request, clock()):
                 return _without_access(gate, route)
-        if request.method == "OPTIONS" and is_preflight(request):
-            return _without_access(gate, UNMATCHED, drop_credentials=True)
+        if gate.cross_origin.is_used and is_preflight(request):
+            answer = _answer_preflight(gate, request)
+            if answer is not None:
+                return answer
         route = gate.routes.select(request)
         if route.public:
             return _without_access(gate, route)
+        if gate.server.forward_unauthenticated_preflights and is_preflight(request):
+            return _FORWARDED
         token = find_token(request, ignore_query=gate.server.ignore_query_token)
         if token is None:
             if route.optional and not gate.passes:
@@ -124,6 +131,16 @@ def check_method(method: str) -> None:
         raise InvalidRequestError("trace_method")
 
 
+def _answer_preflight(gate: Gate, request: Request) -> Response | None:
+    """The answer to a preflight of a listed origin; on public paths it is not ours.
+
+    An unclear path too is answered, so that the page can read what comes next.
+    """
+    if _route_of_others(gate, request).public:
+        return None
+    return gate.cross_origin.answer_preflight(request)
+
+
 def _route_of_others(gate: Gate, request: Request) -> Route:
     """What agents would have to meet where *request* goes; it binds nobody else."""
     try:
@@ -132,23 +149,19 @@ def _route_of_others(gate: Gate, request: Request) -> Route:
         return UNMATCHED  # whatever the application makes of that path
 
 
-def _without_access(
-    gate: Gate, route: Route, *, drop_credentials: bool = False
-) -> Anonymous:
+def _without_access(gate: Gate, route: Route) -> Anonymous:
     """Nothing is demanded.
 
     Beside an API's other clients, its own 401 tells agents as well where to go.
     """
-    scopes = route.named_scopes if gate.passes else None
-    return _anonymous(scopes, drop_credentials)
+    return _anonymous(route.named_scopes if gate.passes else None)
 
 
 @lru_cache(maxsize=256)
-def _anonymous(scopes: tuple[str, ...] | None, drop_credentials: bool) -> Anonymous:
+def _anonymous(scopes: tuple[str, ...] | None) -> Anonymous:
     if scopes is None:
-        return Anonymous(drop_credentials)
-    challenge = refusal_for(AuthenticationRequiredError(scopes))
-    return Anonymous(drop_credentials, challenge)
+        return Anonymous()
+    return Anonymous(challenge=refusal_for(AuthenticationRequiredError(scopes)))
 
 
 def verify_token(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
@@ -266,17 +279,3 @@ def read_on(view: RevocationView, asked_at: float) -> Procedure[None]:
         page = yield from ReadLog(view.position, asked_at)
         view.apply(page, asked_at)
         is_last = page.is_last
-
-
-def is_preflight(request: Request) -> bool:
-    """Whether an ``OPTIONS`` is a browser's question, asked without credentials.
-
-    With a body it is an ordinary request in a preflight's clothes.
-    """
-    header = request.header
-    return (
-        header("origin") is not None
-        and header("access-control-request-method") is not None
-        and header("transfer-encoding") is None
-        and header("content-length") in (None, "", "0")
-    )

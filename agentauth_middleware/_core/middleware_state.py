@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 
 from agentauth_middleware._core.cache import BoundedMap, Slots
 from agentauth_middleware._core.issuers.trust import Trust, TrustedIssuer
+from agentauth_middleware._core.policy.cross_origin import CrossOrigin
 from agentauth_middleware._core.policy.route_table import RouteTable
 from agentauth_middleware._core.policy.scope_rules import ScopeRules
 from agentauth_middleware._core.publish.challenge import Refusal, challenge, render
@@ -134,6 +135,7 @@ class Gate:
         """Whether the API has other clients, who reach it untouched."""
         self.own_urls = OwnUrls(server)
         self.routes = RouteTable(server, application_root=application_root)
+        self.cross_origin = CrossOrigin(server)
         self.trust = Trust(server)
         self.scope_rules = ScopeRules(server)
         self.at_hand: BoundedMap[bytes, Remembered] = BoundedMap(_AT_HAND)

@@ -95,7 +95,7 @@ def _outcome(decision: Access | Anonymous | Refusal) -> tuple[str, str]:
     match decision:
         case Access(mode=mode):
             return "granted", mode
-        case Anonymous(drop_credentials=True):
+        case Anonymous(is_preflight=True):
             return "passed", "preflight"
         case Anonymous(challenge=challenge):
             return "passed", "no_access_needed" if challenge is None else "other_client"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+EXPOSED = "WWW-Authenticate, Retry-After, DPoP-Nonce"
+"""The headers of a refusal that pages of other origins have to read."""
+
 
 class Request:
     """What a decision may depend on.

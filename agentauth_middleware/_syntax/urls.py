@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from agentauth_middleware.errors import ConfigurationError
 
 RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
+_DEFAULT_PORTS = {"https": 443, "http": 80}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _ENCODED_UNRESERVED = re.compile(
     r"%(?:2[dDeE]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF]|7[eE])"
@@ -31,6 +32,45 @@ def check_url(url: str, key: str, *, insecure_loopback: bool) -> str:
     if fault:
         raise ConfigurationError(f"{key}: {url!r} {fault}")
     return url
+
+
+def check_origin(origin: str, key: str) -> str:
+    """*origin*, if it is spelt as browsers spell the origin of a page.
+
+    Raises:
+        ConfigurationError: it is not; names *key*, the fault and the fix.
+
+    Source: HTML Standard, section 7.1.1 (ASCII serialization of an origin)
+    """
+    fault = _origin_fault(origin)
+    if fault:
+        raise ConfigurationError(f"{key}: {origin!r} {fault}")
+    return origin
+
+
+def _origin_fault(origin: str) -> str | None:
+    if "*" in origin:
+        return 'is no origin; write each of them, or ["*"] alone for all'
+    scheme, separator, rest = origin.partition("://")
+    if not separator or not rest:
+        return "is no origin; write https://host, as a page's location.origin has it"
+    if not _URL_CHARACTERS.fullmatch(origin):
+        return "is not printable ASCII; write the host in punycode (xn--...)"
+    if re.search(r"[/?#]", rest):
+        return "has a path; write only scheme, host and port, without a final slash"
+    if "@" in rest:
+        return "has user information; remove it"
+    if origin != origin.lower():
+        return "has upper-case letters; browsers write origins in lower case"
+    try:
+        port = urlsplit(origin).port
+    except ValueError:
+        return "is no origin; check host and port"
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or "," in rest:
+        return "is no origin; write https://host, each as an item of its own"
+    if rest.endswith(":") or (port is not None and port == _DEFAULT_PORTS.get(scheme)):
+        return "names the default port; remove it"
+    return None
 
 
 def _fault(url: object, insecure_loopback: bool) -> str | None:
@@ -62,8 +102,7 @@ def _structural_fault(url: str) -> str | None:
         return "has a fragment; remove it (RFC 9728 §1.2)"
     if parts.netloc != parts.netloc.lower():
         return "has upper-case letters in its host; write them in lower case"
-    default = {"https": 443, "http": 80}[parts.scheme]
-    if port == default or parts.netloc.endswith(":"):
+    if port == _DEFAULT_PORTS[parts.scheme] or parts.netloc.endswith(":"):
         return "names the default port; remove it"
     segments = parts.path.split("/")
     if "." in segments or ".." in segments:

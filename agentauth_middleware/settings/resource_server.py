@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from agentauth_middleware._syntax.members import freeze, is_object
 from agentauth_middleware._syntax.scopes import check_scopes
-from agentauth_middleware._syntax.urls import check_url, well_known_url
+from agentauth_middleware._syntax.urls import check_origin, check_url, well_known_url
 from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.settings.checks import (
     check_flag,
@@ -89,6 +89,13 @@ class ResourceServer:
     """What becomes of requests without an agent's credential. ``"pass"`` is for an API
     that has other clients, with sessions or keys of its own: they reach it untouched,
     and its 401 answers gain the challenge. Routes bind agents alone then."""
+    browser_origins: Sequence[str] = ()
+    """Whose pages may call this API from a browser, with a token in ``Authorization``:
+    ``["https://app.example.com"]``, or ``["*"]`` for all. The middleware answers their
+    preflights, and lets them read its own answers and the application's."""
+    forward_unauthenticated_preflights: bool = False
+    """Let CORS preflights reach the application, though they bear no credential, for a
+    CORS layer of its own. Without that layer handlers may run on them."""
     documentation_uri: str | None = None
     policy_uri: str | None = None
     tos_uri: str | None = None
@@ -115,7 +122,12 @@ class ResourceServer:
     """Allow http URLs on a loopback host, while developing."""
 
     def __post_init__(self) -> None:
-        for flag in ("metadata_at_root", "ignore_query_token", "insecure_loopback"):
+        for flag in (
+            "metadata_at_root",
+            "ignore_query_token",
+            "insecure_loopback",
+            "forward_unauthenticated_preflights",
+        ):
             check_flag(getattr(self, flag), f"ResourceServer.{flag}")
         self._check_url(self.resource, "ResourceServer.resource")
         self._check_issuers()
@@ -125,6 +137,7 @@ class ResourceServer:
         self._check_scopes()
         self._check_introspection()
         self._check_limits()
+        self._check_browser_origins()
         for key in ("documentation_uri", "policy_uri", "tos_uri", "logo_uri"):
             if (url := getattr(self, key)) is not None:
                 self._check_url(url, f"ResourceServer.{key}")
@@ -321,6 +334,20 @@ class ResourceServer:
                     f"{key}: nobody could tell the opaque tokens of {issuer.issuer} "
                     "from keys of the API's own; add Issuer.opaque_prefixes"
                 )
+
+    def _check_browser_origins(self) -> None:
+        key = "ResourceServer.browser_origins"
+        origins = checked_items(self.browser_origins, str, key)
+        replace_setting(self, "browser_origins", origins)
+        if origins == ("*",):
+            if self.forward_unauthenticated_preflights:
+                raise ConfigurationError(
+                    "ResourceServer.forward_unauthenticated_preflights: has no effect "
+                    f'beside {key}=["*"], which answers every preflight; remove one'
+                )
+            return
+        for origin in origins:
+            check_origin(origin, key)
 
     def _check_limits(self) -> None:
         check_range(self.leeway, "ResourceServer.leeway", 0, 300)

@@ -306,50 +306,6 @@ def test_expired_comes_before_revoked() -> None:
     assert refused(decide_at_once(gate, request(token()), clock)) == (401, "expired")
 
 
-# Preflights
-
-PREFLIGHT = {"origin": "https://app.example", "access-control-request-method": "PUT"}
-
-
-@pytest.mark.parametrize(
-    "length", [{}, {"content-length": "0"}, {"content-length": ""}]
-)
-def test_preflight_goes_on_without_its_credentials(length: dict[str, str]) -> None:
-    for authorization in ([], [b"Bearer " + token()], [b"Bearer a", b"Bearer b"]):
-        asked = request(
-            method="OPTIONS",
-            authorization=authorization,
-            headers={**PREFLIGHT, **length},
-        )
-
-        assert decide_at_once(gate_for(), asked) == Anonymous(drop_credentials=True)
-
-
-@pytest.mark.parametrize(
-    ("method", "headers"),
-    [
-        pytest.param("GET", PREFLIGHT, id="another method"),
-        pytest.param("options", PREFLIGHT, id="method in lower case"),
-        pytest.param("OPTIONS", {}, id="plain OPTIONS"),
-        pytest.param("OPTIONS", {"origin": "https://app.example"}, id="origin alone"),
-        pytest.param(
-            "OPTIONS", {"access-control-request-method": "PUT"}, id="no origin"
-        ),
-        pytest.param("OPTIONS", {**PREFLIGHT, "content-length": "1"}, id="a body"),
-        pytest.param("OPTIONS", {**PREFLIGHT, "content-length": "00"}, id="odd length"),
-        pytest.param(
-            "OPTIONS", {**PREFLIGHT, "transfer-encoding": "chunked"}, id="chunked body"
-        ),
-    ],
-)
-def test_what_is_no_preflight_needs_credentials(
-    method: str, headers: dict[str, str]
-) -> None:
-    asked = request(method=method, headers=headers)
-
-    assert refused(decide_at_once(gate_for(), asked)) == (401, "no_credentials")
-
-
 def test_token_may_list_what_its_holder_may_do_in_many_places() -> None:
     """Some issuers name every client of the realm, each with an object of its own."""
     access = {f"client-{number}": {"roles": ["r"]} for number in range(200)}

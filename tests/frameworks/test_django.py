@@ -220,6 +220,19 @@ def test_view_without_a_token_is_challenged_by_the_door(site: Site) -> None:
     }
 
 
+@pytest.mark.parametrize("path", ["/notes", "/who", "/class"])
+def test_views_do_not_run_on_a_preflight(path: str, site: Site) -> None:
+    """Django calls a function for any method; that of the page would be a 500."""
+    asked = {
+        "Origin": "https://app.example.org",
+        "Access-Control-Request-Method": "GET",
+    }
+    response = site.client.options(path, headers=asked)
+
+    assert response.status_code == 401
+    assert response.json()["detail"] == "authentication required"
+
+
 def test_view_knows_who_is_calling(site: Site) -> None:
     response = site.get("/notes", "notes.read", subject="alice")
 

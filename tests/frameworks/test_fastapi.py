@@ -9,7 +9,10 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI, Security, WebSocket
 from fastapi.testclient import TestClient
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse
 from starlette.testclient import WebSocketDenialResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agentauth_middleware import (
     Access,
@@ -24,6 +27,8 @@ from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import FakeIssuer
 from tests.frameworks.notes_server import ISSUER, RESOURCE, SERVER, bearer
+
+PAGE = "https://app.example.org"
 
 auth = AgentAuth(SERVER)
 
@@ -200,6 +205,57 @@ def test_install_refuses_a_second_door() -> None:
     for app in (twice, beside):
         with pytest.raises(ConfigurationError, match="has a door already"):
             auth.install(app)
+
+
+class Outsider:
+    """Any other middleware. It tells where it stands: it answers what it is asked."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/answered-early":
+            await PlainTextResponse("the data")(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "and others"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["before", "after"])
+def test_install_stands_inside_of_cors_whichever_comes_first(
+    is_first: bool, others: bool
+) -> None:
+    """And nothing else that was there comes to stand outside with it."""
+    app = FastAPI()
+
+    def add_cors() -> None:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=[PAGE], allow_headers=["authorization"]
+        )
+
+    if is_first:
+        add_cors()
+    if others:
+        app.add_middleware(Outsider)
+    AgentAuth(SERVER).install(app)
+    if not is_first:
+        add_cors()
+    client = TestClient(app)
+    asked = {
+        "Origin": PAGE,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    preflight = client.options("/any", headers=asked)
+    refused = client.get("/any", headers={"Origin": PAGE})
+    early = client.get("/answered-early")
+
+    assert preflight.status_code == 200
+    assert refused.status_code == 401
+    for answer in (preflight, refused):
+        assert answer.headers["access-control-allow-origin"] == PAGE
+    assert "WWW-Authenticate" in refused.headers["access-control-expose-headers"]
+    assert early.status_code == 401
 
 
 def test_install_gives_the_door_the_store() -> None:

@@ -22,6 +22,7 @@ from starlette.websockets import WebSocket
 from agentauth_middleware import Access, ResourceServer, Route, current_access
 from agentauth_middleware.asgi import AgentAuthMiddleware
 from tests.support.server_side import (
+    FORWARDING,
     ISSUER,
     RESOURCE,
     SERVER,
@@ -47,7 +48,7 @@ def noting(seen: list[Scope]) -> ASGIApp:
         seen.append({**scope, "current": current_access()})
         await answer(scope, receive, send)
 
-    return AgentAuthMiddleware(note, SERVER)
+    return AgentAuthMiddleware(note, FORWARDING)
 
 
 async def test_asgi_access_stands_at_every_place() -> None:

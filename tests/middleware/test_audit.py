@@ -50,6 +50,7 @@ SERVER = ResourceServer(
         Route("/signed-in-lately", max_age=60),
         Route("/agents", agent="required"),
     ],
+    forward_unauthenticated_preflights=True,
 )
 
 Handler: TypeAlias = Callable[[Access | None], None]

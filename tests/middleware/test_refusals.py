@@ -91,40 +91,6 @@ def test_head_gets_what_get_gets_without_the_body(door: Door, issuers: Issuers) 
             assert headed == replace(got, body=b""), scenario.name
 
 
-def test_a_preflight_goes_on_without_its_credentials(
-    door: Door, issuers: Issuers
-) -> None:
-    """Nobody has looked at them, so nobody behind the door may."""
-    fields = {
-        "Origin": "https://app.example.org",
-        "Access-Control-Request-Method": "GET",
-        "Authorization": f"Bearer {GOOD.mint(issuers)}",
-    }
-    door.ask(HTTPRequest("OPTIONS", "/notes", tuple(fields.items())))
-
-    (seen,) = door.seen
-    assert seen.authorization is None
-    assert seen.access is None
-
-
-@pytest.mark.parametrize(
-    "body",
-    [("Content-Length", "5"), ("Transfer-Encoding", "chunked")],
-    ids=["length", "chunked"],
-)
-def test_options_with_a_body_is_no_preflight(body: tuple[str, str], door: Door) -> None:
-    """A framework that lets a method be overridden would run a handler."""
-    fields = (
-        ("Origin", "https://app.example.org"),
-        ("Access-Control-Request-Method", "POST"),
-        body,
-    )
-    answer = door.ask(HTTPRequest("OPTIONS", "/notes", fields))
-
-    no_credentials("notes.read notes.write").check(answer)
-    assert not door.seen
-
-
 # Settings that change a row
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from agentauth_middleware import Access, ResourceServer, current_access
 from agentauth_middleware.wsgi import AgentAuthMiddleware
-from tests.support.server_side import ISSUER, SERVER, bearer, environ, serve
+from tests.support.server_side import FORWARDING, ISSUER, bearer, environ, serve
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -29,7 +29,7 @@ def noting(seen: list[WSGIEnvironment], **settings: Any) -> WSGIApplication:
         start_response("204 No Content", [])
         return []
 
-    return AgentAuthMiddleware(note, SERVER, **settings)
+    return AgentAuthMiddleware(note, FORWARDING, **settings)
 
 
 def test_wsgi_access_stands_at_every_place() -> None:

@@ -727,6 +727,91 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "ResourceServer.max_remembered_tokens",
         "not a whole number",
     ),
+    "origins as text": (
+        lambda: server(browser_origins="https://app.example.com"),
+        "ResourceServer.browser_origins",
+        "no list",
+    ),
+    "origin with a path": (
+        lambda: server(browser_origins=["https://app.example.com/"]),
+        "ResourceServer.browser_origins",
+        "has a path",
+    ),
+    "origin with a query": (
+        lambda: server(browser_origins=["https://app.example.com?a"]),
+        "ResourceServer.browser_origins",
+        "has a path",
+    ),
+    "origin without a scheme": (
+        lambda: server(browser_origins=["app.example.com"]),
+        "ResourceServer.browser_origins",
+        "is no origin",
+    ),
+    "origin null": (
+        lambda: server(browser_origins=["null"]),
+        "ResourceServer.browser_origins",
+        "is no origin",
+    ),
+    "origins in one string": (
+        lambda: server(browser_origins=["https://a.example,https://b.example"]),
+        "ResourceServer.browser_origins",
+        "has a path",
+    ),
+    "hosts in one origin": (
+        lambda: server(browser_origins=["https://a.example,b.example"]),
+        "ResourceServer.browser_origins",
+        "is no origin",
+    ),
+    "origin of all subdomains": (
+        lambda: server(browser_origins=["https://*.example.com"]),
+        "ResourceServer.browser_origins",
+        "is no origin",
+    ),
+    "all origins and one more": (
+        lambda: server(browser_origins=["*", "https://app.example.com"]),
+        "ResourceServer.browser_origins",
+        "is no origin",
+    ),
+    "origin in upper case": (
+        lambda: server(browser_origins=["https://App.example.com"]),
+        "ResourceServer.browser_origins",
+        "has upper-case letters",
+    ),
+    "origin in another script": (
+        lambda: server(browser_origins=["https://bücher.example"]),
+        "ResourceServer.browser_origins",
+        "is not printable ASCII",
+    ),
+    "origin with a user": (
+        lambda: server(browser_origins=["https://me@app.example.com"]),
+        "ResourceServer.browser_origins",
+        "has user information",
+    ),
+    "origin with the default port": (
+        lambda: server(browser_origins=["https://app.example.com:443"]),
+        "ResourceServer.browser_origins",
+        "names the default port",
+    ),
+    "origin with no port": (
+        lambda: server(browser_origins=["http://localhost:"]),
+        "ResourceServer.browser_origins",
+        "names the default port",
+    ),
+    "origin with a port too high": (
+        lambda: server(browser_origins=["https://app.example.com:70000"]),
+        "ResourceServer.browser_origins",
+        "is no origin",
+    ),
+    "preflights forwarded that are answered": (
+        lambda: server(browser_origins=["*"], forward_unauthenticated_preflights=True),
+        "ResourceServer.forward_unauthenticated_preflights",
+        "has no effect",
+    ),
+    "forward_unauthenticated_preflights text": (
+        lambda: server(forward_unauthenticated_preflights="false"),
+        "ResourceServer.forward_unauthenticated_preflights",
+        "no flag",
+    ),
     "insecure_loopback text": (
         lambda: server(insecure_loopback="false"),
         "ResourceServer.insecure_loopback",
@@ -997,6 +1082,22 @@ def test_fault_is_named_with_its_key_and_its_mend(fault: str) -> None:
     assert text.startswith(f"{named}: ")
     assert words in text
     assert "a-secret" not in text
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://app.example.com",
+        "https://app.example.com:8443",
+        "http://localhost:5173",
+        "http://[::1]:3000",
+        "https://xn--bcher-kva.example",
+        "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+        "*",
+    ],
+)
+def test_origins_are_as_browsers_write_them(origin: str) -> None:
+    assert server(browser_origins=[origin]).browser_origins == (origin,)
 
 
 def test_algorithms_are_no_single_string() -> None:

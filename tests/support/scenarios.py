@@ -4,7 +4,7 @@ The rows are numbered as requests meet them; where a request deserves several, t
 first one decides.
 
 ==== ====================================================== ===========
- 0   preflight, public path, a URL of our own               goes on
+ 0   public path, a URL of our own                          goes on
  1   two credentials, or one in the query as well           400
  2   no credentials, or of a scheme nobody knows here       401, no error
  3   a malformed credential                                 400
@@ -218,7 +218,7 @@ def challenges_of(answer: Answer) -> list[Challenge]:
 REFUSAL_FIELDS = {
     "content-type": "application/json",
     "cache-control": "no-store",
-    "access-control-expose-headers": "WWW-Authenticate, Retry-After",
+    "access-control-expose-headers": "WWW-Authenticate, Retry-After, DPoP-Nonce",
 }
 _WHERE_TO_LOOK = {"resource_metadata": METADATA_URL, "auth_md": AUTH_MD_URL}
 
@@ -395,26 +395,27 @@ _OUT_OF_REACH = unavailable("upstream_unreachable")
 _ROW_0 = (
     Scenario(
         "preflight",
-        passed("preflight"),
+        no_credentials("notes.read notes.write"),
         authorization=_NOTHING,
-        method="OPTIONS",
-        target="/notes",
-        fields=_PREFLIGHT,
-    ),
-    Scenario(
-        "preflight with credentials, which nobody has checked",
-        passed("preflight"),
         method="OPTIONS",
         target="/notes",
         fields=_PREFLIGHT,
     ),
     Scenario(
         "preflight that says it has no body",
-        passed("preflight"),
+        no_credentials("notes.read notes.write"),
         authorization=_NOTHING,
         method="OPTIONS",
         target="/notes",
         fields=(*_PREFLIGHT, ("Content-Length", "0")),
+    ),
+    Scenario(
+        "preflight on a public path",
+        passed(),
+        authorization=_NOTHING,
+        method="OPTIONS",
+        target="/health",
+        fields=_PREFLIGHT,
     ),
     Scenario(
         "no preflight: OPTIONS without Origin",
@@ -923,14 +924,6 @@ SINGLE_FAULTS = (
 _VAULT_STEP_UP = step_up(scope="vault.open", acr_values="phrh", max_age=60)
 
 TWO_FAULTS = (
-    Scenario(
-        "0 before 1: preflight with two credentials",
-        passed("preflight"),
-        authorization=_TWICE,
-        method="OPTIONS",
-        target="/notes",
-        fields=_PREFLIGHT,
-    ),
     Scenario(
         "0 before 1: public path with two credentials",
         passed(authorization=True),

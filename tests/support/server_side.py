@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import AsyncGenerator, Iterable, MutableMapping
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from wsgiref.handlers import SimpleHandler
 
@@ -35,6 +35,8 @@ SERVER = ResourceServer(
         Route("/sent", scopes=("mail.send",)),
     ],
 )
+
+FORWARDING = replace(SERVER, forward_unauthenticated_preflights=True)
 
 
 def bearer(**members: Any) -> str:

@@ -285,7 +285,7 @@ def check(
         ("content-type", "application/json"),
         ("content-length", str(len(json.dumps(body)))),
         ("cache-control", "no-store"),
-        ("access-control-expose-headers", "WWW-Authenticate, Retry-After"),
+        ("access-control-expose-headers", "WWW-Authenticate, Retry-After, DPoP-Nonce"),
         ("retry-after", str(outcome.retry_after)),
     )
 

@@ -26,7 +26,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from agentauth_middleware._syntax.http import Response
+from agentauth_middleware._syntax.http import EXPOSED, Response
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
@@ -157,7 +157,7 @@ def render(refusal: Refusal, metadata_url: str, auth_md_url: str) -> Response:
         ("content-type", "application/json"),
         ("content-length", str(len(body))),
         ("cache-control", "no-store"),
-        ("access-control-expose-headers", "WWW-Authenticate, Retry-After"),
+        ("access-control-expose-headers", EXPOSED),
     ]
     if _is_challenged(refusal):
         headers.append(("www-authenticate", challenge(refusal, metadata_url)))
