@@ -81,15 +81,13 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
             route = _route_of_others(gate, request)
             if route.public or not has_agent_credential(gate, request, clock()):
                 return _without_access(gate, route)
-        if gate.cross_origin.is_used and is_preflight(request):
-            answer = _answer_preflight(gate, request)
-            if answer is not None:
-                return answer
+        if request.method == "OPTIONS" and is_preflight(request):
+            decision = _decide_on_preflight(gate, request)
+            if decision is not None:
+                return decision
         route = gate.routes.select(request)
         if route.public:
             return _without_access(gate, route)
-        if gate.server.forward_unauthenticated_preflights and is_preflight(request):
-            return _FORWARDED
         token = find_token(request, ignore_query=gate.server.ignore_query_token)
         if token is None:
             if route.optional and not gate.passes:
@@ -131,14 +129,21 @@ def check_method(method: str) -> None:
         raise InvalidRequestError("trace_method")
 
 
-def _answer_preflight(gate: Gate, request: Request) -> Response | None:
-    """The answer to a preflight of a listed origin; on public paths it is not ours.
+def _decide_on_preflight(gate: Gate, request: Request) -> Decision | None:
+    """What becomes of a preflight, unless it is a request like any other.
 
     An unclear path too is answered, so that the page can read what comes next.
+
+    Raises:
+        InvalidRequestError: it would go on, and its path is unclear.
     """
     if _route_of_others(gate, request).public:
         return None
-    return gate.cross_origin.answer_preflight(request)
+    answer = gate.cross_origin.answer_preflight(request)
+    if answer is None and gate.server.forward_unauthenticated_preflights:
+        gate.routes.select(request)
+        return _FORWARDED
+    return answer
 
 
 def _route_of_others(gate: Gate, request: Request) -> Route:
