@@ -330,6 +330,12 @@ def test_preflight_on_a_public_path_is_the_application_s(listing: Door) -> None:
     assert [seen.path for seen in listing.seen] == ["/health"]
 
 
+def test_preflight_on_an_optional_path_is_answered(listing: Door) -> None:
+    """For pages that send a token to paths that need none."""
+    assert listing.ask(preflight(target="/greeting")).status == 204
+    assert not listing.seen
+
+
 # What a page can read
 
 
@@ -419,6 +425,17 @@ def test_what_the_application_says_of_origins_holds(kind: str) -> None:
     answer = ask(answering(kind, server, fields), asked)
 
     assert answer.fields == tuple((name.lower(), value) for name, value in fields)
+
+
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_headers_that_the_application_exposes_stay_exposed(kind: str) -> None:
+    fields: Fields = (("Access-Control-Expose-Headers", "Mcp-Session-Id"),)
+    server = replace(SERVER, browser_origins=[PAGE])
+    asked = HTTPRequest("GET", "/", (("Origin", PAGE), ("Authorization", bearer())))
+    answer = ask(answering(kind, server, fields), asked)
+
+    assert answer.field("access-control-allow-origin") == PAGE
+    assert answer.field("access-control-expose-headers") == "Mcp-Session-Id"
 
 
 @pytest.mark.parametrize("kind", ["asgi", "wsgi"])
