@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Protocol, TypeAlias
 
-from agentauth_middleware._core.cache import BoundedMap, Slots
+from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.issuers.trust import Trust, TrustedIssuer
 from agentauth_middleware._core.policy.cross_origin import CrossOrigin
 from agentauth_middleware._core.policy.route_table import RouteTable
@@ -13,6 +13,7 @@ from agentauth_middleware._core.policy.scope_rules import ScopeRules
 from agentauth_middleware._core.publish.challenge import Refusal, challenge, render
 from agentauth_middleware._core.publish.own_urls import OwnUrls
 from agentauth_middleware._core.revocations.cut_offs import RevocationView
+from agentauth_middleware._core.throttles import Slots
 from agentauth_middleware._syntax.http import Response
 from agentauth_middleware.access import Access
 from agentauth_middleware.settings.resource_server import ResourceServer

@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable
 
 import pytest
 
-from agentauth_middleware._core.cache import (
-    BoundedMap,
+from agentauth_middleware._core.cache import BoundedMap
+from agentauth_middleware._core.throttles import (
     Budgets,
     Cooldown,
     Failures,

@@ -20,13 +20,7 @@ from ipaddress import IPv6Address, ip_address
 from math import ceil, inf
 from typing import NamedTuple
 
-from agentauth_middleware._core.cache import (
-    BoundedMap,
-    Budgets,
-    Failures,
-    SharedSlots,
-    Slots,
-)
+from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.issuers.discovery import Discovery, discover, time_left
 from agentauth_middleware._core.issuers.introspection_messages import (
     ABOUT_THE_TOKEN,
@@ -40,6 +34,7 @@ from agentauth_middleware._core.issuers.introspection_messages import (
 )
 from agentauth_middleware._core.issuers.keys import IssuerKeys, verify
 from agentauth_middleware._core.operations import Clock, Fetch, Procedure, Reply
+from agentauth_middleware._core.throttles import Budgets, Failures, SharedSlots, Slots
 from agentauth_middleware._core.tokens.token_claims import Terms
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (

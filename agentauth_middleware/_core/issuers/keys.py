@@ -28,7 +28,7 @@ from itertools import count
 from math import ceil, inf
 from typing import NamedTuple
 
-from agentauth_middleware._core.cache import BoundedMap, Cooldown, Slots
+from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.issuers.discovery import (
     Discovery,
     discover,
@@ -36,6 +36,7 @@ from agentauth_middleware._core.issuers.discovery import (
     read_document,
 )
 from agentauth_middleware._core.operations import Clock, Procedure, Reply, Start
+from agentauth_middleware._core.throttles import Cooldown, Slots
 from agentauth_middleware._core.tokens.jose import (
     CompactJWS,
     JOSEHeader,
