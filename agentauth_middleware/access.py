@@ -199,8 +199,7 @@ class Access:
     @property
     def is_by_agent(self) -> bool:
         """Whether an agent takes part: acts, acted before, or is whom this is about."""
-        by_agent = self.agent is not None or self.mode in _AGENT_MODES
-        return by_agent or bool(self.chain)
+        return is_by_agent(self)
 
     def has_scopes(self, *scopes: str) -> bool:
         """Whether the token carries all of *scopes*."""
@@ -268,6 +267,11 @@ class Access:
         """
         if self.is_by_agent:
             raise ActorRefusedError("agent_forbidden", f"mode is {self.mode}")
+
+
+def is_by_agent(who: Access | Identity) -> bool:
+    """Whether an agent takes part in what *who* describes, now or earlier."""
+    return who.agent is not None or who.mode in _AGENT_MODES or bool(who.chain)
 
 
 def refusal_for_lack(

@@ -30,16 +30,16 @@ class Slots:
 
 
 class SharedSlots:
-    """A fixed number of places, each for all who come under one name.
+    """A fixed number of places, each shared by all callers that use the same name.
 
-    Who opened them counts: nobody may have opened more than half.
+    An opener that holds a place gets another one only while less than half of all are
+    taken, so that the other half is there for openers that hold none.
     """
 
-    __slots__ = ("_lock", "_opened_by", "_places", "_share", "_taken")
+    __slots__ = ("_lock", "_opened_by", "_places", "_taken")
 
     def __init__(self, places: int) -> None:
         self._places = places
-        self._share = max(1, places // 2)
         self._taken: dict[str, int] = {}
         self._opened_by: dict[str, str | None] = {}
         self._lock = Lock()
@@ -48,15 +48,25 @@ class SharedSlots:
         """Whether there is a place under *name*; *opener* ``None`` has no limit."""
         with self._lock:
             if name not in self._taken:
-                if len(self._taken) >= self._places or self._has_its_share(opener):
+                if not self._is_free_for(opener):
                     return False
                 self._opened_by[name] = opener
             self._taken[name] = self._taken.get(name, 0) + 1
             return True
 
-    def _has_its_share(self, opener: str | None) -> bool:
-        opened = sum(other == opener for other in self._opened_by.values())
-        return opener is not None and opened >= self._share
+    def _is_free_for(self, opener: str | None) -> bool:
+        taken = len(self._taken)
+        if opener is None or not self._count(opener):
+            return taken < self._places
+        return taken < self._places // 2
+
+    def _count(self, opener: str) -> int:
+        return sum(other == opener for other in self._opened_by.values())
+
+    def opened_by(self, opener: str, *, but: str) -> int:
+        """How many places *opener* holds, not counting the one under *but*."""
+        with self._lock:
+            return self._count(opener) - (self._opened_by.get(but) == opener)
 
     def give_back(self, name: str) -> None:
         with self._lock:
@@ -106,8 +116,9 @@ class Budgets:
         self._levels: BoundedMap[str, tuple[float, float]] = BoundedMap(names)
         self._lock = Lock()
 
-    def has_left(self, name: str, now: float) -> bool:
-        return self._level(name, now) >= 1
+    def has_left(self, name: str, now: float, *, beside: int = 0) -> bool:
+        """Whether *name* may spend, if all *beside* that it has begun is spent too."""
+        return self._level(name, now) - beside >= 1
 
     def spend(self, name: str, now: float) -> None:
         with self._lock:

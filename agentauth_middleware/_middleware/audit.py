@@ -25,8 +25,6 @@ _logger = logging.getLogger("agentauth_middleware.audit")
 _MISCONFIGURED = frozenset(
     {
         "http_client_unusable",
-        "introspection_bad_request",
-        "introspection_forbidden",
         "introspection_not_configured",
         "introspection_refused_us",
         "issuer_lookup_failed",
@@ -35,9 +33,10 @@ _MISCONFIGURED = frozenset(
         "upstream_refused",
     }
 )
-_CAUSED_BY_JUNK = frozenset({"introspection_busy", "introspection_held_off"})
-"""Trouble that strangers can make with tokens of their own, as often as they like: it
-must not fill a log that somebody is woken up by."""
+_WORTH_A_LOOK = frozenset({"introspection_bad_request", "introspection_forbidden"})
+"""Perhaps junk, perhaps what we send: the issuer refuses to talk about a token."""
+_TOLD_BEFORE = frozenset({"introspection_held_off"})
+"""What follows from failures that have records of their own."""
 
 
 def is_audited(decision: Access | Anonymous | Refusal) -> bool:
@@ -50,8 +49,10 @@ def _level(decision: Access | Anonymous | Refusal) -> int:
         return DEBUG
     if decision.reason in _MISCONFIGURED:
         return ERROR
+    if decision.reason in _WORTH_A_LOOK:
+        return WARNING
     is_trouble = decision.status == UnavailableError.status
-    return WARNING if is_trouble and decision.reason not in _CAUSED_BY_JUNK else INFO
+    return WARNING if is_trouble and decision.reason not in _TOLD_BEFORE else INFO
 
 
 def write_audit(

@@ -74,7 +74,7 @@ class Introspection:
     tell us lives that long. Answers that a token is inactive count 10 at most."""
     timeout: float = 2.0
     """Seconds for the whole exchange, a second attempt included."""
-    max_concurrent: int = 10
+    max_concurrent: int = 20
     """Exchanges at a time, per process."""
     inactive_per_minute: int = 60
     """Answers that a token is inactive, per address of a client. Who had more gets a

@@ -170,12 +170,23 @@ def test_shared_place_is_free_once_all_have_left_it() -> None:
     assert slots.take("b", None)
 
 
-def test_nobody_opens_more_than_half_of_the_places() -> None:
-    slots = SharedSlots(4)
+def test_half_of_the_places_are_for_openers_that_hold_none() -> None:
+    slots = SharedSlots(6)
 
-    assert [slots.take(name, "one") for name in "abc"] == [True, True, False]
+    assert [slots.take(name, "one") for name in "abcd"] == [True] * 3 + [False]
     assert slots.take("a", "one")  # nothing new
-    assert [slots.take(name, "other") for name in "def"] == [True, True, False]
+    assert [slots.take(name, "other") for name in "ef"] == [True, False]
+    assert [slots.take(name, name) for name in "ghi"] == [True, True, False]
+
+
+def test_places_that_an_opener_holds_are_counted_but_the_one_named() -> None:
+    slots = SharedSlots(6)
+    for name in "abc":
+        slots.take(name, "one")
+
+    assert slots.opened_by("one", but="a") == 2
+    assert slots.opened_by("one", but="x") == 3
+    assert slots.opened_by("other", but="a") == 0
 
 
 def test_places_of_nobody_known_are_limited_only_by_their_number() -> None:

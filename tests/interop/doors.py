@@ -40,7 +40,7 @@ def is_refused(answer: Answer) -> bool:
 def is_our_trouble(answer: Answer) -> bool:
     """Whether it leaves the client its token, and tells when to come again."""
     return (
-        answer.status == 503
+        answer.status in (429, 503)
         and answer.field("retry-after") is not None
         and answer.lines("www-authenticate") == []
     )

@@ -381,12 +381,13 @@ TROUBLE = [
     ("introspection_throttled", logging.WARNING),
     ("store_unreachable", logging.WARNING),
     ("upstream_timeout", logging.WARNING),
-    # What junk can cause.
-    ("introspection_busy", logging.INFO),
+    # What strangers may cause, or what we send.
+    ("introspection_bad_request", logging.WARNING),
+    ("introspection_forbidden", logging.WARNING),
+    # What follows from trouble that has records of its own.
     ("introspection_held_off", logging.INFO),
     # What nobody but the operator can mend.
     ("http_client_unusable", logging.ERROR),
-    ("introspection_bad_request", logging.ERROR),
     ("introspection_not_configured", logging.ERROR),
     ("introspection_refused_us", logging.ERROR),
     ("issuer_lookup_failed", logging.ERROR),

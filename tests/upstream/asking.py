@@ -101,10 +101,15 @@ async def ask_asgi(app: Any, asked: HTTPRequest) -> Answer:
 class Core:
     """What a door would decide, by a clock of the test's."""
 
-    def __init__(self, clock: Clock, submit: Callable[[str], Future[Decision]]) -> None:
+    def __init__(
+        self, clock: Clock, submit: Callable[[str, str | None], Future[Decision]]
+    ) -> None:
         self.clock = clock
-        self.submit = submit
-        """Ask for the decision on a request with this token, and go on."""
+        self._submit = submit
+
+    def submit(self, token: str, client: str | None = None) -> Future[Decision]:
+        """Ask for the decision on a request with *token* from *client*, and go on."""
+        return self._submit(token, client)
 
     def ask(self, token: str) -> tuple[int, str]:
         """Status and reason of the decision on a request with *token*."""
@@ -126,14 +131,17 @@ def core(kind: str, server: ResourceServer) -> Generator[Core, None, None]:
     """What stands behind a door of *kind*, and has remembered nothing yet."""
     gate, clock = Gate(server), Clock(time.time())
 
-    def deciding(token: str) -> Procedure[Decision]:
-        return decide(gate, request(token.encode()), clock)
+    def deciding(token: str, client: str | None) -> Procedure[Decision]:
+        return decide(gate, request(token.encode(), client=client), clock)
 
     if kind == "wsgi":
         blocking = BlockingPerformer(MemoryStore())
         with ThreadPoolExecutor(AT_ONCE) as threads:
             yield Core(
-                clock, lambda token: threads.submit(drive, deciding(token), blocking)
+                clock,
+                lambda token, client: threads.submit(
+                    drive, deciding(token, client), blocking
+                ),
             )
         blocking.close()
     else:
@@ -141,8 +149,8 @@ def core(kind: str, server: ResourceServer) -> Generator[Core, None, None]:
         with start_blocking_portal(kind.removeprefix("asgi-")) as portal:
             yield Core(
                 clock,
-                lambda token: portal.start_task_soon(
-                    drive_async, deciding(token), awaiting
+                lambda token, client: portal.start_task_soon(
+                    drive_async, deciding(token, client), awaiting
                 ),
             )
             portal.call(awaiting.aclose)

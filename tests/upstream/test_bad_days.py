@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from agentauth_middleware.errors import TooManyRequestsError
 from agentauth_middleware.settings.introspection import Introspection
 from agentauth_middleware.settings.resource_server import ResourceServer
 from tests.support.deadlines import try_within
@@ -60,6 +61,7 @@ class Outcome(NamedTuple):
     reason: str
     calls: tuple[str, ...] = ()
     retry_after: int = 5
+    status: int = 503
 
 
 GRANTED = "unknown"
@@ -108,13 +110,14 @@ def bad_answer(
     keys: str = "keys_unusable",
     attempts: int = 1,
     retry_after: int = 5,
+    status: int = 503,
 ) -> BadDay:
     """An answer, but of no use."""
     return BadDay(
         at(fault, KEYS, INTROSPECTION),
         Outcome(keys, (METADATA, KEYS)),
         Outcome(keys, (KEYS,)),
-        Outcome(opaque, (INTROSPECTION,) * attempts, retry_after),
+        Outcome(opaque, (INTROSPECTION,) * attempts, retry_after, status),
     )
 
 
@@ -183,15 +186,19 @@ BAD_DAYS: dict[str, BadDay] = {
         faults.answer("429 Slow", b"{}", "application/json", "Retry-After: 7"),
         "introspection_throttled",
         retry_after=7,
+        status=429,
     ),
     "400": bad_answer(
         faults.answer("400 Bad Request", b'{"error":"invalid_request"}'),
         "introspection_bad_request",
+        status=429,
     ),
     "401": bad_answer(
         faults.answer("401 Unauthorized", b'{"error":"invalid_client"}'), REFUSED_US
     ),
-    "403": bad_answer(faults.answer("403 Forbidden"), "introspection_forbidden"),
+    "403": bad_answer(
+        faults.answer("403 Forbidden"), "introspection_forbidden", status=429
+    ),
     "404": bad_answer(faults.answer("404 Not Found"), REFUSED_US),
     "redirect": bad_answer(faults.redirect, "introspection_failed"),
     "HTML": bad_answer(faults.html, UNUSABLE),
@@ -277,9 +284,11 @@ def check(
     if outcome.reason == GRANTED:
         assert answer.status == 200
         return
-    body = {"error": "temporarily_unavailable", "error_description": UNAVAILABLE}
-    assert log.records[0].levelno >= logging.WARNING
-    assert answer.status == 503
+    said = UNAVAILABLE if outcome.status == 503 else TooManyRequestsError.description
+    body = {"error": "temporarily_unavailable", "error_description": said}
+    if outcome.status == 503:
+        assert log.records[0].levelno >= logging.WARNING
+    assert answer.status == outcome.status
     assert answer.json() == body
     assert answer.fields == (
         ("content-type", "application/json"),

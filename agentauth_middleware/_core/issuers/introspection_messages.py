@@ -24,6 +24,7 @@ from agentauth_middleware._core.tokens.token_claims import (
     read_client_id,
     read_scope,
     read_scopes,
+    read_who,
 )
 from agentauth_middleware._syntax.members import (
     Claims,
@@ -35,9 +36,10 @@ from agentauth_middleware._syntax.members import (
     text,
     texts,
 )
-from agentauth_middleware.access import Access
+from agentauth_middleware.access import Access, Identity, is_by_agent
 from agentauth_middleware.errors import InvalidTokenError, UnavailableError
 from agentauth_middleware.settings.introspection import Introspection
+from agentauth_middleware.settings.issuer import Issuer
 
 _TYPE = "token-introspection+jwt"
 SIGNED = f"application/{_TYPE}"
@@ -49,6 +51,13 @@ ABOUT_THE_TOKEN = (
     "introspection_unreadable",
 )
 """Failures that may be of one token, its length, its kind or what is said of it."""
+CAUSED_BY_TOKENS = (
+    "introspection_bad_request",
+    "introspection_forbidden",
+    "introspection_throttled",
+)
+"""Failures that any client can bring about, with tokens of a strange form or with too
+many of them."""
 _FAILURES = {
     400: "introspection_bad_request",
     413: "introspection_bad_request",
@@ -238,11 +247,12 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
     """The *access* that a JWT gives, as far as its issuer still stands by it.
 
     The answer can take away and never add: who signed the token has said the rest, and
-    nothing but ``active`` need be in an answer.
+    nothing but ``active`` need be in an answer. Where both say who acts, or how the
+    user signed in, the stricter reading counts.
 
     Raises:
-        InvalidTokenError: the answer is about another subject or client, or the token
-            is not good all the same.
+        InvalidTokenError: the answer is about another subject, client or actor, or the
+            token is not good all the same.
         UnavailableError: the answer cannot be read.
     """
     claims, issuer = answer.claims, terms.issuer
@@ -258,6 +268,9 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
         )
         told_scopes = read_scopes(claims, issuer) | read_scope(claims)
         expires_at = optional_instant(claims, "exp")
+        auth_time = optional_instant(claims, "auth_time")
+        acr = optional_text(claims, "acr")
+        who = _stricter_identity(access, claims, issuer)
     except ValueError as fault:
         raise _unreadable(issuer.issuer, fault) from None
     if any(said not in (None, signed) for said, signed in named):
@@ -268,7 +281,46 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
         access,
         scopes=access.scopes & told_scopes if states_scopes else access.scopes,
         expires_at=min(ends, default=None),
+        user=who.user,
+        agent=who.agent,
+        chain=who.chain,
+        mode=who.mode,
+        auth_time=_earlier(access.auth_time, auth_time),
+        # Two that differ are in no order, so neither is proven.
+        acr=access.acr if acr in (None, access.acr) else None,
     )
+
+
+def _earlier(signed: float | None, told: float | None) -> float | None:
+    """The earlier of two instants; what was not signed is not proven."""
+    return signed if signed is None or told is None else min(signed, told)
+
+
+def _stricter_identity(access: Access, claims: Claims, issuer: Issuer) -> Identity:
+    """Who stands behind a token that was signed, with what *claims* tell beside that.
+
+    Raises:
+        InvalidTokenError: the two cannot both be true.
+        ValueError: a claim is malformed.
+    """
+    signed = Identity(access.mode, access.user, access.agent, access.chain)
+    said = {name: value for name, value in claims.items() if value not in _SAYS_NOTHING}
+    told = read_who({**access.claims, **said}, issuer, access.client_id)
+    if told == signed:
+        return signed
+    by_agent = [is_by_agent(one) for one in (signed, told)]
+    if all(by_agent) and signed.agent != told.agent:
+        raise InvalidTokenError("introspection_mismatch", "of another actor")
+    if by_agent[0] != by_agent[1]:
+        return signed if by_agent[0] else told
+    if signed.user is None or told.user is None:
+        return signed if signed.user is None else told
+    if signed.user != told.user:
+        raise InvalidTokenError("introspection_mismatch", "of another user")
+    return max(signed, told, key=lambda one: len(one.chain))
+
+
+_SAYS_NOTHING: tuple[object, ...] = (None, "", [])
 
 
 def _check_is_access_token(claims: Claims, issuer: str) -> None:

@@ -3,14 +3,16 @@
 * All who ask about one token at once share one exchange.
 * A verdict that it is not good counts ten seconds. Those are kept apart, so that junk
   cannot push out what is good.
-* Whoever sends many tokens from one address that are not good is answered 429 for a
-  while: their junk must not keep the issuer, or us, from answering others.
-* Only so many exchanges run at a time, from one address half of them; who would be one
-  too many gets a 503 at once.
-* After five failures in a row nobody asks for five seconds, and then one does first.
-  What may be about one token alone is no failure.
+* An address that sends many tokens that are not good is answered 429 for a while.
+  Exchanges that it has begun count as if they had ended badly already.
+* Only so many exchanges run at a time. An address that runs one gets another only while
+  less than half of the places are taken; a request without a place gets a 429 at once.
+* What strangers can bring about is a 429 too: that the issuer refuses to talk about a
+  token of a strange form, or wants fewer questions.
+* After five failures in a row no one asks for five seconds, and then one request does
+  first. What may be about one token alone is no failure.
 
-Nothing in here makes a verdict out of a failure: what cannot be asked is a 503.
+Nothing in here makes a verdict out of a failure: what cannot be asked is a 429 or 503.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.issuers.discovery import Discovery, discover, time_left
 from agentauth_middleware._core.issuers.introspection_messages import (
     ABOUT_THE_TOKEN,
+    CAUSED_BY_TOKENS,
     SIGNED,
     Answer,
     build_form,
@@ -77,6 +80,8 @@ class Introspector:
         self.exchanges = SharedSlots(settings.max_concurrent)
         self.probe = Slots(1)
         self.held_off_until = -inf
+        self.is_throttled = False
+        """Whether it is held off because the issuer wants fewer questions."""
         self.failures = Failures()
 
     def count_failure(self, flight: str, failure: UnavailableError, now: float) -> None:
@@ -88,8 +93,10 @@ class Introspector:
             self.failures.end_row()  # whoever holds it must not stop all others
         elif failure.reason == "introspection_throttled":
             self.held_off_until = now + failure.retry_after
+            self.is_throttled = True
         elif self.is_failing:
             self.held_off_until = now + _HOLD_OFF
+            self.is_throttled = False
 
     def refuse(self, digest: bytes, since: float, reason: str, now: float) -> bool:
         """Let nobody ask about a token for a while that is not good.
@@ -142,12 +149,11 @@ def ask(
     if now < refused_until <= now + _REFUSED_FOR:
         raise InvalidTokenError(reason)
     address = None if question.client is None else block_of(question.client)
-    if address is not None and not state.budgets.has_left(address, now):
-        wait = ceil(60 / state.settings.inactive_per_minute)
-        raise TooManyRequestsError("too_many_inactive", retry_after=wait)
     # After a failure, another verdict or another answer it is another exchange.
     attempt = f"{state.failures.in_all} {refused_until} {answered_at}"
     flight = f"{state.name} {question.digest.hex()} {attempt}"
+    if address is not None:
+        _check_budget(state, address, flight, now)
     try:
         answer = yield from _in_turn(state, question.token, flight, address, clock)
         if answer is None:
@@ -164,9 +170,25 @@ def ask(
             state.count_failure(flight, failure, clock())
             if address is not None:
                 state.budgets.spend(address, clock())
+        if failure.reason in CAUSED_BY_TOKENS:
+            raise TooManyRequestsError(
+                failure.reason, str(failure), retry_after=failure.retry_after
+            ) from failure
         raise
     state.failures.end_row()
     return access, answer
+
+
+def _check_budget(state: Introspector, address: str, flight: str, now: float) -> None:
+    """Refuse an address that has sent, or may just be sending, too much junk.
+
+    Raises:
+        TooManyRequestsError: it has.
+    """
+    begun = state.exchanges.opened_by(address, but=flight)
+    if not state.budgets.has_left(address, now, beside=begun):
+        wait = ceil(60 / state.settings.inactive_per_minute)
+        raise TooManyRequestsError("too_many_inactive", retry_after=wait)
 
 
 def block_of(client: str) -> str:
@@ -184,19 +206,18 @@ def _in_turn(
     state: Introspector, token: bytes, flight: str, opener: str | None, clock: Clock
 ) -> Procedure[Answer | None]:
     """Ask, unless too many do already or it would be in vain."""
-    now = clock()
-    held_off = UnavailableError("introspection_held_off", f"at {state.name}")
-    if now < state.held_off_until <= now + _LONGEST_HOLD_OFF:
-        held_off.retry_after = ceil(state.held_off_until - now)
-        raise held_off
+    _refuse_while_held_off(state, clock())
     if not state.exchanges.take(flight, opener):
-        raise UnavailableError("introspection_busy", f"at {state.name}", retry_after=1)
+        raise TooManyRequestsError(
+            "introspection_busy", f"at {state.name}", retry_after=1
+        )
     try:
         if not state.is_failing:
             answer = yield from _exchange(state, token, flight, clock)
         elif not state.probe.take():
-            held_off.retry_after = 1
-            raise held_off
+            raise UnavailableError(
+                "introspection_held_off", f"at {state.name}", retry_after=1
+            )
         else:
             try:
                 answer = yield from _exchange(state, token, flight, clock)
@@ -205,6 +226,21 @@ def _in_turn(
     finally:
         state.exchanges.give_back(flight)
     return answer
+
+
+def _refuse_while_held_off(state: Introspector, now: float) -> None:
+    """
+    Raises:
+        TooManyRequestsError: its server wants fewer questions.
+        UnavailableError: it has failed several times in a row.
+    """
+    if not now < state.held_off_until <= now + _LONGEST_HOLD_OFF:
+        return
+    wait = ceil(state.held_off_until - now)
+    reason, detail = "introspection_held_off", f"at {state.name}"
+    if state.is_throttled:
+        raise TooManyRequestsError(reason, detail, retry_after=wait)
+    raise UnavailableError(reason, detail, retry_after=wait)
 
 
 def _exchange(

@@ -88,7 +88,7 @@ def read_access(claims: Claims, payload: bytes, issuer: Issuer) -> Access:
         ValueError: another claim is not of the form demanded.
     """
     subject, client_id = optional_text(claims, "sub"), read_client_id(claims, issuer)
-    who = _read_identity(claims, issuer, client_id)
+    who = read_who(claims, issuer, client_id)
     return Access(
         issuer.issuer,
         subject,
@@ -108,8 +108,12 @@ def read_access(claims: Claims, payload: bytes, issuer: Issuer) -> Access:
     )
 
 
-def _read_identity(claims: Claims, issuer: Issuer, client_id: str | None) -> Identity:
-    """A token that does not say who it is for is not good, whoever said so."""
+def read_who(claims: Claims, issuer: Issuer, client_id: str | None) -> Identity:
+    """Who stands behind *claims*, as *issuer* writes that down.
+
+    Raises:
+        InvalidTokenError: a token that does not say so is not good, whoever said it.
+    """
     try:
         return read_identity(
             claims,

@@ -292,8 +292,6 @@ def test_next_question_is_another_exchange(first: object) -> None:
 
 BROKEN: dict[str, tuple[Reply, str]] = {
     "our credentials": (json_reply({"error": "x"}, 401), "introspection_refused_us"),
-    "our request": (json_reply({"error": "x"}, 400), "introspection_bad_request"),
-    "our permission": (json_reply({}, 403), "introspection_forbidden"),
     "no such place": (json_reply({}, 404), "introspection_refused_us"),
     "no such method": (json_reply({}, 405), "introspection_refused_us"),
     "redirect": (Reply(302, {"location": "https://x"}, b""), "introspection_failed"),
@@ -329,6 +327,21 @@ BROKEN: dict[str, tuple[Reply, str]] = {
 @pytest.mark.parametrize(("reply", "reason"), BROKEN.values(), ids=BROKEN)
 def test_answer_that_is_none_is_no_verdict(reply: Reply, reason: str) -> None:
     assert outcome(Door().ask(reply)) == (503, reason)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (400, "introspection_bad_request"),
+        (413, "introspection_bad_request"),
+        (403, "introspection_forbidden"),
+        (429, "introspection_throttled"),
+    ],
+)
+def test_what_strangers_can_bring_about_is_neither_verdict_nor_trouble(
+    status: int, reason: str
+) -> None:
+    assert outcome(Door().ask(json_reply({}, status))) == (429, reason)
 
 
 NOT_GOOD: dict[str, tuple[Reply, str]] = {
@@ -387,10 +400,10 @@ def test_what_an_answer_calls_null_is_not_said() -> None:
     assert outcome(door.ask(active(aud=None), b"at_2")) == (401, "wrong_audience")
 
 
-def test_actor_that_cannot_be_read_matters_where_nothing_else_says_who_acts() -> None:
-    """About a JWT it does not: the token itself says so."""
+def test_actor_that_cannot_be_read_makes_the_token_no_good() -> None:
     assert outcome(Door().ask(active(act="agent-1"))) == (401, "malformed")
-    assert isinstance(Door(asked(always=True)).ask(active(act="x"), JWT), Access)
+    answer = Door(asked(always=True)).ask(active(act="x"), JWT)
+    assert outcome(answer) == (401, "malformed")
 
 
 @pytest.mark.parametrize(
@@ -645,10 +658,10 @@ def test_issuer_that_has_enough_is_left_alone(
     refused = door.ask(json_reply({}, 429, **headers))
 
     assert isinstance(refused, Refusal)
-    assert (refused.status, refused.retry_after) == (503, seconds)
+    assert (refused.status, refused.retry_after) == (429, seconds)
 
     door.clock.tick(seconds - 0.1)
-    assert outcome(door.at_once()) == (503, "introspection_held_off")
+    assert outcome(door.at_once()) == (429, "introspection_held_off")
     door.clock.tick(0.2)
     assert isinstance(door.ask(active()), Access)
 
@@ -841,6 +854,112 @@ def test_answer_without_the_actor_leaves_the_one_that_was_signed() -> None:
     assert access.agent is not None
 
 
+BY_AGENT = {"act": {"sub": "agent-1"}, "sub_profile": "user"}
+EARLY, LATE = NOW - 500, NOW - 100
+CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "an actor only in the answer": (
+        {"sub_profile": "user"},
+        {"act": {"sub": "agent-1"}},
+        {"mode": "delegated", "agent": "agent-1", "user": "user-1"},
+    ),
+    "an actor only in the token": (
+        BY_AGENT,
+        {"sub_profile": "user"},
+        {"mode": "delegated", "agent": "agent-1", "user": "user-1"},
+    ),
+    "the same actor in both": (
+        BY_AGENT,
+        {"act": {"sub": "agent-1"}},
+        {"mode": "delegated", "agent": "agent-1", "user": "user-1"},
+    ),
+    "an earlier actor only in the answer": (
+        BY_AGENT,
+        {"act": {"sub": "agent-1", "act": {"sub": "agent-0"}}},
+        {"mode": "delegated", "agent": "agent-1", "user": "user-1", "chain": 1},
+    ),
+    "no person, by the answer": (
+        {"sub_profile": "user"},
+        {"sub_profile": "ai_agent"},
+        {"mode": "agent", "user": None},
+    ),
+    "no person, by the token": (
+        {"sub_profile": "ai_agent"},
+        {"sub_profile": "user"},
+        {"mode": "agent", "user": None},
+    ),
+    "a service, by the answer": (
+        {"sub_profile": "user"},
+        {"sub_profile": "service"},
+        {"user": None},
+    ),
+    "nothing, in many ways": (
+        {**BY_AGENT, "acr": "phr", "auth_time": LATE},
+        {"act": None, "sub_profile": "", "acr": None, "auth_time": None},
+        {"mode": "delegated", "agent": "agent-1", "acr": "phr", "auth_time": LATE},
+    ),
+    "another acr": ({"acr": "phr"}, {"acr": "pwd"}, {"acr": None}),
+    "acr only in the answer": ({}, {"acr": "phr"}, {"acr": None}),
+    "acr in both": ({"acr": "phr"}, {"acr": "phr"}, {"acr": "phr"}),
+    "an earlier sign-in": (
+        {"auth_time": LATE},
+        {"auth_time": EARLY},
+        {"auth_time": EARLY},
+    ),
+    "a later sign-in": (
+        {"auth_time": EARLY},
+        {"auth_time": LATE},
+        {"auth_time": EARLY},
+    ),
+    "a sign-in only in the answer": ({}, {"auth_time": LATE}, {"auth_time": None}),
+}
+
+
+@pytest.mark.parametrize(
+    ("signed", "told", "expected"), CONTRADICTIONS.values(), ids=CONTRADICTIONS
+)
+def test_stricter_of_token_and_answer_counts(
+    signed: dict[str, Any], told: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    access = Door(asked(always=True)).ask(active(**told), token(**signed))
+
+    assert isinstance(access, Access)
+    found = {
+        "mode": access.mode,
+        "user": access.user and access.user.subject,
+        "agent": access.agent and access.agent.subject,
+        "chain": len(access.chain),
+        "acr": access.acr,
+        "auth_time": access.auth_time,
+    }
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("signed", "told"),
+    [
+        pytest.param(BY_AGENT, {"act": {"sub": "agent-2"}}, id="another actor"),
+        pytest.param({}, {"act": {"sub": 7}}, id="an actor that cannot be read"),
+        pytest.param({}, {"act": ["agent-1"]}, id="actors in a list"),
+    ],
+)
+def test_who_acts_is_refused_where_token_and_answer_cannot_both_be_true(
+    signed: dict[str, Any], told: dict[str, Any]
+) -> None:
+    answer = Door(asked(always=True)).ask(active(**told), token(**signed))
+
+    assert outcome(answer)[0] == 401
+
+
+def test_policy_meets_the_agent_that_only_the_answer_names() -> None:
+    people = Route("/people/*", agent="forbidden")
+    told = active(act={"sub": "agent-1"}, sub_profile="user")
+    door = Door(asked(people, always=True))
+
+    answer = door.ask(told, token(sub_profile="user"), path="/people/x")
+
+    assert outcome(answer) == (403, "agent_forbidden")
+
+
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
@@ -993,7 +1112,7 @@ def test_issuer_that_wants_to_be_left_alone_for_ever_is_not() -> None:
     refused = Door().ask(json_reply({}, 429, retry_after="9" * 5000))
 
     assert isinstance(refused, Refusal)
-    assert (refused.status, refused.retry_after) == (503, 1)
+    assert (refused.status, refused.retry_after) == (429, 1)
 
 
 # What stays good, and what does not
@@ -1136,7 +1255,7 @@ def test_token_that_a_server_does_not_like_stops_no_other(status: int) -> None:
     for number in range(8):
         refused = door.ask(json_reply({}, status), b"at_%d" % number)
 
-        assert outcome(refused)[0] == 503
+        assert outcome(refused)[0] == 429
 
     assert isinstance(door.ask(active()), Access)
 
@@ -1188,9 +1307,36 @@ def test_one_address_has_half_of_the_exchanges() -> None:
     door = Door(asked(max_concurrent=4))
     _waiting = [door.step(b"at_1"), door.step(b"at_2")]
 
-    assert outcome(door.at_once(b"at_3")) == (503, "introspection_busy")
+    assert outcome(door.at_once(b"at_3")) == (429, "introspection_busy")
     assert isinstance(door.step(b"at_1").asks, Fetch)  # shares one of them
     assert isinstance(door.step(b"at_4", client="192.0.2.2").asks, Fetch)
+
+
+def test_addresses_that_ask_for_much_leave_places_for_those_that_ask_for_little() -> (
+    None
+):
+    door = Door(asked(max_concurrent=20))
+    for number in range(30):
+        for client in ("192.0.2.1", "192.0.2.2"):
+            door.step(b"junk-%b-%d" % (client.encode(), number), client=client)
+    others = [
+        door.step(b"at_%d" % number, client=f"198.51.100.{number}")
+        for number in range(9)
+    ]
+
+    assert all(isinstance(other.asks, Fetch) for other in others)
+
+
+def test_questions_under_way_count_as_junk_until_they_are_answered() -> None:
+    """Else a burst is through before its first answer is there."""
+    door = Door(asked(max_concurrent=100, inactive_per_minute=5))
+    waiting = [door.step(b"junk-%d" % number) for number in range(5)]
+
+    assert outcome(door.at_once(b"at_1")) == (429, "too_many_inactive")
+    assert isinstance(door.step(b"junk-1").asks, Fetch)  # shares one of them
+    for step in waiting:
+        step.answer(active())
+    assert isinstance(door.ask(active(), b"at_1"), Access)
 
 
 def test_failures_of_two_tokens_are_two_however_many_share_them() -> None:
