@@ -11,10 +11,12 @@ import hashlib
 import logging
 from logging import DEBUG, ERROR, INFO, WARNING
 from typing import Any
+from urllib.parse import quote
 
 from agentauth_middleware._core.decide import Anonymous
 from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.publish.challenge import Refusal
+from agentauth_middleware._middleware.explanations import explain
 from agentauth_middleware._syntax.http import Request
 from agentauth_middleware.access import Access, Principal
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
@@ -69,15 +71,16 @@ def write_audit(
     members: dict[str, Any] = {"outcome": outcome, "reason": reason}
     place = ""
     if request is not None:
-        route = _route(gate, request)
-        members |= {"method": request.method, "route": route}
-        place = f" ({request.method} {route})"
+        path, route = shown_path(request.path), _route(gate, request)
+        members |= {"method": request.method, "path": path, "route": route}
+        place = f" ({request.method} {path}, route {route})"
     if duration is not None:
         members["duration"] = duration
     detail = ""
     if isinstance(decision, Refusal):
-        detail = "" if decision.detail == reason else f": {decision.detail}"
-        members |= {"status": decision.status, "detail": decision.detail}
+        told = explain(decision, gate)
+        detail = "" if told == reason else f": {told}"
+        members |= {"status": decision.status, "detail": told}
     access = decision if isinstance(decision, Access) else _access_of(decision)
     if access is not None:
         members |= _who(access)
@@ -113,6 +116,21 @@ def _route(gate: Gate, request: Request) -> str | None:
         return gate.routes.select(request).pattern
     except RequestRefusedError:
         return None
+
+
+_MAX_PATH = 200
+_MAX_SEGMENT = 40
+"""A longer segment may be a secret, such as the token of a link that was mailed."""
+
+
+def shown_path(path: str) -> str:
+    """*path* on one line, as a URL has it; long segments are cut."""
+    segments = [
+        segment if len(segment) <= _MAX_SEGMENT else f"{segment[:8]}..."
+        for segment in path[: 4 * _MAX_PATH].split("/")
+    ]
+    shown = quote("/".join(segments), safe="/:@!$&'()*+,;=~", errors="surrogateescape")
+    return shown if len(shown) <= _MAX_PATH else f"{shown[:_MAX_PATH]}..."
 
 
 def _who(access: Access) -> dict[str, Any]:

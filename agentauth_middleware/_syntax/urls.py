@@ -155,6 +155,11 @@ def same_identifier(one: str, other: str) -> bool:
     )
 
 
+def other_by_slash(url: str) -> str:
+    """*url* without the slash at its end, or with one: what is easily confused."""
+    return url[:-1] if url.endswith("/") else f"{url}/"
+
+
 def well_known_url(resource: str) -> str:
     """The URL where *resource* publishes its metadata.
 

@@ -33,12 +33,15 @@ from agentauth_middleware.settings.checks import (
 )
 from agentauth_middleware.settings.introspection import Introspection
 
-__all__ = ["ALGORITHMS", "Issuer"]
+__all__ = ["ALGORITHMS", "KNOWN_ALGORITHMS", "Issuer"]
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")
 """What an ``Issuer`` may sign with unless told otherwise. ``Ed25519`` is RFC 9864's
 name for ``EdDSA`` with that curve."""
-_OTHER_ALGORITHMS = ("RS384", "RS512", "PS384", "PS512", "ES384", "ES512")
+KNOWN_ALGORITHMS = (
+    *ALGORITHMS,
+    *("RS384", "RS512", "PS384", "PS512", "ES384", "ES512"),
+)
 
 _TOKEN68 = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 _JWT_BEGINNINGS = ("eyA", "eyB", "eyI", "eyJ", "ew0", "ewk", "ewo")
@@ -316,11 +319,11 @@ def _checked_algorithms(algorithms: Sequence[str]) -> tuple[str, ...]:
     checked = checked_items(algorithms, str, "Issuer.algorithms")
     if not checked:
         raise ConfigurationError("Issuer.algorithms: empty; write at least one")
-    known = ALGORITHMS + _OTHER_ALGORITHMS
     for algorithm in checked:
-        if algorithm not in known:
+        if algorithm not in KNOWN_ALGORITHMS:
             raise ConfigurationError(
-                f"Issuer.algorithms: {algorithm!r} is not one of {', '.join(known)}"
+                f"Issuer.algorithms: {algorithm!r} is not one of "
+                f"{', '.join(KNOWN_ALGORITHMS)}"
             )
     return checked
 

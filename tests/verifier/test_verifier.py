@@ -271,7 +271,8 @@ def test_audit_of_a_missing_scope_names_whose_token_it_is(
         verify(Verifier(SERVER), ISSUER.token(RESOURCE), scopes=["mail.send"])
     (record,) = audit.records
 
-    assert record.getMessage() == "refused: insufficient_scope: needs mail.send"
+    told = "refused: insufficient_scope: needs mail.send; has none"
+    assert record.getMessage() == told
     assert members_of(record)["subject"] == hashed(ISSUER.issuer, "user-1")
 
 

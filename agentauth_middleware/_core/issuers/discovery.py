@@ -10,12 +10,14 @@ from math import inf
 from typing import NamedTuple
 
 from agentauth_middleware._core.operations import Clock, Fetch, Procedure, Reply
+from agentauth_middleware._syntax.listing import quoted
 from agentauth_middleware._syntax.members import Claims, parse_object
 from agentauth_middleware._syntax.urls import (
     is_acceptable_url,
     is_loopback,
     issuer_metadata_urls,
     origin_of,
+    other_by_slash,
 )
 from agentauth_middleware.errors import UnavailableError
 
@@ -93,8 +95,9 @@ def discover(
         )
         state.note(found, clock())
         return found
+    told = f"{state.issuer} publishes no metadata: {', '.join(passed_over)}"
     raise UnavailableError(
-        "metadata_not_found", f"{state.issuer} publishes no metadata"
+        "metadata_not_found", f"{told}; name its keys with Issuer(jwks_uri=...)"
     )
 
 
@@ -148,9 +151,11 @@ def read_issuer_metadata(
     """
     metadata = read_document(reply, url, "metadata_unusable")
     if metadata.get("issuer") != issuer:
-        raise UnavailableError(
-            "metadata_unusable", f"{url} describes {metadata.get('issuer')!r}"[:500]
-        )
+        found = f"{url} describes {quoted(metadata.get('issuer'))}"
+        told = f"{found}; expected {issuer!r}"
+        if metadata.get("issuer") == (other := other_by_slash(issuer)):
+            told = f"{told}, which differs by the slash at its end; write {other!r}"
+        raise UnavailableError("metadata_unusable", told)
 
     def usable(name: str) -> str | None:
         value = metadata.get(name)

@@ -26,6 +26,7 @@ from agentauth_middleware._core.tokens.token_claims import (
     read_scopes,
     read_who,
 )
+from agentauth_middleware._syntax.listing import quoted
 from agentauth_middleware._syntax.members import (
     Claims,
     instant,
@@ -171,9 +172,10 @@ def read_signed_answer(
     try:
         envelope = parse_object(jws.payload)
         if text(envelope, "iss") != issuer:
-            raise ValueError("iss is another issuer")
+            raise ValueError(f"iss is {quoted(envelope['iss'])}; expected {issuer!r}")
         if settings.client_id not in texts(envelope, "aud"):
-            raise ValueError("aud is not this resource server")
+            found = f"aud is {repr(texts(envelope, 'aud'))[:200]}"
+            raise ValueError(f"{found}; expected {settings.client_id!r}")
         if abs(now - instant(envelope, "iat")) > _FRESH_FOR + terms.leeway:
             raise ValueError("iat is not of now")
         claims = envelope.get("token_introspection")
@@ -273,8 +275,10 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
         who = _stricter_identity(access, claims, issuer)
     except ValueError as fault:
         raise _unreadable(issuer.issuer, fault) from None
-    if any(said not in (None, signed) for said, signed in named):
-        raise InvalidTokenError("introspection_mismatch", "of another token")
+    for name, (said, signed) in zip(("sub", "client", "jti"), named, strict=True):
+        if said not in (None, signed):
+            found = f"{name} of the answer is not that of the token"
+            raise InvalidTokenError("introspection_mismatch", found)
     states_scopes = any(name in claims for name in (*issuer.scope_claims, "scope"))
     ends = [end for end in (access.expires_at, expires_at) if end is not None]
     return replace(
@@ -326,10 +330,12 @@ _SAYS_NOTHING: tuple[object, ...] = (None, "", [])
 def _check_is_access_token(claims: Claims, issuer: str) -> None:
     """Whether the answer is about an access token, and one of *issuer*."""
     if claims.get("iss", issuer) != issuer:
-        raise InvalidTokenError("wrong_issuer", "called active, but of another issuer")
+        found = f"iss of the answer is {quoted(claims['iss'])}; expected {issuer!r}"
+        raise InvalidTokenError("wrong_issuer", found)
     token_type = claims.get("token_type", "bearer")
     if not isinstance(token_type, str):
         raise ValueError("token_type is no text")
     if token_type.lower() not in _ACCESS_TOKEN_TYPES:
-        raise InvalidTokenError("wrong_token_type", "no access token")
+        found = f"token_type is {quoted(token_type)}; expected 'Bearer' or 'DPoP'"
+        raise InvalidTokenError("wrong_token_type", found)
     check_use(claims)

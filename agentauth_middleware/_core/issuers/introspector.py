@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from math import ceil, inf
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.issuers.discovery import Discovery, discover, time_left
@@ -50,11 +50,18 @@ from agentauth_middleware.settings.introspection import Introspection
 _MAX_BYTES = 64 * 1024
 _REFUSED_FOR = 10.0
 _REFUSED_TOKENS = 10_000
+_MAX_DETAIL = 300
+"""How much of what was found about a refused token is kept for the log."""
 _ADDRESSES = 4096
 _FAILURES_IN_A_ROW = 5
 _HOLD_OFF = 5.0
 _LONGEST_HOLD_OFF = 60.0
 _TRANSIENT = (502, 503, 504)
+
+
+_Refused: TypeAlias = tuple[float, str, str]
+"""Until when, the reason, and what was found and expected."""
+_NOT_REFUSED: _Refused = (-inf, "", "")
 
 
 class Introspector:
@@ -74,7 +81,7 @@ class Introspector:
         self.discovery = discovery
         self.name = terms.issuer.issuer
         self.authentication = settings.authentication(self.name)
-        self.refused: BoundedMap[bytes, tuple[float, str]] = BoundedMap(_REFUSED_TOKENS)
+        self.refused: BoundedMap[bytes, _Refused] = BoundedMap(_REFUSED_TOKENS)
         """By hash: until when a token counts as not good, and why it does."""
         self.budgets = Budgets(settings.inactive_per_minute, 60.0, _ADDRESSES)
         self.exchanges = SharedSlots(settings.max_concurrent)
@@ -98,14 +105,17 @@ class Introspector:
             self.held_off_until = now + _HOLD_OFF
             self.is_throttled = False
 
-    def refuse(self, digest: bytes, since: float, reason: str, now: float) -> bool:
+    def refuse(
+        self, digest: bytes, since: float, verdict: InvalidTokenError, now: float
+    ) -> bool:
         """Let nobody ask about a token for a while that is not good.
 
         Whether that is news to who knew that it was refused until *since*: others may
         have shared the answer.
         """
-        until, _ = self.refused.get(digest) or (-inf, "")
-        self.refused.put(digest, (now + _REFUSED_FOR, reason))
+        until, *_ = self.refused.get(digest) or _NOT_REFUSED
+        refused = (now + _REFUSED_FOR, verdict.reason, str(verdict)[:_MAX_DETAIL])
+        self.refused.put(digest, refused)
         return until == since
 
     @property
@@ -145,9 +155,9 @@ def ask(
         UnavailableError: nobody can tell at the moment.
     """
     now = clock()
-    refused_until, reason = state.refused.get(question.digest) or (-inf, "")
+    refused_until, reason, detail = state.refused.get(question.digest) or _NOT_REFUSED
     if now < refused_until <= now + _REFUSED_FOR:
-        raise InvalidTokenError(reason)
+        raise InvalidTokenError(reason, detail)
     address = None if question.client is None else block_of(question.client)
     # After a failure, another verdict or another answer it is another exchange.
     attempt = f"{state.failures.in_all} {refused_until} {answered_at}"
@@ -157,11 +167,12 @@ def ask(
     try:
         answer = yield from _in_turn(state, question.token, flight, address, clock)
         if answer is None:
-            raise InvalidTokenError("inactive_token")
+            asked = f"{state.name} says so to {state.settings.client_id!r}"
+            raise InvalidTokenError("inactive_token", asked)
         access = check(answer)
     except InvalidTokenError as verdict:
         state.failures.end_row()
-        is_news = state.refuse(question.digest, refused_until, verdict.reason, clock())
+        is_news = state.refuse(question.digest, refused_until, verdict, clock())
         if is_news and address is not None:
             state.budgets.spend(address, clock())
         raise

@@ -27,7 +27,8 @@ from agentauth_middleware._core.issuers.discovery import Discovery
 from agentauth_middleware._core.issuers.introspector import Introspector
 from agentauth_middleware._core.issuers.keys import IssuerKeys
 from agentauth_middleware._core.tokens.token_claims import Terms
-from agentauth_middleware._syntax.urls import is_acceptable_url
+from agentauth_middleware._syntax.listing import one_of, quoted
+from agentauth_middleware._syntax.urls import is_acceptable_url, other_by_slash
 from agentauth_middleware.errors import (
     ConfigurationError,
     InvalidTokenError,
@@ -115,8 +116,23 @@ class Trust:
         if found is None and callable(self._server.issuers):
             found = self._find_tenant(name, now)
         if found is None:
-            raise InvalidTokenError("unknown_issuer", f"iss is {name[:200]!r}")
+            raise InvalidTokenError("unknown_issuer", self._unknown(name))
         return found
+
+    def known(self, name: str) -> TrustedIssuer | None:
+        """The issuer called *name*, if no function has to be asked for it."""
+        return self._listed.get(name) or self._tenants.get(name)
+
+    def _unknown(self, name: str) -> str:
+        """What to tell the operator of a token of *name*, whom nobody trusts."""
+        found = f"iss is {quoted(name)}"
+        if callable(self._server.issuers):
+            return f"{found}; the function given as issuers knows no such issuer"
+        other = other_by_slash(name)
+        if other not in self._listed:
+            return f"{found}; expected {one_of(self._listed)}"
+        told = f"expected {quoted(other)}, which differs by the slash at its end"
+        return f"{found}; {told}; write the Issuer as it stands in its metadata"
 
     def has_prefix(self, token: bytes) -> bool:
         """Whether *token* begins as the opaque tokens of an issuer do."""

@@ -23,6 +23,7 @@ from agentauth_middleware._core.policy.spellings import (
     check_target,
 )
 from agentauth_middleware._syntax.http import Request
+from agentauth_middleware._syntax.listing import one_of
 from agentauth_middleware._syntax.urls import path_of
 from agentauth_middleware.errors import ConfigurationError, InvalidRequestError
 from agentauth_middleware.settings.demands import Demands, both
@@ -195,7 +196,10 @@ class RouteTable:
     def _reconcile(self, found: Collection[_Rule]) -> Route:
         chosen = next((rule for rule in found if rule is not self._rest), self._rest)
         if not all(self._agree(chosen, rule) for rule in found):
-            raise InvalidRequestError("ambiguous_path")
+            patterns = dict.fromkeys(rule.route.pattern for rule in found)
+            raise InvalidRequestError(
+                "ambiguous_path", f"may be read as {one_of(patterns)}"
+            )
         return chosen.route
 
     def _agree(self, chosen: _Rule, other: _Rule) -> bool:

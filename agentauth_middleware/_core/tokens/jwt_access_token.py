@@ -21,6 +21,7 @@ from agentauth_middleware._core.tokens.token_claims import (
     read_access,
     read_audience,
 )
+from agentauth_middleware._syntax.listing import one_of
 from agentauth_middleware._syntax.members import (
     Claims,
     parse_object,
@@ -28,7 +29,7 @@ from agentauth_middleware._syntax.members import (
 )
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import InvalidTokenError
-from agentauth_middleware.settings.issuer import Issuer
+from agentauth_middleware.settings.issuer import KNOWN_ALGORITHMS, Issuer
 
 _TYPE = "at+jwt"
 MAX_CONTAINERS = 512
@@ -51,6 +52,8 @@ _MARKS_OF_OTHER_KINDS = ("events", "token_introspection", "htm", "htu")
 """Security events and logout tokens, introspection answers, DPoP proofs."""
 _MARKS_OF_ID_TOKENS = ("nonce", "at_hash", "c_hash", "s_hash")
 _MARKS_OF_ACCESS_TOKENS = ("scope", "scp", "permissions")
+_CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")
+"""Where issuers name the client."""
 _MARKS_OF_PROFILES = frozenset(
     {"email", "email_verified", "name", "picture", "preferred_username"}
 )
@@ -76,7 +79,8 @@ def read_token(token: bytes) -> UnverifiedToken:
     """
     jws = parse_compact(token)
     if jws.header.type in _TYPES_OF_OTHER_KINDS:
-        raise InvalidTokenError("wrong_token_type", f"typ is {jws.header.type!r}")
+        found = f"typ is {jws.header.type!r}, which is never an access token"
+        raise InvalidTokenError("wrong_token_type", found)
     try:
         claims = parse_object(jws.payload, max_containers=MAX_CONTAINERS)
         issuer = text(claims, "iss")
@@ -94,9 +98,27 @@ def check_header(token: UnverifiedToken, issuer: Issuer) -> None:
     """
     header = token.jws.header
     if header.type not in issuer.token_types:
-        raise InvalidTokenError("wrong_token_type", f"typ is {header.type!r}")
+        raise InvalidTokenError("wrong_token_type", _wrong_type(header.type, issuer))
     if header.algorithm not in issuer.algorithms:
-        raise InvalidTokenError("alg_not_allowed", f"alg is {header.algorithm!r}")
+        found = _wrong_algorithm(header.algorithm, issuer)
+        raise InvalidTokenError("alg_not_allowed", found)
+
+
+def _wrong_type(found: str | None, issuer: Issuer) -> str:
+    told = "typ is missing" if found is None else f"typ is {found!r}"
+    told = f"{told}; expected {one_of(issuer.token_types)}"
+    if found not in (None, "jwt", _TYPE):
+        return told
+    name = {"jwt": "JWT"}.get(found, found) if found is not None else None
+    names = ["JWT" if kind == "jwt" else kind for kind in issuer.token_types]
+    return f"{told}; Issuer(token_types={[*names, name]}) if its access tokens are so"
+
+
+def _wrong_algorithm(found: str, issuer: Issuer) -> str:
+    told = f"alg is {found!r}; expected {one_of(issuer.algorithms)}"
+    if found not in KNOWN_ALGORITHMS:
+        return told
+    return f"{told}; add it to Issuer.algorithms if this issuer signs so"
 
 
 def check_claims(token: UnverifiedToken, terms: Terms, now: float) -> Access:
@@ -158,7 +180,17 @@ def _check_required(claims: Claims, issuer: Issuer) -> None:
     for name in ("exp", "iat", "sub"):
         if name not in claims:
             raise ValueError(f"{name} is missing")
+    if issuer.require_jti and "jti" not in claims:
+        raise ValueError("jti is missing; Issuer(require_jti=False) if it always is")
     if issuer.require_jti:
         text(claims, "jti")
     if issuer.require_client_id and claims.keys().isdisjoint(issuer.client_id_claims):
-        raise ValueError("names no client")
+        raise ValueError(_names_no_client(claims, issuer))
+
+
+def _names_no_client(claims: Claims, issuer: Issuer) -> str:
+    found = f"names no client in {one_of(issuer.client_id_claims)}"
+    elsewhere = [name for name in _CLIENT_CLAIMS if name in claims]
+    if not elsewhere:
+        return f"{found}; Issuer(require_client_id=False) if its tokens never do"
+    return f"{found}; Issuer(client_id_claims={elsewhere[:1]}) if that is the client"

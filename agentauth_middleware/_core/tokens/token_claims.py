@@ -10,6 +10,7 @@ from math import inf
 from typing import NamedTuple
 
 from agentauth_middleware._core.tokens.identity import read_identity
+from agentauth_middleware._syntax.listing import one_of, quoted
 from agentauth_middleware._syntax.members import (
     Claims,
     is_array,
@@ -58,11 +59,14 @@ def check_common_claims(
     issuer = terms.issuer
     for name in issuer.required_claims:
         if name not in claims:
-            raise InvalidTokenError("malformed", f"{name} is missing")
+            found = f"{name} is missing, which Issuer.required_claims names"
+            raise InvalidTokenError("malformed", found)
     check_times(claims, terms.leeway, now)
     _check_age(claims, terms, now)
-    if issuer.client_ids and read_client_id(claims, issuer) not in issuer.client_ids:
-        raise InvalidTokenError("wrong_client", "of a client that is not listed")
+    client_id = read_client_id(claims, issuer)
+    if issuer.client_ids and client_id not in issuer.client_ids:
+        expected = f"expected {one_of(issuer.client_ids)} (Issuer.client_ids)"
+        raise InvalidTokenError("wrong_client", f"{quoted(client_id)}; {expected}")
     if require_audience or "aud" in claims:
         check_audience(claims, terms)
 
@@ -77,7 +81,8 @@ def check_use(claims: Claims) -> None:
     for name, accepted in _ACCESS_TOKEN_USES.items():
         use = optional_text(claims, name)
         if use is not None and use.lower() not in accepted:
-            raise InvalidTokenError("wrong_token_type", f"{name} is {use[:40]!r}")
+            found = f"{name} is {use[:40]!r}; expected {one_of(accepted)}"
+            raise InvalidTokenError("wrong_token_type", found)
 
 
 def read_access(claims: Claims, payload: bytes, issuer: Issuer) -> Access:
@@ -192,11 +197,14 @@ def check_times(claims: Claims, leeway: int, now: float) -> None:
     issued_at = optional_instant(claims, "iat")
     not_before = optional_instant(claims, "nbf")
     if expires_at is not None and now >= expires_at + leeway:
-        raise InvalidTokenError("expired", f"{now - expires_at:.0f} s ago")
+        found = f"{now - expires_at:.0f} s ago; leeway is {leeway} s"
+        raise InvalidTokenError("expired", found)
     if issued_at is not None and issued_at > now + leeway:
-        raise InvalidTokenError("not_yet_valid", f"iat in {issued_at - now:.0f} s")
+        found = f"iat is in {issued_at - now:.0f} s; leeway is {leeway} s"
+        raise InvalidTokenError("not_yet_valid", found)
     if not_before is not None and not_before > now + leeway:
-        raise InvalidTokenError("not_yet_valid", f"nbf in {not_before - now:.0f} s")
+        found = f"nbf is in {not_before - now:.0f} s; leeway is {leeway} s"
+        raise InvalidTokenError("not_yet_valid", found)
 
 
 def _check_age(claims: Claims, terms: Terms, now: float) -> None:
@@ -205,7 +213,9 @@ def _check_age(claims: Claims, terms: Terms, now: float) -> None:
         return
     issued_at = optional_instant(claims, "iat")
     if issued_at is None or now - issued_at > longest + terms.leeway:
-        raise InvalidTokenError("expired", "older than Issuer.max_token_age")
+        age = "no iat" if issued_at is None else f"issued {now - issued_at:.0f} s ago"
+        expected = f"Issuer.max_token_age is {longest} s"
+        raise InvalidTokenError("expired", f"{age}; {expected}")
 
 
 def check_audience(claims: Claims, terms: Terms) -> None:
@@ -226,5 +236,12 @@ def check_audience(claims: Claims, terms: Terms) -> None:
             same_identifier(value, resource) for value in audience
         )
     if not is_meant:
-        shown = repr(audience)[:200]
-        raise InvalidTokenError("wrong_audience", f"aud is {shown}")
+        raise InvalidTokenError("wrong_audience", _wrong_audience(audience, terms))
+
+
+def _wrong_audience(audience: tuple[str, ...], terms: Terms) -> str:
+    found = f"aud is {repr(audience)[:200]}" if audience else "aud is missing"
+    if terms.issuer.audience is not None:
+        return f"{found}; expected {one_of(terms.issuer.audience)}"
+    setting = "Issuer(audience=...) if its tokens call this API by another name"
+    return f"{found}; expected {terms.resource!r}, or {setting}"

@@ -18,6 +18,7 @@ from agentauth_middleware._core.tokens.identity.rfc8693 import (
     subject_mode,
 )
 from agentauth_middleware._core.tokens.identity.statement import Statement
+from agentauth_middleware._syntax.listing import one_of, quoted
 from agentauth_middleware.access import Identity
 from agentauth_middleware.errors import InvalidTokenError
 
@@ -46,6 +47,9 @@ def _check_namespaces(actors: tuple[Actor, ...], said: Statement) -> None:
         if actor.namespace is None:
             raise ValueError("act has no iss")
     if actors and not said.speaks_for(str(actors[0].namespace)):
+        expected = one_of([said.issuer, *said.actor_issuers])
         raise InvalidTokenError(
-            "unknown_actor_issuer", f"act.iss is {actors[0].namespace!r}"
+            "unknown_actor_issuer",
+            f"act.iss is {quoted(actors[0].namespace)}; expected {expected}, or another"
+            " that Issuer(actor_issuers=...) lists",
         )
