@@ -43,6 +43,7 @@ from agentauth_middleware.errors import (
 )
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore, Store
+from agentauth_middleware.stores._users import note_user
 
 if TYPE_CHECKING:
     import httpx
@@ -105,6 +106,7 @@ class AgentAuthMiddleware:
         root = _application_root(app)
         self._gate = Gate(resource_server, application_root=root)
         self._store = MemoryStore() if store is None else store
+        note_user(self._store, resource_server)
         self._perform = AsyncPerformer(self._store, http_client)
         if self._gate.fetches:
             with suppress(ConfigurationError):  # raised again as the server starts up

@@ -40,6 +40,7 @@ from agentauth_middleware.errors import (
 )
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore, Store
+from agentauth_middleware.stores._users import note_user
 
 if TYPE_CHECKING:
     import httpx
@@ -90,6 +91,7 @@ class Verifier:
         self._perform_async: AsyncPerformer | None = None
         self._perform: BlockingPerformer | None = None
         self._store = MemoryStore() if store is None else store
+        note_user(self._store, resource_server)
         if http_client is None:
             self._perform_async = AsyncPerformer(self._store)
             self._perform = BlockingPerformer(self._store)

@@ -43,6 +43,7 @@ from agentauth_middleware.access import CURRENT, LEEWAY, Access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore, Store
+from agentauth_middleware.stores._users import note_user
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -89,6 +90,7 @@ class AgentAuthMiddleware:
         self.app = app
         self._gate = Gate(resource_server)
         self._store = MemoryStore() if store is None else store
+        note_user(self._store, resource_server)
         self._perform = BlockingPerformer(self._store, http_client)
         if self._gate.fetches:
             self._perform.prepare()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
 
-from agentauth_middleware import Principal
+from agentauth_middleware import Issuer, Principal, ResourceServer
 from agentauth_middleware._core.revocations.cut_offs import read_revocation
 from agentauth_middleware.revocation import revoke, revoke_blocking
-from agentauth_middleware.stores import MemoryStore
+from agentauth_middleware.stores import MemoryStore, SQLiteStore, Store
+from agentauth_middleware.verifier import Verifier
+from tests.support.exchange import DOORS, open_door
 
 AS = "https://as.example.com"
 ELSEWHERE = "https://agents.example.org"
@@ -18,7 +21,10 @@ ELSEWHERE = "https://agents.example.org"
 @pytest.mark.parametrize(
     "target",
     [
-        pytest.param({"agent": "a"}, id="an agent of nobody"),
+        pytest.param({"token_id": "t", "agent": "a"}, id="a token and an agent"),
+        pytest.param({"token_id": None}, id="the jti of a token without one"),
+        pytest.param({"subject": None}, id="the subject of a token without one"),
+        pytest.param({"agent": None}, id="the agent of a token without one"),
         pytest.param({"token_id": "t", "subject": "u"}, id="a token and a subject"),
         pytest.param({"subject": ""}, id="empty subject"),
         pytest.param({"subject": "u", "agent": ""}, id="empty agent"),
@@ -62,3 +68,138 @@ async def test_revoke_awaits_the_store() -> None:
     (record,) = store.read_log(0).records
 
     assert read_revocation(record).token_id == "t"
+
+
+# What can match no token
+
+
+def used_by(kind: str, store: Store, *issuers: Issuer) -> object:
+    """Middleware of *kind* that has *store*; to be kept while that is used."""
+    server = ResourceServer("https://api.example.com", issuers=issuers)
+    if kind == "verifier":
+        return Verifier(server, store=store)
+    return open_door(kind, server, store)
+
+
+@pytest.mark.parametrize("kind", [*DOORS, "verifier"])
+@pytest.mark.parametrize(
+    ("accepted", "revoked"), [(AS, f"{AS}/"), (f"{AS}/", AS)], ids=["more", "less"]
+)
+def test_revoke_of_an_issuer_that_differs_by_a_slash_says_so(
+    accepted: str, revoked: str, kind: str
+) -> None:
+    store = MemoryStore()
+    used_by(kind, store, Issuer(accepted))
+
+    with pytest.raises(ValueError, match=f"expected '{accepted}', which differs by"):
+        revoke_blocking(store, revoked, subject="u")
+    assert store.read_log(0).records == ()
+
+
+NAMELESS = Issuer(AS, identity="client_only", subjects="users")
+PROFILE = Issuer(AS, identity="actor_profile", actor_issuers=["https://a.example"])
+
+
+@pytest.mark.parametrize(
+    ("issuer", "agent", "message"),
+    [
+        pytest.param(NAMELESS, "a", "names an agent", id="agents have no names"),
+        pytest.param(
+            PROFILE,
+            Principal(ELSEWHERE, "a"),
+            "expected 'https://as.example.com' or 'https://a.example'",
+            id="agents are of other namespaces",
+        ),
+        pytest.param(
+            Issuer(AS, identity="entra"),
+            Principal(ELSEWHERE, "a"),
+            "expected 'https://as.example.com'",
+            id="agents are of the issuer",
+        ),
+    ],
+)
+@pytest.mark.parametrize("given", ["settings", "name"])
+def test_revoke_of_an_agent_that_no_token_names_says_so(
+    given: str, issuer: Issuer, agent: Principal | str, message: str
+) -> None:
+    store = MemoryStore()
+    used_by("wsgi", store, issuer)
+
+    with pytest.raises(ValueError, match=message):
+        revoke_blocking(store, issuer if given == "settings" else AS, agent=agent)
+    assert store.read_log(0).records == ()
+
+
+@pytest.mark.parametrize(
+    ("issuer", "agent"),
+    [
+        pytest.param(
+            PROFILE, Principal("https://a.example", "a"), id="of a listed one"
+        ),
+        pytest.param(PROFILE, "a", id="of the issuer"),
+        pytest.param(Issuer(AS), Principal(ELSEWHERE, "a"), id="of anybody"),
+    ],
+)
+def test_revoke_of_an_agent_that_a_token_may_name_is_taken(
+    issuer: Issuer, agent: Principal | str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MemoryStore()
+    used_by("wsgi", store, issuer)
+
+    revoke_blocking(store, AS, agent=agent)
+    revoke_blocking(store, issuer, subject="u", agent=agent)
+
+    assert len(store.read_log(0).records) == 2
+    assert caplog.messages == []
+
+
+def test_revoke_takes_what_the_tokens_of_one_user_of_the_store_can_match() -> None:
+    """Two resource servers may read the same issuer in different ways."""
+    store = MemoryStore()
+    used_by("wsgi", store, NAMELESS)
+    used_by("wsgi", store, Issuer(AS))
+
+    revoke_blocking(store, AS, agent="a")
+
+    assert len(store.read_log(0).records) == 1
+
+
+def test_revoke_for_an_issuer_that_is_not_accepted_here_warns(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Another process that shares the store may accept it, so it is revoked."""
+    store = MemoryStore()
+    used_by("wsgi", store, Issuer(AS))
+
+    revoke_blocking(store, "https://other.example.com", subject="u")
+
+    assert len(store.read_log(0).records) == 1
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "'https://other.example.com'" in caplog.text
+    assert f"only those of '{AS}'" in caplog.text
+
+
+def test_revoke_in_a_memory_store_that_is_not_used_warns(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    revoke_blocking(MemoryStore(), AS, subject="u")
+
+    assert "no middleware of this process uses" in caplog.text
+
+
+@pytest.mark.parametrize("case", ["tenants", "another process"])
+def test_revoke_says_nothing_of_what_it_cannot_know(
+    case: str, tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SQLiteStore(tmp_path / "tokens.sqlite")
+    if case == "tenants":
+        server = ResourceServer(
+            "https://api.example.com",
+            issuers=lambda name: Issuer(name),
+            authorization_servers=[],
+        )
+        open_door("wsgi", server, store)
+
+    revoke_blocking(store, AS, subject="u", agent="a")
+
+    assert caplog.messages == []

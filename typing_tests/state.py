@@ -37,6 +37,7 @@ def disconnect(store: Store, access: Access) -> None:
     revoke_blocking(store, user.issuer, subject=user.subject, agent="assistant")
     revoke_blocking(store, access.issuer, token_id=access.token_id)
     revoke_blocking(store, access.issuer)
+    revoke_blocking(store, Issuer(access.issuer), agent=agent)
 
 
 async def disconnect_in_an_event_loop(store: Store) -> None:
@@ -72,6 +73,5 @@ async def err(store: Store) -> None:
     revoke_blocking(HalfAStore(), ISSUER)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     revoke(store, ISSUER)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
     revoke_blocking(store, ISSUER, "ana")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    revoke_blocking(store, Issuer(ISSUER))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     store.put("key", "value", expires_at=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     FakeIssuer(key="secret")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

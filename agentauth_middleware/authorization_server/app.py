@@ -30,6 +30,7 @@ from agentauth_middleware.authorization_server.settings import (
 from agentauth_middleware.authorization_server.state import State
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
+from agentauth_middleware.stores._users import note_user
 
 if TYPE_CHECKING:
     import httpx
@@ -84,6 +85,8 @@ class AuthorizationServer:
         check_providers(issuer, providers, insecure_loopback=insecure_loopback)
         check_introspection_clients(introspection_clients, resources)
         check_store(store)
+        for resource in resources:
+            note_user(store, resource)
         check_seconds("max_auth_age", max_auth_age)
         check_seconds("access_token_lifetime", access_token_lifetime)
         check_seconds("assertion_lifetime", assertion_lifetime)

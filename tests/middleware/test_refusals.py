@@ -592,6 +592,7 @@ def test_an_open_door_refuses_a_revoked_token_within_a_second(
         (Token(claims={"jti": "token-1"}), main, {"token_id": "token-1"}),
         (Token(subject="user-2"), main, {"subject": "user-2"}),
         (Token(agent="agent-1"), main, {"subject": "user-1", "agent": "agent-1"}),
+        (Token(subject="user-4", agent="agent-4"), main, {"agent": "agent-4"}),
         (Token("retired"), retired, {}),
     ]
     waiting = [bearer(token.mint(issuers)) for token, _, _ in revoked]

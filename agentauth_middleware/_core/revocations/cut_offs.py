@@ -30,7 +30,8 @@ class Revocation:
     """Refuses the tokens of *issuer* issued at or before *at* that match the rest.
 
     With nothing else it is every token of the issuer; *token_id* is one token;
-    *subject* is all of a user's, and with *agent* only those of this agent for them.
+    *subject* is all of a user's, *agent* all of an agent's, for whomever it acts, and
+    both together those of this agent for this user.
     """
 
     issuer: str
@@ -75,7 +76,7 @@ def read_revocation(record: bytes) -> Revocation:
     )
 
 
-_TARGETS = (set[str](), {"sub"}, {"sub", "act"}, {"jti"})
+_TARGETS = (set[str](), {"sub"}, {"act"}, {"sub", "act"}, {"jti"})
 
 
 def _read_agent(act: object) -> tuple[str, str]:
@@ -155,6 +156,7 @@ class RevocationView:
         targets = {
             (issuer, None, None, None),
             (issuer, subject, None, None),
+            (issuer, None, agent, None),
             (issuer, subject, agent, None),
         }
         instants = [self._cutoffs[target] for target in targets & self._cutoffs.keys()]

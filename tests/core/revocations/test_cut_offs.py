@@ -76,6 +76,21 @@ def test_nothing_is_refused_without_a_revocation() -> None:
             id="its agent for another user",
         ),
         pytest.param(
+            Revocation(ISSUER, NOW, agent=(ISSUER, "agent-1")),
+            True,
+            id="its agent for all users",
+        ),
+        pytest.param(
+            Revocation(ISSUER, NOW, agent=(ISSUER, "agent-2")),
+            False,
+            id="another agent for all users",
+        ),
+        pytest.param(
+            Revocation(ISSUER, NOW, agent=(OTHER, "agent-1")),
+            False,
+            id="an agent of that name elsewhere, for all users",
+        ),
+        pytest.param(
             Revocation(ISSUER, NOW, token_id="token-1"), True, id="the token itself"
         ),
         pytest.param(
@@ -355,7 +370,8 @@ UNREADABLE = [
     pytest.param(b'{"iss":"i","at":1,"at":2}', id="instant twice"),
     pytest.param(b'{"iss":"i","at":1,"sid":"s"}', id="a member nobody knows"),
     pytest.param(
-        b'{"iss":"i","at":1,"act":{"iss":"i","sub":"a"}}', id="agent of all users"
+        b'{"iss":"i","at":1,"act":{"iss":"i","sub":"a"},"jti":"j"}',
+        id="agent and token",
     ),
     pytest.param(b'{"iss":"i","at":1,"sub":"u","jti":"j"}', id="subject and token"),
     pytest.param(
