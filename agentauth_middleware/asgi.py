@@ -34,6 +34,7 @@ from agentauth_middleware._io.perform import AsyncPerformer
 from agentauth_middleware._middleware.arguments import check_arguments
 from agentauth_middleware._middleware.audit import is_audited, write_audit
 from agentauth_middleware._middleware.raised import answer_raised
+from agentauth_middleware._middleware.workers import warn_of_other_workers
 from agentauth_middleware._syntax.http import Request, Response
 from agentauth_middleware.access import CURRENT, LEEWAY, Access
 from agentauth_middleware.errors import (
@@ -196,6 +197,8 @@ class AgentAuthMiddleware:
                 message = f"agentauth-middleware: no HTTP client can be made: {fault}"
                 await send({"type": "lifespan.startup.failed", "message": message})
                 return
+        if isinstance(self._store, MemoryStore):
+            warn_of_other_workers(self._gate.server)
         try:
             await self.app(scope, receive, send)
         finally:

@@ -38,6 +38,7 @@ from agentauth_middleware._middleware.arguments import (
 )
 from agentauth_middleware._middleware.audit import is_audited, write_audit
 from agentauth_middleware._middleware.raised import refusal_raised
+from agentauth_middleware._middleware.workers import warn_of_other_workers
 from agentauth_middleware._syntax.http import Request, Response
 from agentauth_middleware.access import CURRENT, LEEWAY, Access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
@@ -94,6 +95,7 @@ class AgentAuthMiddleware:
         self._perform = BlockingPerformer(self._store, http_client)
         if self._gate.fetches:
             self._perform.prepare()
+        self._looks_for_workers = isinstance(self._store, MemoryStore)
         self._remote_user = remote_user
         self._scopes_for = scopes_for
 
@@ -101,6 +103,8 @@ class AgentAuthMiddleware:
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         started = time.perf_counter()
+        if self._looks_for_workers:
+            self._look_for_workers(environ)
         request = read_request(environ)
         if self._gate.cross_origin.is_used:
             start_response = self._readable(request, start_response)
@@ -129,6 +133,12 @@ class AgentAuthMiddleware:
                 return respond(decision, request, start_response)
             case _:
                 assert_never(decision)
+
+    def _look_for_workers(self, environ: WSGIEnvironment) -> None:
+        """Once in each process that serves; one that only forks does not get here."""
+        self._looks_for_workers = False
+        if environ.get("wsgi.multiprocess"):
+            warn_of_other_workers(self._gate.server)
 
     def _name_scopes(self, refusal: Refusal, environ: WSGIEnvironment) -> Refusal:
         if self._scopes_for is None or not is_scope_named(refusal):

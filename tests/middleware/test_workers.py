@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -92,9 +93,13 @@ def uvicorn_workers(count: int) -> Command:
     )
 
 
-def gunicorn_workers(count: int) -> Command:
+def gunicorn_workers(count: int, *options: str) -> Command:
     return gunicorn(
-        "workers:wsgi_app()", f"--workers={count}", "--threads=4", "--keep-alive=60"
+        "workers:wsgi_app()",
+        f"--workers={count}",
+        "--threads=4",
+        "--keep-alive=60",
+        *options,
     )
 
 
@@ -173,3 +178,39 @@ def test_worker_that_replaces_a_killed_one_refuses_from_its_first_request(
     assert killed not in workers.connections
     assert statuses[-1] == 401
     assert workers.ask_all(spared) == [204] * count
+
+
+# Without a store in common
+
+UNSHARED = [
+    pytest.param(uvicorn_workers(2), 2, "", 1, id="2 of uvicorn"),
+    pytest.param(gunicorn_workers(2), 2, "", 1, id="2 of gunicorn"),
+    pytest.param(
+        gunicorn_workers(4, "--preload"), 4, "", 1, id="4 forked", marks=SYSTEM
+    ),
+    pytest.param(gunicorn_workers(1), 1, "", 0, id="1 of gunicorn"),
+    pytest.param(uvicorn_workers(1), 1, "", 0, id="1 of uvicorn", marks=SYSTEM),
+    pytest.param(gunicorn_workers(2), 2, "store.sqlite", 0, id="a store", marks=SYSTEM),
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract sockets")
+@pytest.mark.parametrize(("command", "count", "store", "warnings"), UNSHARED)
+def test_workers_with_a_memory_each_are_warned_of_once(
+    command: Command,
+    count: int,
+    store: str,
+    warnings: int,
+    issuer: ServedIssuer,
+    tmp_path: Path,
+) -> None:
+    """A revocation told to one would not be enforced by the others."""
+    log = tmp_path / "log"
+    path = str(tmp_path / store) if store else ""
+    with running(command, log, ISSUER=issuer.issuer, STORE=path) as server:
+        workers = Workers(server)
+        workers.reach(count, issuer.token(RESOURCE))
+        workers.ask_all(issuer.token(RESOURCE))
+        workers.close()
+
+    assert log.read_text().count("several processes serve") == warnings, log.read_text()

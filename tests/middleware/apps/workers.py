@@ -1,7 +1,7 @@
 """An application for several workers that share a store; each answer names its worker.
 
 The refusals of the door as well, since what names the worker stands in front of it. The
-environment names the issuer and the store's file.
+environment names the issuer and the store's file; without one each has its own memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentauth_middleware import Issuer, ResourceServer, asgi, wsgi
-from agentauth_middleware.stores import SQLiteStore
+from agentauth_middleware.stores import MemoryStore, SQLiteStore, Store
 from tests.support.server_side import RESOURCE
 
 if TYPE_CHECKING:
@@ -68,13 +68,20 @@ def resource_server() -> ResourceServer:
     return ResourceServer(RESOURCE, issuers=[issuer], insecure_loopback=True)
 
 
+def find_store() -> Store:
+    file = os.environ["STORE"]
+    return SQLiteStore(file) if file else MemoryStore()
+
+
 def asgi_app() -> ASGIApp:
-    store = SQLiteStore(os.environ["STORE"])
-    door = asgi.AgentAuthMiddleware(asgi_application, resource_server(), store=store)
+    door = asgi.AgentAuthMiddleware(
+        asgi_application, resource_server(), store=find_store()
+    )
     return named_asgi(door)
 
 
 def wsgi_app() -> WSGIApplication:
-    store = SQLiteStore(os.environ["STORE"])
-    door = wsgi.AgentAuthMiddleware(wsgi_application, resource_server(), store=store)
+    door = wsgi.AgentAuthMiddleware(
+        wsgi_application, resource_server(), store=find_store()
+    )
     return named_wsgi(door)
