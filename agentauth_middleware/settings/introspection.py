@@ -65,7 +65,8 @@ class Introspection:
     signed: bool = False
     """Demand signed answers (RFC 9701)."""
     always: bool = False
-    """Also ask about its JWTs on all paths; ``Route(introspect=True)`` does on one."""
+    """Also ask about its JWTs on all paths, as often as *remember_for* says; a
+    ``Route(introspect=True)`` asks each time."""
     require_audience: bool = True
     """Refuse answers without ``aud``. Switch it off for a server that calls tokens
     active only for whom they are meant."""
@@ -77,8 +78,8 @@ class Introspection:
     max_concurrent: int = 20
     """Exchanges at a time, per process."""
     inactive_per_minute: int = 60
-    """Answers that a token is inactive, per address of a client. Who had more gets a
-    429 for tokens that would have to be asked about."""
+    """Answers that a token is inactive, per address of a client and per process. An
+    address with more gets a 429 for tokens that would have to be asked about."""
     _authentication: ClientAuthentication = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -104,7 +104,8 @@ class World:
         assert metadata["issuer"] == issuer
         return metadata
 
-    def register(self, metadata: dict[str, Any]) -> httpx.Response:
+    def vouch(self, metadata: dict[str, Any]) -> str:
+        """The provider's statement that the agent acts for Ana."""
         signed = self.http.post(
             f"{self.provider}/assertions",
             json={
@@ -113,12 +114,16 @@ class World:
                 "email": "ana@example.com",
             },
         )
+        statement: str = signed.json()["assertion"]
+        return statement
+
+    def register(self, metadata: dict[str, Any]) -> httpx.Response:
         return self.http.post(
             metadata["agent_auth"]["identity_endpoint"],
             json={
                 "type": "identity_assertion",
                 "assertion_type": ID_JAG,
-                "assertion": signed.json()["assertion"],
+                "assertion": self.vouch(metadata),
             },
         )
 
@@ -190,3 +195,54 @@ def test_agent_walks_in_and_is_disconnected(world: World) -> None:
 
     assert world.call(new).status_code == 200
     assert world.call(token).status_code == 401
+
+
+def requests_of(page: str) -> list[str]:
+    """The fenced HTTP requests of a page."""
+    return re.findall(r"^```http\n(.*?)\n```$", page, re.DOTALL | re.MULTILINE)
+
+
+def test_auth_md_describes_every_step(world: World) -> None:
+    """Where `skill` names the page that the agent has come from, it finds them there.
+
+    The agent does what the page says, and nothing that it knows from elsewhere.
+    """
+    page_url = world.call().json()["auth_md"]
+    page = world.http.get(page_url).text
+    resource, documents, register, exchange, _ = requests_of(page)
+    metadata_url = documents.splitlines()[0].removeprefix("GET ")
+    metadata = world.get(metadata_url)
+    assert (
+        metadata["issuer"]
+        in world.get(resource.removeprefix("GET "))["authorization_servers"]
+    )
+    assert metadata["agent_auth"]["skill"] == page_url
+
+    registered = send(
+        world.http,
+        register,
+        identity_endpoint=metadata["agent_auth"]["identity_endpoint"],
+        ID_JAG=world.vouch(metadata),
+    )
+    issued = send(
+        world.http,
+        exchange,
+        token_endpoint=metadata["token_endpoint"],
+        identity_assertion=registered["identity_assertion"],
+    )
+
+    assert world.call(issued["access_token"]).status_code == 200
+
+
+def send(http: httpx.Client, request: str, **values: str) -> dict[str, Any]:
+    """Send *request* of a page, with *values* for what stands in angle brackets."""
+    for name, value in values.items():
+        request = request.replace(f"<{name.replace('ID_JAG', 'ID-JAG')}>", value)
+    head, _, body = request.partition("\n\n")
+    line, *fields = head.splitlines()
+    method, url = line.split(" ")
+    headers = dict(field.split(": ") for field in fields)
+    answer = http.request(method, url, headers=headers, content=body)
+    assert answer.status_code == 200, answer.text
+    members: dict[str, Any] = answer.json()
+    return members

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -35,7 +35,7 @@ class Process:
 
 
 @contextmanager
-def process() -> Iterator[Process]:
+def process() -> Generator[Process, None, None]:
     """A child of this process; killed at the end, without a chance to tidy up."""
     child = subprocess.Popen(
         [sys.executable, "-c", ASK],

@@ -478,6 +478,22 @@ def test_auth_md_says_the_same_as_the_metadata(open_a_door: OpenDoor) -> None:
     assert code_in_first_cells(text, "Scope") == metadata["scopes_supported"]
 
 
+def test_auth_md_tells_where_metadata_of_every_kind_of_issuer_is(
+    open_a_door: OpenDoor,
+) -> None:
+    """Many servers know OpenID discovery alone, whose URL is built in another way."""
+    text = auth_md(
+        open_a_door, issuers=[Issuer("https://sso.example.com/realms/notes")]
+    )
+
+    urls = re.findall(r"^GET (.*)$", text.partition("its metadata")[2], re.MULTILINE)
+    assert urls == [
+        "https://sso.example.com/.well-known/oauth-authorization-server/realms/notes",
+        "https://sso.example.com/.well-known/openid-configuration/realms/notes",
+        "https://sso.example.com/realms/notes/.well-known/openid-configuration",
+    ]
+
+
 def code_in_first_cells(text: str, heading: str) -> list[str]:
     """The code in the first cell of each row of the table under *heading*."""
     rows = text.partition(f"| {heading} |")[2].partition("\n\n")[0].split("\n")[2:]

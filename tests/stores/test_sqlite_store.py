@@ -419,3 +419,21 @@ def test_store_that_is_let_go_closes_its_connections(file: Path) -> None:
     gc.collect()
 
     assert (opened, open_descriptors(file)) == (2, 0)
+
+
+def test_backup_of_a_store_in_use_has_what_its_file_alone_lacks(file: Path) -> None:
+    """As the docs say: newer changes are in the ``-wal`` file beside it."""
+    store = SQLiteStore(file)
+    store.append_log(b"first")
+    copied, backed_up = file.with_name("copied.db"), file.with_name("backed_up.db")
+
+    shutil.copy(file, copied)
+    with (
+        contextlib.closing(sqlite3.connect(file)) as source,
+        contextlib.closing(sqlite3.connect(backed_up)) as copy,
+    ):
+        source.backup(copy)
+
+    assert b"first" not in copied.read_bytes()
+    assert SQLiteStore(backed_up).read_log(0).records == (b"first",)
+    assert store.read_log(0).records == (b"first",)

@@ -7,11 +7,16 @@ guidance and no trust anchor: endpoints and issuers come from the JSON documents
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from urllib.parse import quote
 
+from agentauth_middleware._syntax.urls import issuer_metadata_urls
 from agentauth_middleware.settings.resource_server import ResourceServer
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~])")
 _BREAKS = re.compile(r"\s+")
+_ID_JAG = "urn:ietf:params:oauth:token-type:id-jag"
+_JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
 def auth_md(server: ResourceServer) -> str:
@@ -19,7 +24,7 @@ def auth_md(server: ResourceServer) -> str:
     sections = (
         _introduction(server),
         _discover(server),
-        _register(),
+        _register(server),
         _use(server),
         _errors(),
         _revocation(),
@@ -54,31 +59,62 @@ GET {server.metadata_url}
 
 {_issuers(server)}
 
-Read the metadata of that server. For `https://as.example.com` it is at
-`https://as.example.com/.well-known/oauth-authorization-server`. Use its document only
-if its `issuer` is the string you started from.
+Use a document only if its `issuer` is the string you started from.
 """
 
 
 def _issuers(server: ResourceServer) -> str:
     listed = "\n".join(f"- `{issuer}`" for issuer in server.authorization_servers or ())
     if not listed:
-        return "It names no authorization server: whoever sent you here has to."
+        return """It names no authorization server: whoever sent you here has to. Read
+the metadata of that server (RFC 8414, or OpenID discovery)."""
     return f"""`authorization_servers` lists who issues tokens for it:
 
 {listed}
 
-Take the first one you can use."""
+Take the first one you can use, and read its metadata. Not every server publishes it at
+the same place, so take the first of these URLs that answers 200:
+
+{_metadata_urls(server.authorization_servers or ())}"""
 
 
-def _register() -> str:
-    return """
+def _metadata_urls(issuers: Iterable[str]) -> str:
+    """Some servers know OpenID discovery alone, whose URL is built in another way."""
+    blocks = (
+        "\n".join(f"GET {url}" for url in issuer_metadata_urls(issuer))
+        for issuer in issuers
+    )
+    return "\n\n".join(f"```http\n{block}\n```" for block in blocks)
+
+
+def _register(server: ResourceServer) -> str:
+    resource = quote(server.resource, safe=":/")
+    return f"""
 ## 2. Register and get a token
 
 If the metadata has an `agent_auth` member, register at its `identity_endpoint` in one
-of the ways it lists, and exchange what you receive at the `token_endpoint`. Its `skill`
-names the document that describes each step. If there is no such member, use the OAuth
-grants that the metadata lists.
+of the ways that `identity_types_supported` lists. With `identity_assertion` your
+provider vouches for the person, in a signed statement (ID-JAG) whose audience is that
+server:
+
+```http
+POST <identity_endpoint>
+Content-Type: application/json
+
+{{"type": "identity_assertion", "assertion_type": "{_ID_JAG}", "assertion": "<ID-JAG>"}}
+```
+
+Exchange the `identity_assertion` of the answer for an access token:
+
+```http
+POST <token_endpoint>
+Content-Type: application/x-www-form-urlencoded
+
+grant_type={_JWT_BEARER}&assertion=<identity_assertion>&resource={resource}
+```
+
+Other ways are described by the document that `skill` names, unless it is this page. If
+there is no `agent_auth`, use the OAuth grants that the metadata lists.
 """
 
 
