@@ -10,7 +10,7 @@ LOWEST_READY := $(LOWEST)/.ready
 
 # What tests and benchmarks need and pip cannot install; Debian's names. Node also comes
 # from elsewhere, then with npm in it.
-SYSTEM_PACKAGES := chromium curl wrk $(if $(shell command -v npm 2>/dev/null),,nodejs npm)
+SYSTEM_PACKAGES := chromium curl nginx wrk $(if $(shell command -v npm 2>/dev/null),,nodejs npm)
 
 # Where package.json names the clients and the server that run under node.
 NODE_CLIENTS := tests/interop/node

@@ -34,6 +34,11 @@ from agentauth_middleware._io.perform import AsyncPerformer
 from agentauth_middleware._middleware.arguments import check_arguments
 from agentauth_middleware._middleware.audit import is_audited, write_audit
 from agentauth_middleware._middleware.raised import answer_raised
+from agentauth_middleware._middleware.unread_bodies import (
+    UNREAD,
+    Allowance,
+    UnreadBody,
+)
 from agentauth_middleware._middleware.workers import warn_of_other_workers
 from agentauth_middleware._syntax.http import Request, Response
 from agentauth_middleware.access import CURRENT, LEEWAY, Access
@@ -106,6 +111,7 @@ class AgentAuthMiddleware:
         self.app = app
         root = _application_root(app)
         self._gate = Gate(resource_server, application_root=root)
+        self._allowance = Allowance(resource_server)
         self._store = MemoryStore() if store is None else store
         note_user(self._store, resource_server)
         self._perform = AsyncPerformer(self._store, http_client)
@@ -142,8 +148,10 @@ class AgentAuthMiddleware:
             case Refusal():
                 self._audit(decision, request, started)
                 refusal = self._name_scopes(decision, scope)
+                follow_body(self._allowance, scope, receive)
                 await respond(self._gate.write_refusal(refusal), scope, send)
             case Response():
+                follow_body(self._allowance, scope, receive)
                 await respond(decision, scope, send)
             case _:
                 assert_never(decision)
@@ -215,6 +223,8 @@ class AgentAuthMiddleware:
     ) -> None:
         """Run the application, and answer the refusals that its handlers raise."""
         answered = False
+        if scope.get("method", "GET") not in _BODILESS:
+            receive = follow_body(self._allowance, scope, receive)
 
         def noting(message: Message) -> Awaitable[None]:
             nonlocal answered
@@ -242,6 +252,8 @@ class AgentAuthMiddleware:
             write_audit(decision, self._gate, request, duration)
 
 
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Handlers that are reached with these read no body."""
 _STARTS = ("http.response.start", "websocket.http.response.start")
 
 
@@ -307,6 +319,26 @@ def read_request(scope: Scope) -> Request:
     return _ScopeRequest(scope)
 
 
+def follow_body(allowance: Allowance, scope: Scope, receive: Receive) -> Receive:
+    """*receive*, so that ``respond`` knows what is left of the request's body."""
+    if not allowance.is_used or not _announces_body(scope):
+        return receive
+    client = scope.get("client")
+    unread = UnreadBody(allowance, receive, client[0] if client else None)
+    scope[UNREAD] = unread
+    return unread.receive
+
+
+def _announces_body(scope: Scope) -> bool:
+    """Whether a body comes with the request of *scope* (RFC 9112 §6)."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return bool(value.strip(b" 0"))
+        if name == b"transfer-encoding":
+            return True
+    return False
+
+
 def identify(scope: Scope, access: Access) -> None:
     """Put *access* where Starlette's conventions and our own look for it."""
     scope["agentauth.access"] = access
@@ -362,7 +394,10 @@ def without_body(receive: Receive) -> Receive:
 
 
 async def respond(response: Response, scope: Scope, send: Send) -> None:
-    """Send a complete answer; to a websocket handshake, before it is accepted."""
+    """Send a complete answer; to a websocket handshake, before it is accepted.
+
+    What is left of the request's body is read between the answer and its end.
+    """
     kind = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in scope.get("extensions", {}):
@@ -373,4 +408,9 @@ async def respond(response: Response, scope: Scope, send: Send) -> None:
     headers = [(name.encode(), value.encode()) for name, value in response.headers]
     body = b"" if scope.get("method") == "HEAD" else response.body
     await send({"type": f"{kind}.start", "status": response.status, "headers": headers})
+    unread: UnreadBody | None = scope.get(UNREAD)
+    if unread is not None and not unread.has_ended:
+        await send({"type": f"{kind}.body", "body": body, "more_body": True})
+        await unread.discard()
+        body = b""
     await send({"type": f"{kind}.body", "body": body})

@@ -36,6 +36,7 @@ from agentauth_middleware._middleware.arguments import (
 )
 from agentauth_middleware._middleware.guards import NO_CONTEXT, declared_by, requires
 from agentauth_middleware._middleware.raised import answer_raised, refusal_raised
+from agentauth_middleware._middleware.unread_bodies import UNREAD, UnreadInput
 from agentauth_middleware._syntax.http import Response as Answer
 from agentauth_middleware.access import CURRENT, Access, current_access
 from agentauth_middleware.errors import (
@@ -211,6 +212,9 @@ def _answer_refusals(app: Flask, gate: Gate) -> None:
         if not isinstance(e, RequestRefusedError | UnavailableError):
             return answered
         seen = read_request(request.environ)
+        unread: UnreadInput | None = request.environ.get(UNREAD)
+        if unread is not None:
+            unread.is_refused = True
         written = answer_raised(e, current_access(), gate, seen)
         return _complete(app.make_response(answered), written)
 

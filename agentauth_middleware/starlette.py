@@ -24,10 +24,11 @@ from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.publish.own_urls import OwnUrls
 from agentauth_middleware._middleware.guards import declared_by, requires
 from agentauth_middleware._middleware.raised import answer_raised
+from agentauth_middleware._middleware.unread_bodies import Allowance
 from agentauth_middleware._syntax import http
 from agentauth_middleware._syntax.urls import RESOURCE_METADATA
 from agentauth_middleware.access import current_access
-from agentauth_middleware.asgi import read_request, respond
+from agentauth_middleware.asgi import follow_body, read_request, respond
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 from agentauth_middleware.settings.resource_server import ResourceServer
 
@@ -65,11 +66,13 @@ class _Documents:
 
     def __init__(self, server: ResourceServer) -> None:
         self._own_urls = OwnUrls(server)
+        self._allowance = Allowance(server)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = self._own_urls.answer(read_request(scope))
         if answer is None:  # these routes are themselves inside a mount
             raise HTTPException(404)
+        follow_body(self._allowance, scope, receive)
         await respond(answer, scope, send)
 
 

@@ -38,6 +38,11 @@ from agentauth_middleware._middleware.arguments import (
 )
 from agentauth_middleware._middleware.audit import is_audited, write_audit
 from agentauth_middleware._middleware.raised import refusal_raised
+from agentauth_middleware._middleware.unread_bodies import (
+    UNREAD,
+    Allowance,
+    UnreadInput,
+)
 from agentauth_middleware._middleware.workers import warn_of_other_workers
 from agentauth_middleware._syntax.http import Request, Response
 from agentauth_middleware.access import CURRENT, LEEWAY, Access
@@ -90,6 +95,7 @@ class AgentAuthMiddleware:
         check_remote_user(remote_user)
         self.app = app
         self._gate = Gate(resource_server)
+        self._allowance = Allowance(resource_server)
         self._store = MemoryStore() if store is None else store
         note_user(self._store, resource_server)
         self._perform = BlockingPerformer(self._store, http_client)
@@ -106,6 +112,10 @@ class AgentAuthMiddleware:
         if self._looks_for_workers:
             self._look_for_workers(environ)
         request = read_request(environ)
+        unread: UnreadInput | None = None
+        if _announces_body(environ) and self._allowance.is_used:
+            unread = UnreadInput(self._allowance, environ, start_response)
+            environ[UNREAD] = unread
         if self._gate.cross_origin.is_used:
             start_response = self._readable(request, start_response)
         decision = drive(decide(self._gate, request, time.time), self._perform)
@@ -114,7 +124,7 @@ class AgentAuthMiddleware:
             case Access():
                 self._audit(decision, request, started)
                 self._identify(environ, decision)
-                return self._pass_on(decision, request, environ, start_response)
+                return self._pass_on(decision, request, environ, start_response, unread)
             case Anonymous():
                 self._audit(decision, request, started)
                 if decision.is_preflight:
@@ -123,14 +133,14 @@ class AgentAuthMiddleware:
                     start_response = self._challenging(
                         decision.challenge, environ, start_response
                     )
-                return self._pass_on(None, request, environ, start_response)
+                return self._pass_on(None, request, environ, start_response, unread)
             case Refusal():
                 self._audit(decision, request, started)
                 refusal = self._name_scopes(decision, environ)
                 answer = self._gate.write_refusal(refusal)
-                return respond(answer, request, start_response)
+                return respond(answer, request, start_response, unread)
             case Response():
-                return respond(decision, request, start_response)
+                return respond(decision, request, start_response, unread)
             case _:
                 assert_never(decision)
 
@@ -197,6 +207,7 @@ class AgentAuthMiddleware:
         request: Request,
         environ: WSGIEnvironment,
         start_response: StartResponse,
+        unread: UnreadInput | None,
     ) -> Iterable[bytes]:
         """Run the application, and answer the refusals that its handlers raise.
 
@@ -206,11 +217,15 @@ class AgentAuthMiddleware:
         context = copy_context()
         context.run(CURRENT.set, access)
         context.run(LEEWAY.set, self._gate.server.leeway)
-        refuse = partial(self._answer_raised, access, request, start_response)
+        if unread is not None:
+            unread.is_untouched = False
+        refuse = partial(self._answer_raised, access, request, start_response, unread)
         try:
             body = context.run(self.app, environ, start_response)
         except (RequestRefusedError, UnavailableError) as failure:
             return refuse(failure)
+        if unread is not None and unread.is_refused:
+            return unread.discard_after(body)
         if isinstance(body, list | tuple) or _is_file(body, environ):
             return body
         return _Body(body, context, refuse)
@@ -220,11 +235,12 @@ class AgentAuthMiddleware:
         access: Access | None,
         request: Request,
         start_response: StartResponse,
+        unread: UnreadInput | None,
         failure: RequestRefusedError | UnavailableError,
-    ) -> list[bytes]:
+    ) -> Iterable[bytes]:
         refusal = refusal_raised(failure, access, self._gate, request)
         answer = self._gate.write_refusal(refusal)
-        body = respond(answer, request, start_response, sys.exc_info())
+        body = respond(answer, request, start_response, unread, sys.exc_info())
         # Not before: where the answer has begun, start_response has raised again.
         if is_audited(refusal):
             write_audit(refusal, self._gate, request)
@@ -249,12 +265,13 @@ class _Body:
         self,
         body: Iterable[bytes],
         context: Context,
-        refuse: Callable[[RequestRefusedError | UnavailableError], list[bytes]],
+        refuse: Callable[[RequestRefusedError | UnavailableError], Iterable[bytes]],
     ) -> None:
         self._body = body
         self._context = context
         self._refuse = refuse
         self._steps: Iterator[bytes] | None = None
+        self._refused: Iterable[bytes] = ()
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -266,13 +283,23 @@ class _Body:
             self._steps = self._context.run(iter, self._body)
             return self._context.run(next, self._steps)
         except (RequestRefusedError, UnavailableError) as failure:
-            self._steps = iter(self._refuse(failure))
+            self._refused = self._refuse(failure)
+            self._steps = iter(self._refused)
             return next(self._steps)
 
     def close(self) -> None:
-        close = getattr(self._body, "close", None)
-        if close is not None:
-            self._context.run(close)
+        for body in (self._body, self._refused):
+            close = getattr(body, "close", None)
+            if close is not None:
+                self._context.run(close)
+
+
+def _announces_body(environ: WSGIEnvironment) -> bool:
+    """Whether a body comes with the request of *environ* (RFC 9112 §6)."""
+    length: str | None = environ.get("CONTENT_LENGTH")
+    if length:
+        return bool(length.strip(" 0"))
+    return "HTTP_TRANSFER_ENCODING" in environ
 
 
 def make_preflight(environ: WSGIEnvironment) -> None:
@@ -356,13 +383,18 @@ def respond(
     response: Response,
     request: Request,
     start_response: StartResponse,
+    unread: UnreadInput | None = None,
     exc_info: Any = None,
-) -> list[bytes]:
-    """Send a complete answer; *exc_info* lets it replace one that has only begun."""
+) -> Iterable[bytes]:
+    """Send a complete answer; *exc_info* lets it replace one that has only begun.
+
+    *unread* is the request's body, which is then read on.
+    """
     status = f"{response.status} {HTTPStatus(response.status).phrase}"
     headers = list(response.headers)
     if exc_info is None:
         start_response(status, headers)
     else:
         start_response(status, headers, exc_info)
-    return [] if request.method == "HEAD" else [response.body]
+    body = [] if request.method == "HEAD" else [response.body]
+    return body if unread is None else unread.discard_after(body)

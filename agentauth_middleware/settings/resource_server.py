@@ -113,6 +113,12 @@ class ResourceServer:
     of its log of revocations if that is no older than this; then they get a 503. Any
     more than 0.75 and a revoked token may live longer than one second.
     ``math.inf`` never refuses."""
+    discard_bytes: int = 32 * 2**20
+    """How much of a request's body is still read, and dropped, after the request was
+    refused. Otherwise the answer to a large upload is lost on its way. 0 reads nothing.
+    """
+    discard_seconds: float = 10
+    """How long it may take to read that. 0 reads nothing."""
     ignore_query_token: bool = False
     """Set it if ``access_token`` in a query means something else in this API. It is
     never a credential either way."""
@@ -353,6 +359,15 @@ class ResourceServer:
         check_range(self.leeway, "ResourceServer.leeway", 0, 300)
         # An ordinary read of the log may take the 0.75 seconds.
         check_range(self.max_log_age, "ResourceServer.max_log_age", 0.75, math.inf)
+        check_range(
+            self.discard_bytes,
+            "ResourceServer.discard_bytes",
+            0,
+            math.inf,
+            whole=True,
+            unit="bytes",
+        )
+        check_range(self.discard_seconds, "ResourceServer.discard_seconds", 0, 300)
         check_range(
             self.max_remembered_tokens,
             "ResourceServer.max_remembered_tokens",

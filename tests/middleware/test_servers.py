@@ -47,6 +47,7 @@ REFUSED_BY_THE_SERVER = {
     "hypercorn-http2": _NUL | _AROUND,
     "gunicorn-sync": _NUL | _CONTROL | _LONG,
     "gunicorn-gthread": _NUL | _CONTROL | _LONG,
+    "gunicorn-gevent": _NUL | _CONTROL | _LONG,
     "waitress": _NUL | _CONTROL,
 }
 """Scenarios that never reach the door."""

@@ -822,6 +822,21 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "ResourceServer.metadata_at_root",
         "is no flag; write True or False",
     ),
+    "discard_bytes negative": (
+        lambda: server(discard_bytes=-1),
+        "ResourceServer.discard_bytes",
+        "not a whole number of bytes from 0",
+    ),
+    "discard_bytes a fraction": (
+        lambda: server(discard_bytes=1e6),
+        "ResourceServer.discard_bytes",
+        "not a whole number of bytes from 0",
+    ),
+    "discard_seconds long": (
+        lambda: server(discard_seconds=301),
+        "ResourceServer.discard_seconds",
+        "not a number of seconds from 0 to 300",
+    ),
     "ignore_query_token a number": (
         lambda: server(ignore_query_token=0),
         "ResourceServer.ignore_query_token",

@@ -104,11 +104,16 @@ def ask_asgi(app: Any, backend: str, request: HTTPRequest) -> Answer:
     anyio.run(app, scope_of(request), receive, send, backend=backend)
     start, *bodies = sent
     assert start["type"] == "http.response.start"
-    assert [message["type"] for message in bodies] == ["http.response.body"]
+    assert {message["type"] for message in bodies} == {"http.response.body"}
+    assert [message.get("more_body", False) for message in bodies].index(False) == (
+        len(bodies) - 1
+    )
     fields = [
         (name.decode(), value.decode("latin-1")) for name, value in _fields(start)
     ]
-    return Answer(start["status"], tuple(fields), bodies[0]["body"])
+    return Answer(
+        start["status"], tuple(fields), b"".join(part["body"] for part in bodies)
+    )
 
 
 def _fields(start: Any) -> Iterable[tuple[bytes, bytes]]:

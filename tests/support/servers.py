@@ -38,6 +38,7 @@ COMMANDS = {
     "hypercorn-http2": _HYPERCORN,
     "gunicorn-sync": f"{_GUNICORN} --worker-class sync",
     "gunicorn-gthread": f"{_GUNICORN} --worker-class gthread --threads 2",
+    "gunicorn-gevent": f"{_GUNICORN} --worker-class gevent",
     "waitress": "tests.support.served {fd}",
 }
 """Each is a module to run and its arguments."""
