@@ -29,6 +29,7 @@ from agentauth_middleware._core.publish.challenge import (
     is_scope_named,
     name_scopes,
 )
+from agentauth_middleware._core.revocations.log import read_on
 from agentauth_middleware._io.drive import drive_async
 from agentauth_middleware._io.perform import AsyncPerformer
 from agentauth_middleware._middleware.arguments import check_arguments
@@ -208,10 +209,18 @@ class AgentAuthMiddleware:
         if isinstance(self._store, MemoryStore):
             warn_of_other_workers(self._gate.server)
         try:
+            await self._read_log_before_serving()
             await self.app(scope, receive, send)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._perform.aclose()
+
+    async def _read_log_before_serving(self) -> None:
+        """A long log takes seconds, which no request should have to wait."""
+        with suppress(UnavailableError):  # each request that needs it will say so
+            await drive_async(
+                read_on(self._gate.revocations, time.time()), self._perform
+            )
 
     async def _pass_on(
         self,

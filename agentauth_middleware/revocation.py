@@ -13,7 +13,11 @@ from enum import Enum
 
 import anyio.to_thread
 
-from agentauth_middleware._core.revocations.cut_offs import Revocation
+from agentauth_middleware._core.operations import CutOff
+from agentauth_middleware._core.revocations.cut_offs import (
+    DEFAULT_RETENTION,
+    Revocation,
+)
 from agentauth_middleware._core.revocations.reach import (
     doubt_about_issuer,
     fault_of_agent,
@@ -44,6 +48,7 @@ def revoke_blocking(
     subject: str | _LeftOut | None = _LEFT_OUT,
     agent: Principal | str | _LeftOut | None = _LEFT_OUT,
     token_id: str | _LeftOut | None = _LEFT_OUT,
+    retention: float | None = None,
 ) -> None:
     """Refuse, from now on, the tokens that *issuer* has issued up to this moment.
 
@@ -66,13 +71,16 @@ def revoke_blocking(
         subject: As in their ``sub``, whatever your own name for the user is.
         agent: The immediate actor; a string is a subject of *issuer*'s.
         token_id: Excludes *subject* and *agent*.
+        retention: Seconds after which every token that this refuses has expired, and
+            the log may forget it; ``math.inf`` for tokens without ``exp``. By default
+            what the settings of the middleware that uses *store* say, else 400 days.
 
     Raises:
         ValueError: the combination names nothing, or can match no token. ``None`` names
             nothing either: a token that lacks ``jti`` must not revoke all others.
         UnavailableError: the store did not take it; nothing is revoked.
     """
-    store.append_log(_record(store, issuer, subject, agent, token_id))
+    store.append_log([_cut_off(store, issuer, subject, agent, token_id, retention)])
 
 
 async def revoke(
@@ -82,6 +90,7 @@ async def revoke(
     subject: str | _LeftOut | None = _LEFT_OUT,
     agent: Principal | str | _LeftOut | None = _LEFT_OUT,
     token_id: str | _LeftOut | None = _LEFT_OUT,
+    retention: float | None = None,
 ) -> None:
     """``revoke_blocking``, for handlers that run in an event loop.
 
@@ -89,18 +98,19 @@ async def revoke(
         ValueError: the combination names nothing, or can match no token.
         UnavailableError: the store did not take it; nothing is revoked.
     """
-    record = _record(store, issuer, subject, agent, token_id)
-    await anyio.to_thread.run_sync(store.append_log, record)
+    cut_off = _cut_off(store, issuer, subject, agent, token_id, retention)
+    await anyio.to_thread.run_sync(store.append_log, [cut_off])
 
 
-def _record(
+def _cut_off(
     store: Store,
     issuer: Issuer | str,
     subject: str | _LeftOut | None,
     agent: Principal | str | _LeftOut | None,
     token_id: str | _LeftOut | None,
-) -> bytes:
-    """The record to append, once it is known to name something."""
+    retention: float | None,
+) -> CutOff:
+    """What to append, once it is known to name something."""
     for name, value in (("subject", subject), ("agent", agent), ("token_id", token_id)):
         if value is None or value == "":
             raise ValueError(
@@ -118,7 +128,17 @@ def _record(
         _check_agent(revocation, [issuer])
     else:
         _check_reach(revocation, store)
-    return revocation.to_record()
+    if retention is None:
+        retention = _retention(revocation.issuer, store)
+    return revocation.to_cut_off(retention)
+
+
+def _retention(issuer: str, store: Store) -> float:
+    """The longest for which a user of *store* in this process may take its tokens."""
+    servers = users_of(store)
+    return max(
+        (server.retention_of(issuer) for server in servers), default=DEFAULT_RETENTION
+    )
 
 
 def _revocation(

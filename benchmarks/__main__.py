@@ -22,6 +22,7 @@ from benchmarks.memory import measure_memory
 from benchmarks.policy import measure_policy
 from benchmarks.progress import Progress
 from benchmarks.report import Row, as_table, environment, write_json
+from benchmarks.revocations import measure_revocations
 from benchmarks.rounds import Rounds, round_numbers
 from benchmarks.scene import NewTokens, Scene
 from benchmarks.sides import SIDES, Side
@@ -38,6 +39,7 @@ GROUPS = (
     "tenants",
     "uvicorn",
     "memory",
+    "revocations",
     "imports",
 )
 _RESULTS = Path(__file__).with_name("results.json")
@@ -56,6 +58,7 @@ class Effort:
 
     rounds: int
     remembered_tokens: int
+    cut_offs: int
     processes: int
     """That import the door, and as many that import its dependencies."""
     hangs: int
@@ -69,6 +72,7 @@ class Effort:
 FULL = Effort(
     rounds=300,
     remembered_tokens=100_000,
+    cut_offs=1_000_000,
     processes=20,
     hangs=5,
     loads=7,
@@ -77,6 +81,7 @@ FULL = Effort(
 QUICK = Effort(
     rounds=40,
     remembered_tokens=5_000,
+    cut_offs=20_000,
     processes=5,
     hangs=2,
     loads=2,
@@ -189,6 +194,8 @@ class _Run:
                 )
             case "memory":
                 yield from measure_memory(effort.remembered_tokens, effort.rounds)
+            case "revocations":
+                yield from measure_revocations(effort.cut_offs, effort.rounds)
             case "imports":
                 yield from measure_imports(effort.processes, progress)
             case _:

@@ -34,7 +34,7 @@ from benchmarks.scene import Scene
 from benchmarks.sides import Call, WSGISide
 from benchmarks.signatures import bare_check, check_name
 
-__all__ = ["measure_memory"]
+__all__ = ["measure_memory", "resident_bytes"]
 
 _STATM = Path("/proc/self/statm")
 _SAMPLE = 2000
@@ -59,10 +59,10 @@ def _rows(scene: Scene, tokens: int, rounds: Rounds, note: Progress) -> Iterator
     door = side.door(side.bare, scene.server, scene.store)
     _present(side, door, scene, 10)  # What first requests make is not the tokens'.
     yield Row(group, "full collection, before", _collections(), "ms")
-    before = _resident_bytes()
+    before = resident_bytes()
     note(f"{tokens:,} requests with new tokens")
     sample = _present(side, door, scene, tokens)
-    after = _resident_bytes()
+    after = resident_bytes()
     if before is not None and after is not None:
         each = (after - before - sum(map(sys.getsizeof, sample))) / tokens
         yield Row(
@@ -134,7 +134,7 @@ def _collections() -> Figure:
     return figure(times)
 
 
-def _resident_bytes() -> int | None:
+def resident_bytes() -> int | None:
     """The memory of this process, where Linux tells."""
     if not _STATM.exists():
         return None

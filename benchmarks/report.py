@@ -32,7 +32,7 @@ class Row:
     group: str
     name: str
     value: Figure
-    unit: Literal["µs", "ms", "bytes", "MB", "calls", "req/s"]
+    unit: Literal["µs", "ms", "bytes", "MB", "s", "calls", "req/s"]
     ratio: Figure | None = None
     """*value* as a multiple of what *of* names, measured in the same rounds."""
     of: str | None = None

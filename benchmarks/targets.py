@@ -30,6 +30,13 @@ COLLECTION_MS = 40.0
 IMPORT = 1.25
 """In imports of what the door depends on."""
 
+READY = 5.0
+"""Seconds until a process knows a million cut-offs."""
+READY_AFTER_COMPACTION = 0.3
+CUT_OFFS_MB = 150.0
+WITH_CUT_OFFS = 1.1
+"""In requests with few: as long, but for the noise."""
+
 INTROSPECTION = 6.5
 """In exchanges with the same server over a bare socket."""
 CALLS_FOR_ONE_TOKEN = 1.0

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from agentauth_middleware import Issuer, Principal, ResourceServer
-from agentauth_middleware._core.revocations.cut_offs import read_revocation
+from agentauth_middleware import Introspection, Issuer, Principal, ResourceServer
+from agentauth_middleware._core.revocations.cut_offs import Revocation
 from agentauth_middleware.revocation import revoke, revoke_blocking
-from agentauth_middleware.stores import MemoryStore, SQLiteStore, Store
+from agentauth_middleware.stores import CutOff, MemoryStore, SQLiteStore, Store
 from agentauth_middleware.verifier import Verifier
 from tests.support.exchange import DOORS, open_door
 
@@ -36,7 +38,7 @@ def test_revoke_of_what_cannot_be_meant_revokes_nothing(target: dict[str, Any]) 
 
     with pytest.raises(ValueError, match="name"):
         revoke_blocking(store, AS, **target)
-    assert store.read_log(0).records == ()
+    assert store.read_log(0).entries == ()
 
 
 def test_revoke_of_no_issuer_revokes_nothing() -> None:
@@ -56,18 +58,18 @@ def test_revoke_names_the_agent_with_its_issuer(
 ) -> None:
     store = MemoryStore()
     revoke_blocking(store, AS, subject="u", agent=agent)
-    (record,) = store.read_log(0).records
+    ((key, _),) = store.read_log(0).entries
 
-    assert read_revocation(record).agent == expected
+    assert key == Revocation(AS, 0, "u", expected).key
 
 
 @pytest.mark.anyio
 async def test_revoke_awaits_the_store() -> None:
     store = MemoryStore()
     await revoke(store, AS, token_id="t")
-    (record,) = store.read_log(0).records
+    ((key, _),) = store.read_log(0).entries
 
-    assert read_revocation(record).token_id == "t"
+    assert key == Revocation(AS, 0, token_id="t").key
 
 
 # What can match no token
@@ -93,7 +95,7 @@ def test_revoke_of_an_issuer_that_differs_by_a_slash_says_so(
 
     with pytest.raises(ValueError, match=f"expected '{accepted}', which differs by"):
         revoke_blocking(store, revoked, subject="u")
-    assert store.read_log(0).records == ()
+    assert store.read_log(0).entries == ()
 
 
 NAMELESS = Issuer(AS, identity="client_only", subjects="users")
@@ -127,7 +129,7 @@ def test_revoke_of_an_agent_that_no_token_names_says_so(
 
     with pytest.raises(ValueError, match=message):
         revoke_blocking(store, issuer if given == "settings" else AS, agent=agent)
-    assert store.read_log(0).records == ()
+    assert store.read_log(0).entries == ()
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_revoke_of_an_agent_that_a_token_may_name_is_taken(
     revoke_blocking(store, AS, agent=agent)
     revoke_blocking(store, issuer, subject="u", agent=agent)
 
-    assert len(store.read_log(0).records) == 2
+    assert len(store.read_log(0).entries) == 2
     assert caplog.messages == []
 
 
@@ -161,7 +163,7 @@ def test_revoke_takes_what_the_tokens_of_one_user_of_the_store_can_match() -> No
 
     revoke_blocking(store, AS, agent="a")
 
-    assert len(store.read_log(0).records) == 1
+    assert len(store.read_log(0).entries) == 1
 
 
 def test_revoke_for_an_issuer_that_is_not_accepted_here_warns(
@@ -173,7 +175,7 @@ def test_revoke_for_an_issuer_that_is_not_accepted_here_warns(
 
     revoke_blocking(store, "https://other.example.com", subject="u")
 
-    assert len(store.read_log(0).records) == 1
+    assert len(store.read_log(0).entries) == 1
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "'https://other.example.com'" in caplog.text
     assert f"only those of '{AS}'" in caplog.text
@@ -203,3 +205,35 @@ def test_revoke_says_nothing_of_what_it_cannot_know(
     revoke_blocking(store, AS, subject="u", agent="a")
 
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("issuer", "seconds"),
+    [
+        pytest.param(Issuer(AS), 34_560_000, id="as the resource server says"),
+        pytest.param(Issuer(AS, max_token_age=60), 60, id="as old as tokens may be"),
+        pytest.param(
+            Issuer(AS, introspection=Introspection("us", client_secret="s" * 32)),
+            math.inf,
+            id="tokens that may have no end",
+        ),
+    ],
+)
+def test_revocation_is_kept_as_long_as_a_token_may_live(
+    issuer: Issuer, seconds: float
+) -> None:
+    store = KeptStore()
+    used_by("wsgi", store, issuer)
+    revoke_blocking(store, AS, subject="u")
+    (kept,) = store.kept
+
+    assert kept.forget_at == kept.at + seconds + 3900
+
+
+class KeptStore(MemoryStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[CutOff] = []
+
+    def append_log(self, entries: Iterable[CutOff]) -> None:
+        self.kept += entries

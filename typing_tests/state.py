@@ -7,7 +7,7 @@ from typing import Any, assert_type
 
 from agentauth_middleware import Access, Issuer, ResourceServer
 from agentauth_middleware.revocation import revoke, revoke_blocking
-from agentauth_middleware.stores import MemoryStore, SQLiteStore, Store
+from agentauth_middleware.stores import CutOff, MemoryStore, SQLiteStore, Store
 from agentauth_middleware.testing import FakeIssuer, ServedIssuer
 
 ISSUER = "https://as.example.com"
@@ -24,10 +24,10 @@ def remember(store: Store) -> None:
     assert_type(store.add_once("key", expires_at=1.5), bool)
     store.put("key", b"value", expires_at=1)
     assert_type(store.get("key"), bytes | None)
-    store.append_log(b"record")
+    store.append_log([CutOff(b"key", 1.5, 2.5, b"record")])
     page = store.read_log(0)
     assert_type(page.position, int)
-    assert_type(page.records, tuple[bytes, ...])
+    assert_type(page.entries, tuple[tuple[bytes, float], ...])
 
 
 def disconnect(store: Store, access: Access) -> None:

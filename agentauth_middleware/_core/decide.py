@@ -20,17 +20,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from math import inf
 from typing import TypeAlias
 
 from agentauth_middleware._core.middleware_state import Gate, Remembered
-from agentauth_middleware._core.operations import Clock, Procedure, ReadLog
+from agentauth_middleware._core.operations import Clock, Procedure
 from agentauth_middleware._core.policy.caller import check_policy
 from agentauth_middleware._core.policy.cross_origin import is_preflight
 from agentauth_middleware._core.policy.other_clients import has_agent_credential
 from agentauth_middleware._core.policy.route_table import REFUSED, UNMATCHED
 from agentauth_middleware._core.publish.challenge import Refusal, refusal_for
 from agentauth_middleware._core.revocations.cut_offs import RevocationView
+from agentauth_middleware._core.revocations.log import READ_LOG_AFTER, refresh_view
 from agentauth_middleware._core.tokens.credential import (
     MAX_CREDENTIAL_BYTES,
     find_token,
@@ -47,11 +47,6 @@ from agentauth_middleware.errors import (
     UnavailableError,
 )
 from agentauth_middleware.settings.route import Route
-
-READ_LOG_AFTER = 0.25
-"""Seconds. Who finds the view of the log older reads on first."""
-SERVE_WHILE_READING = 0.75
-"""Seconds. While one request reads, the others go on with a view no older than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +200,9 @@ def check_standing(gate: Gate, remembered: Remembered, clock: Clock) -> Procedur
     """
     check_alive(remembered, now := clock())
     if not 0 <= now - gate.revocations.read_at < READ_LOG_AFTER:
-        yield from _refresh_view(gate, clock)
+        yield from refresh_view(
+            gate.revocations, gate.log_reader, gate.server.max_log_age, clock
+        )
     check_not_revoked(gate.revocations, remembered)
 
 
@@ -241,46 +238,3 @@ def check_actor(remembered: Remembered) -> None:
     """Refuse an agent that may not act at all. Found once, answered in its turn."""
     if remembered.actor_refusal is not None:
         raise ActorRefusedError(remembered.actor_refusal)
-
-
-def _refresh_view(gate: Gate, clock: Clock) -> Procedure[None]:
-    """Read the log on, unless somebody is reading and the view is young enough.
-
-    Raises:
-        UnavailableError: it cannot be read, and the view is older than the operator
-            allows.
-    """
-    view, asked_at = gate.revocations, clock()
-    if view.read_at > asked_at:
-        view.read_at = -inf  # the clock was set back: nobody knows how old it is
-    age = asked_at - view.read_at
-    is_reader = gate.log_reader.take()
-    if not is_reader and 0 <= age < SERVE_WHILE_READING:
-        return
-    failure = UnavailableError("log_too_slow", "reading took longer than may be")
-    try:
-        yield from read_on(view, asked_at)
-    except UnavailableError as unread:
-        failure = unread
-    except ValueError as fault:
-        raise UnavailableError("log_unreadable", str(fault)) from fault
-    finally:
-        if is_reader:
-            gate.log_reader.give_back()
-    bound = gate.server.max_log_age
-    if bound != inf and not 0 <= clock() - view.read_at < bound:
-        raise failure
-
-
-def read_on(view: RevocationView, asked_at: float) -> Procedure[None]:
-    """Bring *view* to where the log ends; requests that do so at once share a read.
-
-    Raises:
-        UnavailableError: the log cannot be read.
-        ValueError: a record cannot be understood.
-    """
-    is_last = False
-    while not is_last:
-        page = yield from ReadLog(view.position, asked_at)
-        view.apply(page, asked_at)
-        is_last = page.is_last

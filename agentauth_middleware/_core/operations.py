@@ -98,15 +98,35 @@ class Fetch(Operation[Reply]):
 
 
 @dataclass(frozen=True, slots=True)
+class CutOff:
+    """An entry of the log of revocations. Of several with one *key* the latest
+    counts."""
+
+    key: bytes
+    """A hash of whose tokens it refuses; 16 bytes."""
+    at: float
+    """Epoch seconds: tokens issued up to this instant are refused."""
+    forget_at: float
+    """Epoch seconds at which every such token has expired."""
+    record: bytes = b""
+    """The same for people, JSON."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogPage:
-    """Records in the order they were appended, and the position of the last."""
+    """Entries in the order they were appended, and the position of the last."""
 
     position: int
-    records: tuple[bytes, ...]
+    entries: tuple[tuple[bytes, float], ...]
+    """The key and the instant of each ``CutOff``."""
     is_last: bool = True
     """Whether the log ended here; else there is more behind *position*."""
+    epoch: str = ""
+    """Names this log: another one has taken the place of the one that was read before
+    when it changes."""
     asked_at: float | None = field(default=None, compare=False)
-    """Put in by who performed the read: of whoever it was begun for."""
+    """When the read began, epoch seconds. Callers that share the read get this instant
+    too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +140,13 @@ class ReadLog(Operation[LogPage]):
     after: int
     asked_at: float = field(default=0.0, compare=False)
     """Epoch seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendLog(Operation[None]):
+    """Append to the log what a process knows and the log may have lost."""
+
+    entries: tuple[CutOff, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,15 @@ class Budgets:
         """Whether *name* may spend, if all *beside* that it has begun is spent too."""
         return self._level(name, now) - beside >= 1
 
+    def take(self, name: str, now: float) -> bool:
+        """Spend, if *name* may."""
+        with self._lock:
+            level = self._level(name, now)
+            if level < 1:
+                return False
+            self._levels.put(name, (level - 1, now))
+            return True
+
     def spend(self, name: str, now: float) -> None:
         with self._lock:
             self._levels.put(name, (max(0.0, self._level(name, now) - 1), now))

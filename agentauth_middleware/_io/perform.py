@@ -7,13 +7,16 @@ world: its store, its HTTP client and the fetches under way.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, assert_never, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, assert_never, cast
 
 import anyio
 import anyio.to_thread
 
 from agentauth_middleware._core.operations import (
+    AppendLog,
+    CutOff,
     Fetch,
     LogPage,
     Operation,
@@ -37,8 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncPerformer", "BlockingPerformer"]
 
-AnyOperation: TypeAlias = Fetch | ReadLog | Start
+AnyOperation: TypeAlias = AppendLog | Fetch | ReadLog | Start
 """Every operation there is; what makes the two ``match`` below exhaustive."""
+
+Done = TypeVar("Done")
 
 _READERS = 4
 """How many threads read the log for one loop at a time."""
@@ -72,6 +77,8 @@ class BlockingPerformer:
                 return self._flights.share(fetch, self._client.carry_out)
             case ReadLog() as read:
                 return self._reads.share(_Read(read), self._read_log)
+            case AppendLog(entries):
+                return self._store.append_log(entries)
             case Start() as start:
                 return background.start(start, self)
             case _:
@@ -118,7 +125,7 @@ class AsyncPerformer:
         self._client = AsyncHTTPClient(http_client, certificates)
         self._flights = AsyncFlights()
         self._reads = AsyncFlights(kept=0)
-        self._log = _LogReader(store, store_timeout)
+        self._log = _Log(store, store_timeout)
         self._background = (
             BlockingPerformer(store, certificates=certificates)
             if http_client is None
@@ -132,6 +139,8 @@ class AsyncPerformer:
                 return await self._flights.share(fetch, self._client.carry_out)
             case ReadLog() as read:
                 return await self._reads.share(_Read(read), self._log.read)
+            case AppendLog(entries):
+                return await self._log.append(entries)
             case Start() as start:
                 if self._background is not None:
                     background.start(start, self._background)
@@ -176,8 +185,8 @@ class _Read:
         return replace(page, asked_at=self.operation.asked_at)
 
 
-class _LogReader:
-    """Reads the log of a store, which blocks, for tasks, which must not.
+class _Log:
+    """The log of a store, which blocks, for tasks, which must not.
 
     In threads beyond the application's, which may all be busy; and not in many, since
     a store that hangs keeps each thread it is given.
@@ -191,22 +200,28 @@ class _LogReader:
         self._slots = threading.BoundedSemaphore(_HANGING)
 
     async def read(self, read: _Read) -> LogPage:
+        return await self._run(lambda: read.page_of(self._store))
+
+    async def append(self, entries: tuple[CutOff, ...]) -> None:
+        await self._run(lambda: self._store.append_log(entries))
+
+    async def _run(self, call: Callable[[], Done]) -> Done:
         if self._is_in_memory:
-            return read.page_of(self._store)
+            return call()
         limiter = await self._limiters.get()
         with anyio.move_on_after(self._timeout):
             return await anyio.to_thread.run_sync(
-                self._read, read, abandon_on_cancel=True, limiter=limiter
+                self._in_slot, call, abandon_on_cancel=True, limiter=limiter
             )
         raise UnavailableError(
-            "store_timeout", f"the log was not read in {self._timeout:g} s"
+            "store_timeout", f"the log did not answer in {self._timeout:g} s"
         )
 
-    def _read(self, read: _Read) -> LogPage:
-        # asyncio's limiter counts a thread out as soon as nobody waits for it.
+    def _in_slot(self, call: Callable[[], Done]) -> Done:
+        # asyncio's limiter counts a thread out as soon as nothing waits for it.
         if not self._slots.acquire(blocking=False):
-            raise UnavailableError("store_timeout", "earlier reads of the log hang")
+            raise UnavailableError("store_timeout", "earlier calls for the log hang")
         try:
-            return read.page_of(self._store)
+            return call()
         finally:
             self._slots.release()

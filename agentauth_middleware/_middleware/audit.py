@@ -32,6 +32,8 @@ _MISCONFIGURED = frozenset(
         "issuer_lookup_failed",
         "metadata_not_found",
         "metadata_unusable",
+        "store_gone",
+        "store_open_to_all",
         "upstream_refused",
     }
 )

@@ -10,9 +10,10 @@ from functools import cached_property
 
 import anyio.to_thread
 
-from agentauth_middleware._core.decide import read_on
 from agentauth_middleware._core.issuers.keys import IssuerKeys, verify
 from agentauth_middleware._core.revocations.cut_offs import RevocationView
+from agentauth_middleware._core.revocations.log import read_on
+from agentauth_middleware._core.throttles import Budgets
 from agentauth_middleware._core.tokens.jose import CompactJWS
 from agentauth_middleware._io.drive import drive_async
 from agentauth_middleware._io.perform import AsyncPerformer
@@ -41,6 +42,10 @@ LEEWAY = 60
 """Seconds by which the clocks of providers may differ from ours."""
 
 
+_SINGLE_REVOCATIONS = 20
+"""An hour; beyond that revoking one token of an agent revokes all it has by then."""
+
+
 @dataclass
 class Service:
     """The embedded server without its URLs."""
@@ -60,6 +65,10 @@ class Service:
     introspection_clients: Mapping[str, IntrospectionClient]
     """By their ``client_id``."""
     revocations: RevocationView = field(default_factory=RevocationView)
+    single_revocations: Budgets = field(
+        default_factory=lambda: Budgets(_SINGLE_REVOCATIONS, 3600.0, 4096)
+    )
+    """Of each agent: how many of its tokens may be revoked one by one."""
     clock: Callable[[], float] = time.time
     steady_clock: Callable[[], float] = time.monotonic
     """Never set back: by it the log is read. Its instants mean nothing elsewhere."""
@@ -170,12 +179,9 @@ class Service:
             UnavailableError: it cannot be read.
         """
         asked_at = self.steady_clock()
-        try:
-            # A read that was under way already may lack what came just before.
-            while self.revocations.read_at < asked_at:
-                await drive_async(read_on(self.revocations, asked_at), self.perform)
-        except ValueError as fault:
-            raise UnavailableError("log_unreadable", str(fault)) from fault
+        # A read that was under way already may lack what came just before.
+        while self.revocations.read_at < asked_at:
+            await drive_async(read_on(self.revocations, asked_at), self.perform)
         return self.revocations
 
     async def find_cutoff(self, registration: Registration) -> float | None:
@@ -219,6 +225,7 @@ class Service:
                 self.issuer,
                 subject=registration.user_id,
                 agent=registration.id,
+                retention=self.access_token_lifetime,
             )
         except ValueError as fault:
             raise UnavailableError("revocation_not_told", str(fault)) from fault

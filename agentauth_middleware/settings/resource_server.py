@@ -119,6 +119,9 @@ class ResourceServer:
     """
     discard_seconds: float = 10
     """How long it may take to read that. 0 reads nothing."""
+    revocation_retention: int = 400 * 86_400
+    """Seconds after which every token that was good has expired, so that its revocation
+    may be forgotten; for issuers without ``max_token_age``."""
     ignore_query_token: bool = False
     """Set it if ``access_token`` in a query means something else in this API. It is
     never a credential either way."""
@@ -159,6 +162,18 @@ class ResourceServer:
                 '"authenticated" nor "refuse"; write one of them, or leave it out'
             )
         self._check_unauthenticated()
+
+    def retention_of(self, issuer: str) -> float:
+        """Seconds for which a revocation of tokens of *issuer* must be remembered.
+
+        For ever where its tokens may have no ``exp``, as those about which it is asked.
+        """
+        found = self.find_issuer(issuer)
+        if found is not None and found.max_token_age is not None:
+            return found.max_token_age
+        if found is not None and found.introspection is not None:
+            return math.inf
+        return self.revocation_retention
 
     @property
     def refuses_unmatched(self) -> bool:
@@ -368,6 +383,13 @@ class ResourceServer:
             unit="bytes",
         )
         check_range(self.discard_seconds, "ResourceServer.discard_seconds", 0, 300)
+        check_range(
+            self.revocation_retention,
+            "ResourceServer.revocation_retention",
+            60,
+            2**31 - 1,
+            whole=True,
+        )
         check_range(
             self.max_remembered_tokens,
             "ResourceServer.max_remembered_tokens",

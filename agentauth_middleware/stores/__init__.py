@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agentauth_middleware._core.operations import LogPage
+from agentauth_middleware._core.operations import CutOff, LogPage
 from agentauth_middleware.stores._memory import MemoryStore
 from agentauth_middleware.stores._protocol import Store
 
@@ -22,4 +22,4 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["LogPage", "MemoryStore", "SQLiteStore", "Store"]
+__all__ = ["CutOff", "LogPage", "MemoryStore", "SQLiteStore", "Store"]

@@ -6,9 +6,10 @@ import heapq
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from agentauth_middleware._core.operations import LogPage
+from agentauth_middleware._core.operations import CutOff, LogPage
+from agentauth_middleware._core.revocations.cut_offs import MOST_SKEW, clamped
 from agentauth_middleware.errors import UnavailableError
 
 __all__ = ["MemoryStore"]
@@ -16,6 +17,9 @@ __all__ = ["MemoryStore"]
 # More than the one entry that a call adds, so expired ones never pile up; a constant,
 # so no call pays for all that expired while nobody called.
 _DROPPED_AT_MOST = 2
+_SWEPT_FROM = 1024
+"""How long the log is before it is searched for what may be forgotten. The next time it
+is twice as long, so that an append costs no more on average for it."""
 
 
 class MemoryStore:
@@ -27,7 +31,8 @@ class MemoryStore:
 
     Expired entries are dropped as calls come in. A full store raises
     ``UnavailableError`` instead of forgetting an entry that has not expired, since a
-    forgotten replay is an accepted one. The log of revocations has no bound.
+    forgotten replay is an accepted one. The log of revocations keeps the latest of each
+    kind until its tokens have expired, and has no other bound.
     """
 
     def __init__(
@@ -42,7 +47,10 @@ class MemoryStore:
         self._clock = clock
         self._once = _Entries(max_entries)
         self._values = _Entries(max_entries)
-        self._log: list[bytes] = []
+        self._log: dict[bytes, tuple[int, CutOff]] = {}
+        """By key, in the order of their positions."""
+        self._end_of_log = 0
+        self._sweep_log_at = _SWEPT_FROM
         self._lock = threading.Lock()
         _hold_during_fork(self._lock)
 
@@ -62,14 +70,33 @@ class MemoryStore:
         with self._lock:
             return self._values.find(key, self._clock())
 
-    def append_log(self, record: bytes) -> None:
+    def append_log(self, entries: Iterable[CutOff]) -> None:
         with self._lock:
-            self._log.append(record)
+            for entry in entries:
+                _, known = self._log.get(entry.key, (0, entry))
+                if known is entry or known.at < entry.at:
+                    self._log.pop(entry.key, None)
+                    self._end_of_log += 1
+                    self._log[entry.key] = (self._end_of_log, entry)
+            if len(self._log) >= self._sweep_log_at:
+                self._drop_forgotten()
+
+    def _drop_forgotten(self) -> None:
+        now = self._clock()
+        self._log = {
+            key: item for key, item in self._log.items() if item[1].forget_at >= now
+        }
+        self._sweep_log_at = max(_SWEPT_FROM, 2 * len(self._log))
 
     def read_log(self, after: int) -> LogPage:
         with self._lock:
-            records = tuple(self._log[after:])
-        return LogPage(after + len(records), records)
+            latest = self._clock() + MOST_SKEW
+            found: list[tuple[bytes, float]] = []
+            for position, entry in reversed(self._log.values()):
+                if position <= after:
+                    break
+                found.append((entry.key, clamped(entry.at, latest)))
+            return LogPage(max(after, self._end_of_log), tuple(reversed(found)))
 
 
 class _Entries:

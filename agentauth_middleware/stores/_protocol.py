@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
-from agentauth_middleware._core.operations import LogPage
+from agentauth_middleware._core.operations import CutOff, LogPage
 
 __all__ = ["Store"]
 
@@ -33,14 +34,21 @@ class Store(Protocol):
         """The value last put under *key*; ``None`` if there is none or it expired."""
         ...
 
-    def append_log(self, record: bytes) -> None:
-        """Append *record* to the log; returns when it is as durable as it will be."""
+    def append_log(self, entries: Iterable[CutOff]) -> None:
+        """Append *entries* to the log; returns when it is as durable as it will be.
+
+        Of several with one key only the latest is kept, under a new position, and one
+        whose ``forget_at`` has passed may be dropped: so the log is as long as what it
+        still has to say.
+        """
         ...
 
     def read_log(self, after: int) -> LogPage:
-        """All records behind position *after*, oldest first; 0 reads from the start.
+        """All entries behind position *after*, oldest first; 0 reads from the start.
 
-        Positions only grow, and a record never turns up at or before a position that
-        has been read: reading on from ``LogPage.position`` misses none.
+        Positions only grow, and an entry never turns up at or before a position that
+        has been read: reading on from ``LogPage.position`` misses none. An instant
+        that is far in the future by the store's clock is given as the present: it was
+        written by a clock that is wrong.
         """
         ...

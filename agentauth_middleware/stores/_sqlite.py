@@ -16,32 +16,43 @@ for the busy timeout. What the store relies on, and where it comes from:
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import sqlite3
 import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Literal
 
-from agentauth_middleware._core.operations import LogPage
+from agentauth_middleware._core.operations import CutOff, LogPage
+from agentauth_middleware._core.revocations.cut_offs import MOST_SKEW, clamped
 from agentauth_middleware.errors import ConfigurationError, UnavailableError
 
 __all__ = ["SQLiteStore"]
 
+_logger = logging.getLogger("agentauth_middleware")
+
 # Nothing here needs a SQLite newer than 3.24, the oldest still found with Python 3.11.
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = (
     """
     CREATE TABLE log (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
+        key BLOB NOT NULL UNIQUE,
+        at REAL NOT NULL,
+        forget_at REAL,
         record BLOB NOT NULL
     )
     """,
+    "CREATE INDEX log_by_forgetting ON log (forget_at)",
+    "CREATE TABLE epoch (name TEXT NOT NULL)",
     """
     CREATE TABLE entries (
         kind TEXT NOT NULL,
@@ -79,19 +90,31 @@ _GET = """
     SELECT value FROM entries
     WHERE kind = 'value' AND key = ? AND expires_at >= ?
 """
-_APPEND = "INSERT INTO log (record) VALUES (?)"
+_SET_EPOCH = "INSERT INTO epoch (name) VALUES (?)"
+_EPOCH = "SELECT name FROM epoch"
+# An entry is replaced only by a later one, which gets a new position: no reader of the
+# one before can miss it.
+_APPEND = """
+    INSERT OR REPLACE INTO log (key, at, forget_at, record)
+    SELECT :key, :at, :forget_at, :record
+    WHERE NOT EXISTS (SELECT 1 FROM log WHERE key = :key AND at >= :at)
+"""
+_DROP_FORGOTTEN = """
+    DELETE FROM log WHERE position IN (
+        SELECT position FROM log WHERE forget_at < ? ORDER BY forget_at LIMIT ?
+    )
+"""
 # A log that ends before the position asked for is an older copy, put in place of the
 # one that was read. It is read from the start: records may come twice, not be missed.
+_END = "SELECT seq FROM sqlite_sequence WHERE name = 'log'"
 _READ = """
-    SELECT position, record FROM log
-    WHERE position > CASE
-        WHEN :after > (SELECT max(position) FROM log) THEN 0 ELSE :after
-    END
-    ORDER BY position LIMIT 2000
+    SELECT position, key, at FROM log WHERE position > ?
+    ORDER BY position LIMIT 20000
 """
-_PAGE = 2000
+_PAGE = 20_000
 
 _IDLE_CONNECTIONS = 8
+_OPEN_TO_ALL = 0o002
 _WAL_ATTEMPTS = 100
 _FORK_TIMEOUT = 10.0
 
@@ -109,22 +132,32 @@ class SQLiteStore:
         self,
         path: str | os.PathLike[str],
         *,
+        create: Literal["once", "always", "never"] = "once",
         busy_timeout: float = 2.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """
         Args:
             path: the file; its folder must exist.
+            create: whether to make the file where there is none. ``"once"``: unless it
+                was there before, which a small file beside it remembers (``-made``):
+                revocations that were in it would be forgotten in silence. Delete that
+                one as well to begin anew.
             busy_timeout: how long, in seconds, a change may wait for those of others.
             clock: the present, in epoch seconds.
 
         Raises:
             ConfigurationError: *path* can never be such a file.
         """
-        file = _check_path(path)
+        self._file = file = _check_path(path)
+        if create not in ("once", "always", "never"):
+            raise ConfigurationError(
+                f'SQLiteStore.create: {create!r} is unknown; write "once", "always" '
+                'or "never"'
+            )
         self._clock = clock
-        self._entries = _Connections(file, busy_timeout, "NORMAL", clock)
-        self._log = _Connections(file, busy_timeout, "FULL", clock)
+        self._entries = _Connections(file, busy_timeout, "NORMAL", clock, create)
+        self._log = _Connections(file, busy_timeout, "FULL", clock, create)
 
     def add_once(self, key: str, *, expires_at: float) -> bool:
         now = self._clock()
@@ -145,17 +178,37 @@ class SQLiteStore:
             row = sql.execute(_GET, (key, now)).fetchone()
         return None if row is None else row[0]
 
-    def append_log(self, record: bytes) -> None:
+    def append_log(self, entries: Iterable[CutOff]) -> None:
+        rows = [_row_of(entry) for entry in entries]
         with self._log.change() as sql:
-            sql.execute(_APPEND, (record,))
+            sql.executemany(_APPEND, rows)
+            sql.execute(_DROP_FORGOTTEN, (self._clock(), 2 * len(rows)))
 
     def read_log(self, after: int) -> LogPage:
-        with self._entries.lend() as sql:
-            rows = sql.execute(_READ, {"after": after}).fetchall()
-        if not rows:
-            return LogPage(after, ())
-        records = tuple(record for _, record in rows)
-        return LogPage(rows[-1][0], records, is_last=len(rows) < _PAGE)
+        with self._entries.read() as sql:
+            (epoch,) = sql.execute(_EPOCH).fetchone()
+            (end,) = sql.execute(_END).fetchone()
+            after = 0 if after > end else after
+            rows = sql.execute(_READ, (after,)).fetchall()
+        latest = self._clock() + MOST_SKEW
+        is_last = len(rows) < _PAGE
+        return LogPage(
+            end if is_last else rows[-1][0],
+            tuple((key, clamped(at, latest)) for _, key, at in rows),
+            is_last=is_last,
+            epoch=f"{epoch} {_inode(self._file)}",
+        )
+
+
+def _row_of(entry: CutOff) -> dict[str, object]:
+    """SQLite has no infinity that compares; what is kept for ever has no end."""
+    forget_at = None if entry.forget_at == inf else entry.forget_at
+    return {
+        "key": entry.key,
+        "at": entry.at,
+        "forget_at": forget_at,
+        "record": entry.record,
+    }
 
 
 def _check_path(path: str | os.PathLike[str]) -> Path:
@@ -281,8 +334,10 @@ class _Connections:
         busy_timeout: float,
         synchronous: Literal["NORMAL", "FULL"],
         clock: Callable[[], float],
+        create: Literal["once", "always", "never"],
     ) -> None:
         self._file = file
+        self._create = create
         self._busy_timeout = busy_timeout
         self._synchronous = synchronous
         self._clock = clock
@@ -307,6 +362,14 @@ class _Connections:
             ) from error
 
     @contextmanager
+    def read(self) -> Generator[sqlite3.Connection, None, None]:
+        """A connection whose reads all see one state of the file."""
+        with self.lend() as sql:
+            sql.execute("BEGIN")
+            yield sql
+            sql.execute("COMMIT")
+
+    @contextmanager
     def change(self) -> Generator[sqlite3.Connection, None, None]:
         """A connection in a transaction that excludes all other changes."""
         with self.lend() as sql:
@@ -317,7 +380,8 @@ class _Connections:
     def _take(self) -> _Connection:
         while (connection := _pop(self._idle)) is not None:
             # An operator who puts another file in its place will revoke in that one.
-            if connection.is_open and connection.inode == _inode(self._file):
+            inode = _inode(self._file)
+            if connection.is_open and inode is not None and connection.inode == inode:
                 return connection
             _all_open().close(connection)
         return self._open()
@@ -329,8 +393,12 @@ class _Connections:
             _all_open().close(connection)
 
     def _open(self) -> _Connection:
+        is_there = self._file.exists() and self._file.stat().st_size > 0
+        if not is_there:
+            self._check_may_create()
         if not self._file.exists():
             _create_private(self._file)
+        _close_to_others(self._file)
         # Looked up first: a file that takes its place meanwhile is noticed later.
         inode = _inode(self._file)
         sql = sqlite3.connect(
@@ -345,10 +413,78 @@ class _Connections:
         try:
             sql.execute(f"PRAGMA synchronous = {self._synchronous}")
             _prepare(sql, self._clock)
+            self._remember(sql)
+            if connection.inode is None:  # it was empty before
+                connection.inode = _inode(self._file)
         except BaseException:
             _all_open().close(connection)
             raise
         return connection
+
+    def _check_may_create(self) -> None:
+        """
+        Raises:
+            UnavailableError: the store was there and is gone, or is never to be made.
+        """
+        if self._create == "always":
+            return
+        if self._create == "never" or _marker_of(self._file).exists():
+            raise UnavailableError(
+                "store_gone",
+                f"the store {self._file} is gone, and with it what was revoked; put it "
+                f"back, or delete {_marker_of(self._file)} to begin anew",
+            )
+
+    def _remember(self, sql: sqlite3.Connection) -> None:
+        """Remember beside the store that it is there, and which one it is.
+
+        Raises:
+            UnavailableError: another one was there before.
+        """
+        (epoch,) = sql.execute(_EPOCH).fetchone()
+        marker = _marker_of(self._file)
+        known = marker.read_text() if marker.exists() else ""
+        if known == epoch:
+            return
+        if known and self._create != "always":
+            raise UnavailableError(
+                "store_gone",
+                f"another store is in the place of {self._file}; put the former back, "
+                f"or delete {marker} to use this one",
+            )
+        draft = marker.with_name(f"{marker.name}-{os.getpid()}-{threading.get_ident()}")
+        draft.touch(0o600)
+        draft.chmod(self._file.stat().st_mode & 0o777)
+        draft.write_text(epoch)
+        draft.replace(marker)
+
+
+def _marker_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}-made")
+
+
+def _close_to_others(file: Path) -> None:
+    """Let nobody change the store who is neither its owner nor of its group.
+
+    Raises:
+        UnavailableError: its mode lets everybody, and is not ours to change.
+    """
+    mode = file.stat().st_mode
+    if os.name != "posix" or not mode & _OPEN_TO_ALL:
+        return
+    try:
+        file.chmod(mode & 0o770)
+    except PermissionError as error:
+        raise UnavailableError(
+            "store_open_to_all",
+            f"every user of this machine may change the store {file}, which belongs to "
+            "another user: let its owner run `chmod o-rwx` on it",
+        ) from error
+    _logger.warning(
+        "every user of this machine could change the store %s; only its owner and its "
+        "group can from now on",
+        file,
+    )
 
 
 def _close_all(idle: list[_Connection]) -> None:
@@ -367,6 +503,8 @@ def _inode(file: Path) -> tuple[int, int] | None:
     try:
         status = file.stat()
     except OSError:
+        return None
+    if not status.st_size:  # emptied behind our back: no longer the same
         return None
     return status.st_dev, status.st_ino
 
@@ -398,6 +536,7 @@ def _prepare(sql: sqlite3.Connection, clock: Callable[[], float]) -> None:
         for statement in _SCHEMA:
             sql.execute(statement)
         sql.execute(_SET_FIRST_POSITION, (int(clock() * 1_000_000),))
+        sql.execute(_SET_EPOCH, (secrets.token_hex(8),))
     sql.execute("COMMIT")
 
 

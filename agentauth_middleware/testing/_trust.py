@@ -12,10 +12,10 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from agentauth_middleware._core.decide import READ_LOG_AFTER
 from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.operations import LogPage
 from agentauth_middleware._core.revocations.cut_offs import RevocationView
+from agentauth_middleware._core.revocations.log import READ_LOG_AFTER
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import Store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import anyio
 import httpx
 import pytest
 
+from agentauth_middleware._core.operations import CutOff
 from agentauth_middleware.authorization_server.requests import MAX_BYTES
 from agentauth_middleware.authorization_server.server_metadata import (
     REVOKED_EVENT,
@@ -29,6 +30,7 @@ from tests.authorization_server.embedded import (
     encoded,
     trusted,
 )
+from tests.support.log import names_of
 from tests.support.tokens import key
 
 PATH = "/agent/event/notify"
@@ -160,7 +162,7 @@ def test_event_delivered_again_is_acknowledged_again(embedded: Embedded) -> None
     answers = [embedded.push(event) for _ in range(3)]
 
     assert [answer.status_code for answer in answers] == [202, 202, 202]
-    assert len(embedded.store.read_log(0).records) == 1, "its effect came again"
+    assert len(names_of(embedded.store.read_log(0))) == 1, "its effect came again"
 
 
 def test_event_delivered_again_does_not_end_a_new_connection(
@@ -427,10 +429,10 @@ class FailingStore(MemoryStore):
 
     fails = False
 
-    def append_log(self, record: bytes) -> None:
+    def append_log(self, entries: Iterable[CutOff]) -> None:
         if self.fails:
             raise UnavailableError("store_unreachable", retry_after=3)
-        super().append_log(record)
+        super().append_log(entries)
 
 
 def test_event_is_acknowledged_when_its_effect_is_durable(tmp_path: Path) -> None:

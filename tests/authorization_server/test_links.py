@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from agentauth_middleware._core.operations import CutOff
 from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import FakeProvider
@@ -81,10 +83,12 @@ class PickyStore(MemoryStore):
 
     about: bytes | None = None
 
-    def append_log(self, record: bytes) -> None:
-        if self.about is not None and self.about in record:
+    def append_log(self, entries: Iterable[CutOff]) -> None:
+        entries = tuple(entries)
+        about = self.about
+        if about is not None and any(about in entry.record for entry in entries):
             raise UnavailableError("store_unreachable", retry_after=3)
-        super().append_log(record)
+        super().append_log(entries)
 
 
 def test_revocation_that_cannot_be_told_holds_up_no_other(tmp_path: Path) -> None:

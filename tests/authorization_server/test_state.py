@@ -17,6 +17,7 @@ from agentauth_middleware.errors import ConfigurationError, UnavailableError
 from agentauth_middleware.stores import SQLiteStore
 from agentauth_middleware.testing import FakeProvider
 from tests.authorization_server.embedded import PROVIDER, embed
+from tests.support.log import append
 
 needs_modes = pytest.mark.skipif(os.name != "posix", reason="files have no modes")
 
@@ -170,11 +171,11 @@ def test_file_that_is_no_database_is_out_of_reach(file: Path, content: bytes) ->
 
 
 def test_file_of_the_store_is_not_taken(file: Path) -> None:
-    SQLiteStore(file).append_log(b"{}")
+    append(SQLiteStore(file), b"{}")
 
     with pytest.raises(ConfigurationError, match="a file of its own"):
         State(file).signing_keys(new_key())
-    SQLiteStore(file).append_log(b"{}")
+    append(SQLiteStore(file), b"{}")
 
 
 def test_failure_of_the_file_is_told_again_and_mended(file: Path) -> None:

@@ -466,15 +466,24 @@ def test_registration_revoked_while_its_token_is_held_gets_none(
     assert answer.json()["error"] == "invalid_grant"
 
 
-@pytest.mark.parametrize("ahead", [30, 10_000])
-def test_cutoff_in_the_future_is_not_waited_for(embedded: Embedded, ahead: int) -> None:
-    """Nor is the token dated behind it, by which it would be good for no door."""
-    at = time.time() + ahead
-    embedded.store.append_log(Revocation(ISSUER, at, "user-ana").to_record())
+def test_cutoff_in_the_future_is_not_waited_for(embedded: Embedded) -> None:
+    """Nor is the token dated behind it, by which it would be good for no middleware."""
+    at = time.time() + 30
+    embedded.store.append_log([Revocation(ISSUER, at, "user-ana").to_cut_off()])
     answer = embedded.exchange(embedded.identity_assertion())
 
     assert answer.status_code == 503
-    assert ahead - 5 < int(answer.headers["retry-after"]) <= ahead + 1
+    assert 25 < int(answer.headers["retry-after"]) <= 31
+
+
+def test_cutoff_by_a_clock_that_is_hours_ahead_holds_up_nobody(
+    embedded: Embedded,
+) -> None:
+    at = time.time() + 10_000
+    embedded.store.append_log([Revocation(ISSUER, at, "user-ana").to_cut_off()])
+    answer = embedded.exchange(embedded.identity_assertion())
+
+    assert answer.status_code == 200
 
 
 class PagedStore(MemoryStore):
@@ -482,9 +491,9 @@ class PagedStore(MemoryStore):
 
     def read_log(self, after: int) -> LogPage:
         page = super().read_log(after)
-        if len(page.records) <= 1:
+        if len(page.entries) <= 1:
             return page
-        return LogPage(after + 1, page.records[:1], is_last=False)
+        return LogPage(after + 1, page.entries[:1], is_last=False)
 
 
 def test_token_after_a_revocation_far_behind_in_the_log_is_good(
@@ -535,13 +544,6 @@ def test_unreadable_log_is_no_verdict(tmp_path: Path) -> None:
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "7"
     assert is_not_stored(answer)
-
-
-def test_log_that_cannot_be_understood_is_no_verdict(embedded: Embedded) -> None:
-    embedded.store.append_log(b"not JSON")
-    answer = embedded.exchange(embedded.identity_assertion())
-
-    assert answer.status_code == 503
 
 
 def disconnect_ana(embedded: Embedded) -> None:

@@ -16,7 +16,13 @@ from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.decide import Anonymous, Decision, decide
 from agentauth_middleware._core.issuers.keys import FetchedKeys
 from agentauth_middleware._core.middleware_state import Gate
-from agentauth_middleware._core.operations import Fetch, LogPage, ReadLog, Start
+from agentauth_middleware._core.operations import (
+    AppendLog,
+    Fetch,
+    LogPage,
+    ReadLog,
+    Start,
+)
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._core.revocations.cut_offs import Revocation
 from agentauth_middleware._core.tokens.jose import parse_key_set
@@ -50,7 +56,7 @@ BROKEN = UnavailableError("store_unreachable", retry_after=5)
 
 def revoked(*, at: float = NOW, position: int = 1, **target: Any) -> LogPage:
     """A page with one revocation, of all tokens unless *target* says less."""
-    return LogPage(position, (Revocation(ISSUER, at, **target).to_record(),))
+    return LogPage(position, (Revocation(ISSUER, at, **target).entry,))
 
 
 def step(gate: Gate, clock: Clock, presented: bytes | None = None) -> Stepper[Decision]:
@@ -775,7 +781,7 @@ def test_recalled_token_is_refused_once_revoked() -> None:
     gate = gate_for()
     presented = token()
     decide_at_once(gate, request(presented))
-    gate.revocations.apply(LogPage(1, revoked().records), NOW)
+    gate.revocations.apply(LogPage(1, revoked().entries), NOW)
 
     assert refused(decide_at_once(gate, recalled(gate, presented))) == (401, "revoked")
 
@@ -870,7 +876,7 @@ def test_revocation_of_another_leaves_a_remembered_token_alone() -> None:
 def test_token_issued_after_a_revocation_is_good_again() -> None:
     clock = Clock()
     gate = gate_for(clock=clock)
-    gate.revocations.apply(LogPage(1, revoked(subject="user-1").records), clock())
+    gate.revocations.apply(LogPage(1, revoked(subject="user-1").entries), clock())
 
     for issued_at, is_good in ((NOW - 1, False), (NOW, False), (NOW + 1, True)):
         decision = decide_at_once(gate, request(token(iat=issued_at)), clock)
@@ -961,10 +967,10 @@ def test_log_is_read_on_to_its_end() -> None:
     gate = Gate(server())
     asked = step(gate, clock)
     assert asked.asks == ReadLog(0)
-    asked.answer(LogPage(2000, revoked(subject="user-2").records, is_last=False))
+    asked.answer(LogPage(2000, revoked(subject="user-2").entries, is_last=False))
     assert asked.asks == ReadLog(2000)
     assert gate.revocations.read_at == -math.inf
-    asked.answer(LogPage(2001, revoked(subject="user-1").records))
+    asked.answer(LogPage(2001, revoked(subject="user-1").entries))
 
     assert refused(asked.result) == (401, "revoked")
 
@@ -985,13 +991,16 @@ def test_page_that_others_asked_for_is_as_old_as_their_question() -> None:
     assert reads(step(gate, clock))
 
 
-def test_page_of_a_question_too_long_ago_lets_nobody_in() -> None:
+def test_page_of_a_question_too_long_ago_is_read_on_from() -> None:
+    """The request has joined a read that was begun long before it came."""
     clock = Clock()
     gate = Gate(server())
     asked = step(gate, clock)
     asked.answer(LogPage(0, (), asked_at=clock() - 0.75))
+    assert asked.asks == ReadLog(0)
+    asked.answer(LogPage(0, (), asked_at=clock()))
 
-    assert refused(asked.result) == (503, "log_too_slow")
+    assert isinstance(asked.result, Access)
 
 
 def test_question_carries_its_time_and_is_compared_without_it() -> None:
@@ -1038,7 +1047,7 @@ def test_who_read_because_the_view_was_too_old_makes_room_for_nobody() -> None:
     assert isinstance(decide_at_once(gate, request(token()), clock), Access)
 
 
-@pytest.mark.parametrize("end", ["answered", "failed", "abandoned", "unreadable"])
+@pytest.mark.parametrize("end", ["answered", "failed", "abandoned"])
 def test_reader_makes_room_for_the_next_however_it_ends(end: str) -> None:
     clock = Clock()
     gate = gate_for(clock=clock)
@@ -1050,10 +1059,8 @@ def test_reader_makes_room_for_the_next_however_it_ends(end: str) -> None:
             clock.tick(0.25)
         case "failed":
             reader.answer(BROKEN)
-        case "abandoned":
-            reader.close()
         case _:
-            reader.answer(LogPage(1, (b"?",)))
+            reader.close()
 
     assert step(gate, clock).asks == ReadLog(0)
 
@@ -1071,19 +1078,61 @@ def test_view_is_as_old_as_the_question_and_not_as_the_answer() -> None:
     assert step(gate, clock).asks == ReadLog(0)
 
 
-def test_log_that_took_too_long_to_read_is_no_ground_to_let_anybody_in() -> None:
-    """A revocation counts within a second of being acknowledged, and the page says
-    nothing about the time since it was asked for."""
+def test_log_that_takes_long_to_read_is_read_on_and_refuses_nobody() -> None:
+    """A long log takes seconds at first, and what comes meanwhile a moment."""
     clock = Clock()
     gate = Gate(server())
     reader = step(gate, clock)
-    clock.tick(1.5)
-    reader.answer(EMPTY)
-    if reader.asks == ReadLog(0):  # asking once more would do as well
+    clock.tick(9)
+    reader.answer(LogPage(7, ()))
+    assert reader.asks == ReadLog(7)
+    clock.tick(0.5)
+    reader.answer(LogPage(7, ()))
+
+    assert isinstance(reader.result, Access)
+
+
+def test_log_that_always_takes_long_is_no_ground_to_refuse() -> None:
+    clock = Clock()
+    gate = Gate(server())
+    reader = step(gate, clock)
+    for _ in range(3):
+        assert reader.asks == ReadLog(0)
         clock.tick(1.5)
         reader.answer(EMPTY)
 
-    assert refused(reader.result)[0] == 503
+    assert isinstance(reader.result, Access)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(LogPage(9, (), epoch="another"), id="another log"),
+        pytest.param(LogPage(3, (), epoch="first"), id="older copy"),
+    ],
+)
+def test_log_that_takes_the_place_of_another_is_told_what_is_known(
+    other: LogPage,
+) -> None:
+    clock = Clock()
+    gate = Gate(server())
+    known = Revocation(ISSUER, NOW, "user-9")
+    reader = step(gate, clock)
+    reader.answer(LogPage(7, (known.entry,), epoch="first"))
+    assert isinstance(reader.result, Access)
+    clock.tick(0.25)
+
+    reader = step(gate, clock)
+    assert reader.asks == ReadLog(7)
+    reader.answer(other)
+    assert isinstance(reader.asks, AppendLog)
+    assert [(one.key, one.at) for one in reader.asks.entries] == [known.entry]
+    reader.answer(None)
+    assert reader.asks == ReadLog(0)
+    revoked_there = Revocation(ISSUER, NOW, "user-1").entry
+    reader.answer(LogPage(9, (revoked_there,), epoch=other.epoch))
+
+    assert refused(reader.result) == (401, "revoked")
 
 
 def test_view_that_grew_old_while_keys_were_fetched_is_refreshed() -> None:
@@ -1172,25 +1221,6 @@ def test_process_that_has_never_read_the_log_goes_on_where_it_never_refuses() ->
     asked.answer(BROKEN)
 
     assert isinstance(asked.result, Access)
-
-
-@pytest.mark.parametrize("record", [b"?", b"{}", b'{"iss":"x"}'])
-@pytest.mark.parametrize("max_log_age", [0.75, math.inf])
-def test_record_that_cannot_be_understood_closes_the_door(
-    record: bytes, max_log_age: float
-) -> None:
-    """Whatever it revokes would live on: for remembered tokens as well, and for as
-    long as it stands there."""
-    clock = Clock()
-    gate = gate_for(server(max_log_age=max_log_age), clock)
-    decide_at_once(gate, request(token()), clock)
-    for _ in range(2):
-        clock.tick(0.25)
-        asked = step(gate, clock)
-        assert asked.asks == ReadLog(0)
-        asked.answer(LogPage(1, (record,)))
-
-        assert refused(asked.result) == (503, "log_unreadable")
 
 
 def test_trouble_is_never_told_as_a_verdict() -> None:

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.publish.challenge import Refusal
-from agentauth_middleware._core.revocations.cut_offs import read_revocation
 from agentauth_middleware._core.tokens.jose import parse_key_set
 from agentauth_middleware.access import Access
 from tests.support.deciding import decide_at_once, gate_for, request
-from tests.support.tokens import ISSUER, NOW, RESOURCE, as_json, key, sign
+from tests.support.tokens import ISSUER, NOW, RESOURCE, key, sign
 from tests.support.tokens import token as good_token
 
 GATE: Gate = gate_for()
@@ -92,19 +91,6 @@ def test_headers_and_queries_of_any_kind_get_a_verdict(
 def test_keys_of_any_kind_are_read_or_passed_over(changes: dict[str, Any]) -> None:
     parse_key_set({"keys": [{**key().jwk, **changes}]})
     parse_key_set({"keys": [changes]})
-
-
-@settings(max_examples=100)
-@given(
-    st.binary(max_size=60) | JSON.map(lambda value: as_json({"iss": value, "at": 1}))
-)
-def test_records_of_any_kind_are_read_or_refused(record: bytes) -> None:
-    try:
-        revocation = read_revocation(record)
-    except ValueError:
-        return
-
-    assert read_revocation(revocation.to_record()) == revocation
 
 
 def test_good_token_of_this_file_is_good() -> None:

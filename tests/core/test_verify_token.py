@@ -96,7 +96,7 @@ def test_token_is_remembered_for_requests_and_the_other_way_round() -> None:
 )
 def test_refusal_is_that_of_a_request(presented: bytes) -> None:
     gate = gate_for()
-    revoked = Revocation(ISSUER, NOW, token_id="revoked").to_record()
+    revoked = Revocation(ISSUER, NOW, token_id="revoked").entry
     gate.revocations.apply(LogPage(1, (revoked,)), NOW)
     decision = decide_at_once(gate, request(presented))
 
@@ -121,7 +121,7 @@ def test_remembered_token_is_refused_when_that_changes(change: str) -> None:
     verify_at_once(gate, token(), clock)
     page: Any = EMPTY
     if change == "revoked":
-        page = LogPage(1, (Revocation(ISSUER, NOW).to_record(),))
+        page = LogPage(1, (Revocation(ISSUER, NOW).entry,))
     clock.tick(360 if change == "expired" else 1)
     gate.revocations.apply(page, clock())
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from agentauth_middleware._core.operations import CutOff
 from agentauth_middleware.cli._demo.applications import authorization_server
 from agentauth_middleware.stores import SQLiteStore
 
@@ -30,7 +32,7 @@ def another_issuer() -> ASGIApp:
 class DeafStore(SQLiteStore):
     """Whatever is appended to its log is lost."""
 
-    def append_log(self, record: bytes) -> None:
+    def append_log(self, entries: Iterable[CutOff]) -> None:
         return
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ from anyio import wait_all_tasks_blocked
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agentauth_middleware import Issuer, ResourceServer
-from agentauth_middleware._core.operations import LogPage
+from agentauth_middleware._core.operations import CutOff, LogPage
 from agentauth_middleware.asgi import AgentAuthMiddleware
 from agentauth_middleware.stores import MemoryStore
 from tests.support.scripted_server import Connection, serving
@@ -173,8 +173,8 @@ class HeldStore:
     def get(self, key: str) -> bytes | None:
         return self._store.get(key)
 
-    def append_log(self, record: bytes) -> None:
-        self._store.append_log(record)
+    def append_log(self, entries: Iterable[CutOff]) -> None:
+        self._store.append_log(entries)
 
     def read_log(self, after: int) -> LogPage:
         if not self.asked.is_set():

@@ -18,11 +18,12 @@ from agentauth_middleware._core.revocations.cut_offs import Revocation
 from agentauth_middleware.asgi import AgentAuthMiddleware
 from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import MemoryStore, SQLiteStore
+from tests.support.deadlines import try_within
 from tests.support.exchange import DOORS, HTTPRequest, open_door
 from tests.support.server_side import ISSUER, RESOURCE, SERVER, bearer, http_scope
 
 CROWD = 200
-RECORDS = 5_000
+RECORDS = 50_000
 
 
 class CountedStore(SQLiteStore):
@@ -49,8 +50,8 @@ def fill(store: SQLiteStore, path: Path) -> None:
     # One by one each would wait for the disk.
     with sqlite3.connect(path) as sql:
         sql.executemany(
-            "INSERT INTO log (record) VALUES (?)",
-            [(record.to_record(),) for record in records],
+            "INSERT INTO log (key, at, record) VALUES (?, ?, x'')",
+            [record.entry for record in records],
         )
     sql.close()
 
@@ -171,9 +172,9 @@ def test_store_may_give_the_log_in_pages(kind: str) -> None:
     class Paged(MemoryStore):
         def read_log(self, after: int) -> LogPage:
             page = super().read_log(after)
-            if len(page.records) <= 1:
+            if len(page.entries) <= 1:
                 return page
-            return LogPage(after + 1, page.records[:1], is_last=False)
+            return LogPage(after + 1, page.entries[:1], is_last=False)
 
     store = Paged()
     requests = [with_token(name) for name in ("alice", "bob", "carol", "dave")]
@@ -182,3 +183,39 @@ def test_store_may_give_the_log_in_pages(kind: str) -> None:
     door = open_door(kind, SERVER, store)
 
     assert [door.ask(request).status for request in requests] == [401, 401, 401, 200]
+
+
+@pytest.mark.parametrize("kind", DOORS)
+def test_store_that_is_gone_is_trouble_that_only_the_operator_can_end(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A new worker knows nothing of what was revoked; it must not let it in."""
+    file = tmp_path / "store.db"
+    revoke_blocking(SQLiteStore(file), ISSUER.issuer, subject="mallory")
+    for part in ("store.db", "store.db-wal", "store.db-shm"):
+        file.with_name(part).unlink(missing_ok=True)
+    door = open_door(kind, SERVER, store=SQLiteStore(file))
+
+    assert door.ask(with_token("mallory")).status == 503
+    assert caplog.records[-1].levelname == "ERROR"
+    assert caplog.records[-1].__dict__["agentauth"]["reason"] == "store_gone"
+
+
+@pytest.mark.parametrize("kind", DOORS)
+def test_running_worker_puts_back_what_it_knows(kind: str, tmp_path: Path) -> None:
+    """Once the operator has let the store be made anew, no revocation is lost."""
+    file = tmp_path / "store.db"
+    door = open_door(kind, SERVER, store=SQLiteStore(file))
+    revoke_blocking(SQLiteStore(file), ISSUER.issuer, subject="mallory")
+    request = with_token("mallory")
+    assert door.ask(request).status == 401
+    for part in tmp_path.glob("store.db*"):
+        part.unlink()
+    try_within(
+        10,
+        lambda: (door.ask(request), SQLiteStore(file).read_log(0).entries)[1],
+        until=bool,
+    )
+
+    another = open_door(kind, SERVER, store=SQLiteStore(file))
+    assert another.ask(request).status == 401

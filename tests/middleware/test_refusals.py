@@ -588,7 +588,7 @@ def test_an_open_door_refuses_a_revoked_token_within_a_second(
     store = MemoryStore()
     door = open_a_door(resource_server(issuers.trusted), store)
     main, retired = issuers.main.issuer, issuers.retired.issuer
-    revoked: list[tuple[Token, str, dict[str, str]]] = [
+    revoked: list[tuple[Token, str, dict[str, Any]]] = [
         (Token(claims={"jti": "token-1"}), main, {"token_id": "token-1"}),
         (Token(subject="user-2"), main, {"subject": "user-2"}),
         (Token(agent="agent-1"), main, {"subject": "user-1", "agent": "agent-1"}),

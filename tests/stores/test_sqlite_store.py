@@ -19,6 +19,7 @@ import pytest
 
 from agentauth_middleware.errors import ConfigurationError, UnavailableError
 from agentauth_middleware.stores import SQLiteStore, Store
+from tests.support.log import append, names_of
 
 NOW = 1_700_000_000.0
 DESCRIPTORS = Path("/proc/self/fd")
@@ -77,28 +78,28 @@ def test_relative_path_is_taken_from_the_folder_it_was_given_in(
     monkeypatch.chdir(tmp_path)
     store = SQLiteStore("store.db")
     monkeypatch.chdir("/")
-    store.append_log(b"record")
+    append(store, b"record")
 
     assert (tmp_path / "store.db").exists()
 
 
 @pytest.mark.parametrize("name", ["a?b#c%20d.db", "ünï cödé.db", "file:x.db"])
 def test_file_may_have_any_name(tmp_path: Path, name: str) -> None:
-    SQLiteStore(tmp_path / name).append_log(b"record")
+    append(SQLiteStore(tmp_path / name), b"record")
 
-    assert SQLiteStore(tmp_path / name).read_log(0).records == (b"record",)
-    assert [found.name for found in tmp_path.iterdir()] == [name]
+    assert names_of(SQLiteStore(tmp_path / name).read_log(0)) == (b"record",)
+    assert {found.name for found in tmp_path.iterdir()} == {name, f"{name}-made"}
 
 
 def test_state_outlives_the_store(file: Path) -> None:
     first = SQLiteStore(file, clock=lambda: NOW)
-    first.append_log(b"record")
+    append(first, b"record")
     first.put("key", b"value", expires_at=NOW + 60)
     first.add_once("proof", expires_at=NOW + 60)
     del first
     second = SQLiteStore(file, clock=lambda: NOW)
 
-    assert second.read_log(0).records == (b"record",)
+    assert names_of(second.read_log(0)) == (b"record",)
     assert second.get("key") == b"value"
     assert not second.add_once("proof", expires_at=NOW + 60)
 
@@ -108,12 +109,14 @@ def test_new_file_is_readable_by_its_owner_alone(file: Path) -> None:
     earlier = os.umask(0)
     try:
         store = SQLiteStore(file)
-        store.append_log(b"record")
+        append(store, b"record")
         modes = {found.name: mode(found) for found in file.parent.iterdir()}
     finally:
         os.umask(earlier)
 
-    assert modes == dict.fromkeys(["store.db", "store.db-shm", "store.db-wal"], 0o600)
+    assert modes == dict.fromkeys(
+        ["store.db", "store.db-made", "store.db-shm", "store.db-wal"], 0o600
+    )
 
 
 @needs_modes
@@ -121,7 +124,7 @@ def test_empty_file_made_by_the_operator_keeps_its_mode(file: Path) -> None:
     file.touch()
     file.chmod(0o660)
     store = SQLiteStore(file)
-    store.append_log(b"record")
+    append(store, b"record")
 
     assert {mode(found) for found in file.parent.iterdir()} == {0o660}
 
@@ -153,7 +156,7 @@ def no_database(file: Path) -> None:
 def damaged(file: Path) -> None:
     store = SQLiteStore(file)
     for _ in range(5):
-        store.append_log(bytes(20_000))
+        append(store, bytes(20_000))
     del store
     with file.open("r+b") as pages:
         pages.seek(4_096)
@@ -161,12 +164,12 @@ def damaged(file: Path) -> None:
 
 
 def cut_short(file: Path) -> None:
-    SQLiteStore(file).append_log(b"record")
+    append(SQLiteStore(file), b"record")
     os.truncate(file, 5_000)
 
 
 def made_by_a_newer_version(file: Path) -> None:
-    SQLiteStore(file).append_log(b"record")
+    append(SQLiteStore(file), b"record")
     with contextlib.closing(sqlite3.connect(file)) as database:
         database.execute("PRAGMA user_version = 99")
 
@@ -185,7 +188,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "add_once": lambda store: store.add_once("proof", expires_at=NOW + 60),
     "put": lambda store: store.put("key", b"value", expires_at=NOW + 60),
     "get": lambda store: store.get("key"),
-    "append_log": lambda store: store.append_log(b"record"),
+    "append_log": lambda store: append(store, b"record"),
     "read_log": lambda store: store.read_log(0),
 }
 
@@ -220,7 +223,7 @@ def test_folder_that_vanished_is_unavailable(
     file: Path, call: Callable[[Store], object]
 ) -> None:
     store = SQLiteStore(file)
-    store.append_log(b"record")
+    append(store, b"record")
     shutil.rmtree(file.parent)
     with pytest.raises(UnavailableError) as failure:
         call(store)
@@ -232,11 +235,11 @@ def test_store_works_again_once_the_file_is_mended(file: Path) -> None:
     no_database(file)
     store = SQLiteStore(file)
     with pytest.raises(UnavailableError):
-        store.append_log(b"lost")
+        append(store, b"lost")
     file.unlink()
-    store.append_log(b"kept")
+    append(store, b"kept")
 
-    assert store.read_log(0).records == (b"kept",)
+    assert names_of(store.read_log(0)) == (b"kept",)
 
 
 @needs_proc
@@ -262,20 +265,20 @@ def test_new_file_changed_by_another_is_waited_for(file: Path) -> None:
 
         sys.setprofile(give_way)
         try:
-            store.append_log(b"record")
+            append(store, b"record")
         finally:
             sys.setprofile(None)
 
-    assert store.read_log(0).records == (b"record",)
+    assert names_of(store.read_log(0)) == (b"record",)
 
 
 def test_bug_of_the_caller_is_no_outage_and_leaves_no_lock(file: Path) -> None:
     store = SQLiteStore(file, busy_timeout=0)
     with pytest.raises(UnicodeEncodeError):
         store.add_once("\ud800", expires_at=NOW + 60)
-    store.append_log(b"record")
+    append(store, b"record")
 
-    assert store.read_log(0).records == (b"record",)
+    assert names_of(store.read_log(0)) == (b"record",)
 
 
 def move_away(file: Path) -> None:
@@ -284,48 +287,138 @@ def move_away(file: Path) -> None:
         part.rename(part.with_name(f"old-{part.name}"))
 
 
+def vanish(file: Path) -> None:
+    for part in file.parent.glob("store.db*"):
+        if not part.name.endswith("-made"):
+            part.unlink()
+
+
+def empty(file: Path) -> None:
+    vanish(file)
+    file.touch()
+
+
+def put_another_in_place(file: Path) -> None:
+    elsewhere = file.with_name("another")
+    append(SQLiteStore(elsewhere), b"record")
+    vanish(file)
+    with contextlib.closing(sqlite3.connect(elsewhere)) as source:
+        source.execute("VACUUM INTO ?", (str(file),))
+
+
+LOSSES = {"vanished": vanish, "emptied": empty, "replaced": put_another_in_place}
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("is_new", [True, False], ids=["new worker", "old worker"])
+def test_store_that_was_there_and_is_gone_is_not_made_anew(
+    file: Path,
+    lose: Callable[[Path], None],
+    call: Callable[[Store], object],
+    is_new: bool,
+) -> None:
+    """Else what was revoked in it would be good again, and nobody would know."""
+    store = SQLiteStore(file)
+    append(store, b"revoked")
+    lose(file)
+    if is_new:
+        store = SQLiteStore(file)
+
+    with pytest.raises(UnavailableError, match="-made") as failure:
+        call(store)
+
+    assert failure.value.reason == "store_gone"
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
+def test_operator_begins_anew_by_deleting_what_remembers_the_store(
+    file: Path, lose: Callable[[Path], None]
+) -> None:
+    store = SQLiteStore(file)
+    append(store, b"revoked")
+    lose(file)
+    file.with_name("store.db-made").unlink()
+    append(store, b"new")
+
+    assert names_of(SQLiteStore(file).read_log(0))[-1:] == (b"new",)
+
+
+def test_store_may_always_be_made_anew_if_the_operator_wants_that(file: Path) -> None:
+    append(SQLiteStore(file), b"revoked")
+    vanish(file)
+    append(SQLiteStore(file, create="always"), b"new")
+
+    assert names_of(SQLiteStore(file).read_log(0)) == (b"new",)
+
+
+def test_store_may_never_be_made(file: Path) -> None:
+    with pytest.raises(UnavailableError) as failure:
+        append(SQLiteStore(file, create="never"), b"new")
+
+    assert failure.value.reason == "store_gone"
+
+
+def test_create_is_one_of_three_words(file: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"SQLiteStore\.create"):
+        SQLiteStore(file, create=True)  # type: ignore[arg-type]
+
+
+@needs_modes
+def test_store_that_everybody_may_change_is_closed_to_them(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    append(SQLiteStore(file), b"record")
+    file.chmod(0o666)
+    append(SQLiteStore(file), b"another")
+
+    assert mode(file) == 0o660
+    assert "every user of this machine could change the store" in caplog.text
+
+
 def test_new_file_in_place_of_the_old_is_followed(file: Path) -> None:
     """Or a worker would never hear of revocations told after the change."""
     now = NOW
     worker = SQLiteStore(file, clock=lambda: now)
     for number in range(5):
-        worker.append_log(f"old {number}".encode())
+        append(worker, f"old {number}".encode())
     position = worker.read_log(0).position
     now += 1
     move_away(file)
     operator = SQLiteStore(file, clock=lambda: now)
     for number in range(9):
-        operator.append_log(f"new {number}".encode())
+        append(operator, f"new {number}".encode())
     page = worker.read_log(position)
 
-    assert page.records == tuple(f"new {number}".encode() for number in range(9))
+    assert names_of(page) == tuple(f"new {number}".encode() for number in range(9))
 
 
 def test_older_copy_in_place_of_the_file_is_read_from_the_start(file: Path) -> None:
     worker = SQLiteStore(file)
-    worker.append_log(b"before the copy")
+    append(worker, b"before the copy")
     copy = file.with_name("copy")
     with contextlib.closing(sqlite3.connect(file)) as source:
         source.execute("VACUUM INTO ?", (str(copy),))
-    for _ in range(5):
-        worker.append_log(b"after the copy")
+    for number in range(5):
+        append(worker, b"after the copy %d" % number)
     position = worker.read_log(0).position
     move_away(file)
     copy.rename(file)
-    SQLiteStore(file).append_log(b"after the return")
+    append(SQLiteStore(file), b"after the return")
     page = worker.read_log(position)
 
-    assert page.records == (b"before the copy", b"after the return")
-    assert worker.read_log(page.position).records == ()
+    assert names_of(page) == (b"before the copy", b"after the return")
+    assert names_of(worker.read_log(page.position)) == ()
 
 
 def append_many(file: Path, count: int) -> tuple[bytes, ...]:
     """Append *count* records at once; one by one each would wait for the disk."""
     records = tuple(f"record {number}".encode() for number in range(count))
-    SQLiteStore(file).append_log(records[0])
+    append(SQLiteStore(file), records[0])
     with contextlib.closing(sqlite3.connect(file)) as database, database:
         database.executemany(
-            "INSERT INTO log (record) VALUES (?)", [(each,) for each in records[1:]]
+            "INSERT INTO log (key, at, record) VALUES (?, 1.0, x'')",
+            [(each,) for each in records[1:]],
         )
     return records
 
@@ -333,10 +426,10 @@ def append_many(file: Path, count: int) -> tuple[bytes, ...]:
 @pytest.mark.parametrize(
     ("count", "sizes"),
     [
-        pytest.param(1999, [1999], id="less than a page"),
-        pytest.param(2000, [2000, 0], id="a page"),
-        pytest.param(2001, [2000, 1], id="a page and one"),
-        pytest.param(4500, [2000, 2000, 500], id="several"),
+        pytest.param(19_999, [19_999], id="less than a page"),
+        pytest.param(20_000, [20_000, 0], id="a page"),
+        pytest.param(20_001, [20_000, 1], id="a page and one"),
+        pytest.param(45_000, [20_000, 20_000, 5_000], id="several"),
     ],
 )
 def test_long_log_is_read_in_pages(file: Path, count: int, sizes: list[int]) -> None:
@@ -347,28 +440,28 @@ def test_long_log_is_read_in_pages(file: Path, count: int, sizes: list[int]) -> 
     while not pages[-1].is_last:
         pages.append(store.read_log(pages[-1].position))
 
-    assert [len(page.records) for page in pages] == sizes
-    assert sum((page.records for page in pages), ()) == records
+    assert [len(names_of(page)) for page in pages] == sizes
+    assert sum((names_of(page) for page in pages), ()) == records
     assert store.read_log(pages[-1].position).is_last
 
 
 def test_long_older_copy_in_place_of_the_file_is_read_from_the_start(
     file: Path,
 ) -> None:
-    append_many(file, 2500)
+    append_many(file, 20_500)
     worker = SQLiteStore(file)
     copy = file.with_name("copy")
     with contextlib.closing(sqlite3.connect(file)) as source:
         source.execute("VACUUM INTO ?", (str(copy),))
-    worker.append_log(b"after the copy")
+    append(worker, b"after the copy")
     position = worker.read_log(worker.read_log(0).position).position
     move_away(file)
     copy.rename(file)
     first = worker.read_log(position)
     second = worker.read_log(first.position)
 
-    assert (len(first.records), first.is_last) == (2000, False)
-    assert (len(second.records), second.is_last) == (500, True)
+    assert (len(names_of(first)), first.is_last) == (20_000, False)
+    assert (len(names_of(second)), second.is_last) == (500, True)
 
 
 @needs_proc
@@ -389,7 +482,7 @@ def test_many_threads_at_once_leave_few_connections(file: Path) -> None:
     """They wait for a transaction to end, each with a connection of its own."""
     wal = file.with_name("store.db-wal")
     store = SQLiteStore(file, busy_timeout=30)
-    store.append_log(b"record")
+    append(store, b"record")
 
     def add(number: int) -> bool:
         return store.add_once(f"proof {number}", expires_at=NOW)
@@ -412,7 +505,7 @@ def test_many_threads_at_once_leave_few_connections(file: Path) -> None:
 def test_store_that_is_let_go_closes_its_connections(file: Path) -> None:
     """Without a ``ResourceWarning``, which would fail this test."""
     store = SQLiteStore(file)
-    store.append_log(b"record")
+    append(store, b"record")
     store.get("key")
     opened = open_descriptors(file)
     del store

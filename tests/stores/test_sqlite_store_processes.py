@@ -20,6 +20,7 @@ import pytest
 
 from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.stores import SQLiteStore
+from tests.support.log import append, names_of
 
 NOW = 1_700_000_000.0
 
@@ -38,6 +39,7 @@ import os, sys
 from pathlib import Path
 from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.stores import SQLiteStore
+from tests.support.log import append, names_of
 
 def say(*words):
     print(*words, flush=True)
@@ -112,19 +114,19 @@ def test_process_sees_what_another_has_kept(start: Start, file: Path) -> None:
     program = f"""
 store = SQLiteStore(sys.argv[1], clock=lambda: {NOW})
 store.put("key", b"value", expires_at={NOW} + 60)
-store.append_log(b"record")
+append(store, b"record")
 say(store.add_once("proof", expires_at={NOW} + 60))
 wait()
 """
     store = SQLiteStore(file, clock=lambda: NOW)
-    before = store.get("key"), store.read_log(0).records
+    before = store.get("key"), names_of(store.read_log(0))
     process = start(program, file)
     answer = hear(process)
 
     assert before == (None, ())
     assert answer == "True"
     assert store.get("key") == b"value"
-    assert store.read_log(0).records == (b"record",)
+    assert names_of(store.read_log(0)) == (b"record",)
     assert not store.add_once("proof", expires_at=NOW + 60)
 
 
@@ -134,7 +136,7 @@ def test_log_written_by_processes_misses_nothing(start: Start, file: Path) -> No
 store = SQLiteStore(sys.argv[1], busy_timeout=30)
 wait()
 for number in range(40):
-    store.append_log(f"{sys.argv[2]} {number}".encode())
+    append(store, f"{sys.argv[2]} {number}".encode())
 """
     writers = [start(program, file, name) for name in "abc"]
     for writer in writers:
@@ -146,10 +148,10 @@ for number in range(40):
         writing = any(writer.poll() is None for writer in writers)
         page = store.read_log(position)
         assert page.position >= position
-        followed += page.records
+        followed += names_of(page)
         position = page.position
 
-    assert tuple(followed) == store.read_log(0).records
+    assert tuple(followed) == names_of(store.read_log(0))
     for name in "abc":
         expected = [f"{name} {number}".encode() for number in range(40)]
         assert [r for r in followed if r.startswith(name.encode())] == expected
@@ -161,22 +163,22 @@ def test_writer_killed_at_work_loses_nothing_acknowledged(
     program = """
 store = SQLiteStore(sys.argv[1])
 for number in range(1_000_000):
-    store.append_log(str(number).encode())
-    say(number)
+    append(store, f"{sys.argv[2]}-{number}".encode())
+    say(f"{sys.argv[2]}-{number}")
 """
-    for _ in range(3):
-        before = len(SQLiteStore(file).read_log(0).records)
-        writer = start(program, file)
+    for round_number in range(3):
+        before = len(names_of(SQLiteStore(file).read_log(0)))
+        writer = start(program, file, round_number)
         acknowledged = [hear(writer) for _ in range(20)]
         writer.kill()
         assert writer.stdout is not None
         acknowledged += writer.stdout.read().split()
         store = SQLiteStore(file, busy_timeout=0)
-        store.append_log(b"next")
-        records = [record.decode() for record in store.read_log(0).records[before:]]
+        append(store, b"next %d" % round_number)
+        records = [record.decode() for record in names_of(store.read_log(0))[before:]]
 
         assert records[: len(acknowledged)] == acknowledged
-        assert records[-1] == "next"
+        assert records[-1] == f"next {round_number}"
         # At most one was written but its acknowledgement cut off.
         assert len(records) <= len(acknowledged) + 2
 
@@ -198,34 +200,34 @@ def test_writer_killed_in_a_transaction_leaves_no_trace(
     start: Start, file: Path
 ) -> None:
     store = SQLiteStore(file, busy_timeout=0)
-    store.append_log(b"before")
+    append(store, b"before")
     writer = start(LOCKING, file)
     hear(writer)
     writer.kill()
     writer.wait()
-    store.append_log(b"after")
+    append(store, b"after")
 
-    assert store.read_log(0).records == (b"before", b"after")
+    assert names_of(store.read_log(0)) == (b"before", b"after")
 
 
 def test_file_locked_too_long_is_unavailable_for_changes_alone(
     start: Start, file: Path
 ) -> None:
     store = SQLiteStore(file, busy_timeout=0.01, clock=lambda: NOW)
-    store.append_log(b"record")
+    append(store, b"record")
     store.put("key", b"value", expires_at=NOW + 60)
     other = start(LOCKING, file)
     hear(other)
     changes: list[Callable[[], object]] = [
         lambda: store.add_once("proof", expires_at=NOW + 60),
         lambda: store.put("key", b"other", expires_at=NOW + 60),
-        lambda: store.append_log(b"lost"),
+        lambda: append(store, b"lost"),
     ]
     for change in changes:
         with pytest.raises(UnavailableError, match="locked") as failure:
             change()
         assert failure.value.reason == "store_unreachable"
-    during = store.get("key"), store.read_log(0).records
+    during = store.get("key"), names_of(store.read_log(0))
     say(other, "unlock")
     hear(other)
 
@@ -242,7 +244,7 @@ def test_new_file_locked_too_long_is_unavailable(start: Start, file: Path) -> No
     say(other, "unlock")
     hear(other)
 
-    assert store.read_log(0).records == ()
+    assert names_of(store.read_log(0)) == ()
 
 
 @needs_users
@@ -257,7 +259,7 @@ if os.geteuid() == 0:  # who may write everywhere
 for call in (
     lambda: store.add_once("proof", expires_at=0),
     lambda: store.get("key"),
-    lambda: store.append_log(b"record"),
+    lambda: append(store, b"record"),
     lambda: store.read_log(0),
 ):
     try:
@@ -269,7 +271,7 @@ for call in (
     folder = Path(tempfile.mkdtemp())
     try:
         if exists:
-            SQLiteStore(folder / "store.db").append_log(b"record")
+            append(SQLiteStore(folder / "store.db"), b"record")
             (folder / "store.db").chmod(0o444)
         folder.chmod(0o555)
         reasons = hear_out(start(program, folder / "store.db"))
@@ -295,7 +297,7 @@ store = SQLiteStore(sys.argv[1])
 def synchronous():
     return connections.pop().execute("PRAGMA synchronous").fetchone()[0]
 
-store.append_log(b"record")
+append(store, b"record")
 say(synchronous())
 store.add_once("proof", expires_at=0)
 say(synchronous())
@@ -309,7 +311,7 @@ CHILD = """
 def child():
     wait_for_parent()
     try:
-        store.append_log(b"child")
+        append(store, b"child")
         say("appended")
     except UnavailableError as error:
         say(error)
@@ -326,7 +328,7 @@ PARENT = """
 store = None  # The last connection of this process deletes the WAL, if it may.
 os.close(told_by_parent)
 os.waitpid(pid, 0)
-say(*[record.decode() for record in SQLiteStore(sys.argv[1]).read_log(0).records])
+say(*[record.decode() for record in names_of(SQLiteStore(sys.argv[1]).read_log(0))])
 """
 
 
@@ -334,7 +336,7 @@ say(*[record.decode() for record in SQLiteStore(sys.argv[1]).read_log(0).records
 def test_child_shares_no_connection_with_its_parent(start: Start, file: Path) -> None:
     """The child would hold none of the locks, and lose what it appends."""
     program = """
-store.append_log(b"parent")
+append(store, b"parent")
 store.get("key")
 pid = os.fork()
 if pid == 0:
@@ -348,11 +350,11 @@ if pid == 0:
 @needs_fork
 def test_parent_goes_on_after_a_fork(start: Start, file: Path) -> None:
     program = """
-store.append_log(b"before")
+append(store, b"before")
 pid = os.fork()
 if pid == 0:
     child()
-store.append_log(b"parent")
+append(store, b"parent")
 """
     lines = hear_out(start(CHILD + program + PARENT, file))
 
@@ -367,7 +369,7 @@ warnings.simplefilter("ignore")  # Python 3.12 and newer: a fork with threads
 
 class Watched(threading.Thread):
     def run(self):
-        store.append_log(b"thread")
+        append(store, b"thread")
 
 store.read_log(0)
 thread = Watched()
@@ -380,7 +382,7 @@ if pid == 0:
 thread.join()
 del thread
 """
-    SQLiteStore(file).append_log(b"first")
+    append(SQLiteStore(file), b"first")
     other = start(LOCKING, file)
     hear(other)
     forking = start(CHILD + program + PARENT, file)
@@ -401,24 +403,24 @@ def test_child_of_a_fork_that_python_did_not_hear_of_refuses(
     program = """
 import ctypes
 fork = ctypes.PyDLL(None).fork
-store.append_log(b"parent")
+append(store, b"parent")
 pid = fork()
 if pid == 0:
     try:
         for use in (store, SQLiteStore(sys.argv[1]), SQLiteStore(sys.argv[1] + "2")):
             try:
-                use.append_log(b"child")
+                append(use, b"child")
             except UnavailableError as error:
                 say(error.reason, "forked" in str(error))
     finally:
         os._exit(0)
 os.waitpid(pid, 0)
-store.append_log(b"parent")
-say(*[record.decode() for record in store.read_log(0).records])
+append(store, b"again")
+say(*[record.decode() for record in names_of(store.read_log(0))])
 """
     lines = hear_out(start(CHILD + program, file))
 
-    assert lines == [*["store_unreachable True"] * 3, "parent parent"]
+    assert lines == [*["store_unreachable True"] * 3, "parent again"]
 
 
 @needs_fork
@@ -429,10 +431,10 @@ def test_store_made_before_such_a_fork_and_used_after_it_works(
 import ctypes
 pid = ctypes.PyDLL(None).fork()
 if pid == 0:
-    store.append_log(b"child")
+    append(store, b"child")
     os._exit(0)
 os.waitpid(pid, 0)
-say(*[record.decode() for record in store.read_log(0).records])
+say(*[record.decode() for record in names_of(store.read_log(0))])
 """
     lines = hear_out(start(CHILD + program, file))
 

@@ -13,6 +13,7 @@ import pytest
 
 from agentauth_middleware import stores
 from agentauth_middleware.stores import MemoryStore, SQLiteStore, Store
+from tests.support.log import AT, append, entry, names_of
 
 NOW = 1_700_000_000.0
 
@@ -163,45 +164,85 @@ def test_keys_added_once_and_keys_of_values_do_not_meet(store: Store) -> None:
 def test_empty_log_has_no_records(store: Store) -> None:
     page = store.read_log(0)
 
-    assert page.records == ()
-    assert page.position == 0
+    assert names_of(page) == ()
+    assert page.is_last
 
 
 def test_log_is_read_in_the_order_it_was_written(store: Store) -> None:
     records = tuple(f"record {number}\n\x00".encode() for number in range(12))
     for record in records:
-        store.append_log(record)
+        append(store, record)
 
-    assert store.read_log(0).records == records
+    assert names_of(store.read_log(0)) == records
 
 
 def test_log_is_read_on_from_a_position(store: Store) -> None:
-    store.append_log(b"first")
+    append(store, b"first")
     first = store.read_log(0)
     nothing_new = store.read_log(first.position)
-    store.append_log(b"second")
-    store.append_log(b"third")
+    append(store, b"second")
+    append(store, b"third")
     rest = store.read_log(first.position)
 
     assert first.position > 0
-    assert (nothing_new.position, nothing_new.records) == (first.position, ())
-    assert rest.records == (b"second", b"third")
+    assert (nothing_new.position, names_of(nothing_new)) == (first.position, ())
+    assert names_of(rest) == (b"second", b"third")
     assert rest.position > first.position
 
 
-def test_log_keeps_equal_records_apart(store: Store) -> None:
-    store.append_log(b"same")
-    store.append_log(b"same")
+def test_log_keeps_the_latest_of_each_key_and_misses_none(store: Store) -> None:
+    store.append_log([entry(b"one", AT), entry(b"other", AT)])
+    before = store.read_log(0)
+    store.append_log([entry(b"one", AT + 1)])
+    after = store.read_log(before.position)
 
-    assert store.read_log(0).records == (b"same", b"same")
+    assert after.entries == ((b"one", AT + 1),)
+    assert set(store.read_log(0).entries) == {(b"one", AT + 1), (b"other", AT)}
+
+
+def test_log_keeps_a_later_entry_when_an_earlier_one_comes_late(store: Store) -> None:
+    store.append_log([entry(b"one", AT + 10)])
+    store.append_log([entry(b"one", AT)])
+
+    assert store.read_log(0).entries == ((b"one", AT + 10),)
+
+
+def test_log_forgets_what_may_be_forgotten(store: Store, clock: Clock) -> None:
+    for number in range(2000):
+        clock.now += 1
+        forget_at = clock.now + 10
+        store.append_log([entry(b"%d" % number, forget_at=forget_at)])
+    store.append_log([entry(b"for ever")])
+    clock.now += 1_000_000
+
+    assert len(store.read_log(0).entries) < 1100
+    for number in range(3000):
+        store.append_log([entry(b"new %d" % number, forget_at=clock.now + 10)])
+    names = names_of(store.read_log(0))
+    assert b"for ever" in names
+    assert b"1999" not in names
+
+
+def test_entry_from_a_clock_far_ahead_counts_from_now(
+    store: Store, clock: Clock
+) -> None:
+    """Else it would refuse all tokens of the hours to come."""
+    store.append_log(
+        [entry(b"ahead", clock.now + 7200), entry(b"a bit", clock.now + 60)]
+    )
+
+    assert dict(store.read_log(0).entries) == {
+        b"ahead": clock.now,
+        b"a bit": clock.now + 60,
+    }
 
 
 def test_log_does_not_expire(store: Store, clock: Clock) -> None:
-    store.append_log(b"record")
+    append(store, b"record")
     clock.now = NOW + 10 * 365 * 86400
     store.add_once("proof", expires_at=clock.now + 60)
 
-    assert store.read_log(0).records == (b"record",)
+    assert names_of(store.read_log(0)) == (b"record",)
 
 
 def test_log_written_by_threads_misses_nothing(store: Store) -> None:
@@ -211,7 +252,7 @@ def test_log_written_by_threads_misses_nothing(store: Store) -> None:
     def write(thread: int) -> None:
         writing.wait()
         for number in range(20):
-            store.append_log(f"{thread} {number}".encode())
+            append(store, f"{thread} {number}".encode())
 
     followed: list[bytes] = []
     position = 0
@@ -222,10 +263,10 @@ def test_log_written_by_threads_misses_nothing(store: Store) -> None:
             w.done() and w.exception() for w in written
         ):
             page = store.read_log(position)
-            followed += page.records
+            followed += names_of(page)
             position = page.position
 
-    assert tuple(followed) == store.read_log(0).records
+    assert tuple(followed) == names_of(store.read_log(0))
     assert len(followed) == 80
 
 

@@ -228,9 +228,9 @@ class PagedStore(MemoryStore):
 
     def read_log(self, after: int) -> LogPage:
         page = super().read_log(after)
-        if len(page.records) <= 1:
+        if len(page.entries) <= 1:
             return page
-        return LogPage(after + 1, page.records[:1], is_last=False)
+        return LogPage(after + 1, page.entries[:1], is_last=False)
 
 
 class FailingStore(MemoryStore):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agentauth_middleware._syntax.members import Claims, instant, text
+from agentauth_middleware._syntax.members import Claims, instant, optional_text, text
 from agentauth_middleware.authorization_server.audit_records import AuditRecord
 from agentauth_middleware.authorization_server.minting import ACCESS_TOKEN_TYPE
 from agentauth_middleware.authorization_server.refusals import NOT_STORED, GrantRefused
@@ -47,5 +47,21 @@ async def _end(service: Service, claims: Claims) -> str:
         return "expired_token"
     if (await service.read_log()).has_token(service.issuer, token_id):
         return "revoked_before"
-    await revoke(service.store, service.issuer, token_id=token_id)
+    registration_id = text(claims["act"], "sub")
+    if not service.single_revocations.take(registration_id, service.clock()):
+        # The log must not grow with every token that an agent mints and revokes.
+        await revoke(
+            service.store,
+            service.issuer,
+            subject=optional_text(claims, "sub"),
+            agent=registration_id,
+            retention=service.access_token_lifetime,
+        )
+        return "tokens_of_agent_revoked"
+    await revoke(
+        service.store,
+        service.issuer,
+        token_id=token_id,
+        retention=good_until - service.clock(),
+    )
     return "token_revoked"

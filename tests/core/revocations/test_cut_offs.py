@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ import pytest
 
 from agentauth_middleware._core.operations import LogPage
 from agentauth_middleware._core.revocations.cut_offs import (
+    MOST_SKEW,
     Revocation,
     RevocationView,
-    read_revocation,
+    clamped,
 )
 from agentauth_middleware.access import Access, Principal
 from tests.support.tokens import ISSUER, NOW
@@ -41,7 +43,7 @@ def access(**changes: Any) -> Access:
 
 def refuses(revocation: Revocation, token: Access) -> bool:
     view = RevocationView()
-    view.apply(LogPage(1, (revocation.to_record(),)), NOW)
+    view.apply(LogPage(1, (revocation.entry,)), NOW)
     return view.refuses(token)
 
 
@@ -137,8 +139,9 @@ def test_revocation_refuses_tokens_issued_up_to_its_instant(
 def test_of_several_revocations_the_latest_counts(latest: Revocation) -> None:
     """However wide or narrow it is, and those beside it."""
     view = RevocationView()
-    for revocation in [*TARGETS.values(), replace(latest, at=NOW + 10)]:
-        view.apply(LogPage(1, (revocation.to_record(),)), NOW)
+    revocations = [*TARGETS.values(), replace(latest, at=NOW + 10)]
+    for position, revocation in enumerate(revocations, start=1):
+        view.apply(LogPage(position, (revocation.entry,)), NOW)
 
     assert view.refuses(access(issued_at=NOW + 10))
     assert not view.refuses(access(issued_at=NOW + 11))
@@ -185,8 +188,7 @@ def test_earlier_actors_are_history() -> None:
 
 def test_revocations_are_taken_in_any_order_and_twice() -> None:
     records = [
-        Revocation(ISSUER, NOW + seconds, "user-1").to_record()
-        for seconds in (0, 20, 10)
+        Revocation(ISSUER, NOW + seconds, "user-1").entry for seconds in (0, 20, 10)
     ]
     for order in itertools.permutations(records):
         view = RevocationView()
@@ -196,13 +198,16 @@ def test_revocations_are_taken_in_any_order_and_twice() -> None:
         assert not view.refuses(access(issued_at=NOW + 21))
 
 
-def test_view_follows_the_log_but_keeps_what_it_knows() -> None:
-    """An older copy of the log may take its place: then it is read on from there."""
+def test_view_that_begins_again_keeps_what_it_knows() -> None:
+    """Another log has taken the place of the one that was read."""
     view = RevocationView()
-    view.apply(LogPage(7, (Revocation(ISSUER, NOW, "user-1").to_record(),)), NOW + 10.0)
-    view.apply(LogPage(5, ()), NOW + 11.0)
+    known = Revocation(ISSUER, NOW, "user-1").entry
+    view.apply(LogPage(7, (known,), epoch="first"), NOW + 10.0)
+    (told,) = view.begin_again("second")
+    view.apply(LogPage(9, (), epoch="first"), NOW + 11.0)
 
-    assert view.position == 5
+    assert (told.key, told.at) == known
+    assert (view.position, view.epoch) == (0, "second")
     assert view.refuses(access())
 
 
@@ -217,14 +222,14 @@ def test_view_is_as_fresh_as_its_last_read() -> None:
 
 def test_page_is_taken_in_once_by_all_who_share_it() -> None:
     """Two hundred requests with a page of two thousand records would take seconds."""
-    looked_at: list[bytes] = []
+    looked_at: list[tuple[bytes, float]] = []
 
-    class Records(tuple[bytes, ...]):
-        def __iter__(self) -> Iterator[bytes]:
+    class Records(tuple[tuple[bytes, float], ...]):
+        def __iter__(self) -> Iterator[tuple[bytes, float]]:
             looked_at.extend(self[:])
             return super().__iter__()
 
-    page = LogPage(1, Records([Revocation(ISSUER, NOW, "user-1").to_record()]))
+    page = LogPage(1, Records([Revocation(ISSUER, NOW, "user-1").entry]))
     view = RevocationView()
     for _ in range(200):
         view.apply(page, NOW)
@@ -236,8 +241,8 @@ def test_page_is_taken_in_once_by_all_who_share_it() -> None:
 def test_page_taken_in_again_after_another_forgets_nothing() -> None:
     """Whoever shares a page may come late with it."""
     view = RevocationView()
-    first = LogPage(1, (Revocation(ISSUER, NOW, "user-1").to_record(),))
-    second = LogPage(2, (Revocation(ISSUER, NOW, "user-2").to_record(),))
+    first = LogPage(1, (Revocation(ISSUER, NOW, "user-1").entry,))
+    second = LogPage(2, (Revocation(ISSUER, NOW, "user-2").entry,))
     for page in (first, second, first):
         view.apply(page, NOW)
 
@@ -250,14 +255,14 @@ def test_page_is_taken_in_once_by_threads_that_share_it() -> None:
     begun: list[int] = []
     together = threading.Barrier(8)
 
-    class Records(tuple[bytes, ...]):
-        def __iter__(self) -> Iterator[bytes]:
+    class Records(tuple[tuple[bytes, float], ...]):
+        def __iter__(self) -> Iterator[tuple[bytes, float]]:
             begun.append(threading.get_ident())
             for record in self[:]:
                 os.sched_yield()  # lets the others run
                 yield record
 
-    page = LogPage(1, Records([Revocation(ISSUER, NOW, "user-1").to_record()] * 5))
+    page = LogPage(1, Records([Revocation(ISSUER, NOW, "user-1").entry] * 5))
     view = RevocationView()
 
     def apply(_: int) -> bool:
@@ -284,7 +289,7 @@ def test_late_page_does_not_move_the_view_back() -> None:
 
 def test_page_that_is_not_the_last_makes_no_view_fresh() -> None:
     view = RevocationView()
-    record = Revocation(ISSUER, NOW, "user-1").to_record()
+    record = Revocation(ISSUER, NOW, "user-1").entry
     view.apply(LogPage(1, (record,), is_last=False), NOW)
 
     assert view.read_at < NOW
@@ -305,10 +310,11 @@ def test_view_is_as_old_as_the_question_that_its_page_answers(
 def test_view_tells_whether_there_is_news() -> None:
     """Only then are the tokens that it has cleared looked at again."""
     view = RevocationView()
-    first = [Revocation(ISSUER, NOW).to_record()]
+    first = [Revocation(ISSUER, NOW).entry]
     editions = [view.edition]
-    for records in ([], first, first, [Revocation(ISSUER, NOW + 1).to_record()]):
-        view.apply(LogPage(1, tuple(records)), NOW)
+    pages = [[], first, first, [Revocation(ISSUER, NOW + 1).entry]]
+    for position, entries in enumerate(pages):
+        view.apply(LogPage(position, tuple(entries)), NOW)
         editions.append(view.edition)
 
     assert editions[1] is editions[0]
@@ -317,78 +323,70 @@ def test_view_tells_whether_there_is_news() -> None:
     assert editions[4] is not editions[3]
 
 
-# Records
-
-REVOCATIONS = [
-    Revocation(ISSUER, NOW),
-    Revocation(ISSUER, NOW + 0.123456, "user-1"),
-    Revocation(ISSUER, NOW, 'quote " and é and 😀'),
-    Revocation(ISSUER, NOW, "user-1", (OTHER, "agent-1")),
-    Revocation(ISSUER, NOW, token_id="token-1"),
-]
+# What the log keeps
 
 
-@pytest.mark.parametrize("revocation", REVOCATIONS, ids=repr)
-def test_record_gives_back_its_revocation(revocation: Revocation) -> None:
-    assert read_revocation(revocation.to_record()) == revocation
+def test_entry_says_to_people_what_it_refuses() -> None:
+    agent = Revocation(ISSUER, 1, "u", ("i", "a")).to_cut_off()
+    single = Revocation(ISSUER, 1, token_id="j").to_cut_off()
 
-
-def test_record_has_a_form_that_stays() -> None:
-    """Stores outlive releases: another version reads what this one wrote."""
-    record = (
-        b'{"iss":"https://as.example.com","at":1,"sub":"u","act":{"iss":"i","sub":"a"}}'
-    )
-    revocation = Revocation(ISSUER, 1, "u", ("i", "a"))
-
-    assert read_revocation(record) == revocation
-    assert json.loads(revocation.to_record()) == json.loads(record)
-    assert json.loads(Revocation(ISSUER, 1, token_id="j").to_record()) == {
+    assert json.loads(agent.record) == {
         "iss": ISSUER,
         "at": 1,
-        "jti": "j",
+        "sub": "u",
+        "act": {"iss": "i", "sub": "a"},
     }
+    assert json.loads(single.record) == {"iss": ISSUER, "at": 1, "jti": "j"}
 
 
-UNREADABLE = [
-    pytest.param(b"", id="nothing"),
-    pytest.param(b"\xff", id="no text"),
-    pytest.param(b"[]", id="array"),
-    pytest.param(b"{}", id="empty"),
-    pytest.param(b'{"at":1}', id="no issuer"),
-    pytest.param(b'{"iss":"","at":1}', id="issuer empty"),
-    pytest.param(b'{"iss":"i"}', id="no instant"),
-    pytest.param(b'{"iss":"i","at":"1"}', id="instant string"),
-    pytest.param(b'{"iss":"i","at":true}', id="instant true"),
-    pytest.param(b'{"iss":"i","at":1,"sub":""}', id="subject empty"),
-    pytest.param(b'{"iss":"i","at":1,"sub":null}', id="subject null"),
-    pytest.param(b'{"iss":"i","at":1,"sub":"u","act":null}', id="agent null"),
-    pytest.param(b'{"iss":"i","at":1,"sub":"u","act":{}}', id="agent empty"),
-    pytest.param(
-        b'{"iss":"i","at":1,"sub":"u","act":{"sub":"a"}}', id="agent of no issuer"
-    ),
-    pytest.param(b'{"iss":"i","at":1,"jti":1}', id="token number"),
-    pytest.param(b'{"iss":"i","at":1,"at":2}', id="instant twice"),
-    pytest.param(b'{"iss":"i","at":1,"sid":"s"}', id="a member nobody knows"),
-    pytest.param(
-        b'{"iss":"i","at":1,"act":{"iss":"i","sub":"a"},"jti":"j"}',
-        id="agent and token",
-    ),
-    pytest.param(b'{"iss":"i","at":1,"sub":"u","jti":"j"}', id="subject and token"),
-    pytest.param(
-        b'{"iss":"i","at":1,"jti":"j","act":{"iss":"i","sub":"a"}}',
-        id="agent and token",
-    ),
-]
+@pytest.mark.parametrize("retention", [60.0, 86_400.0, math.inf])
+def test_entry_is_kept_until_its_tokens_have_expired_by_any_clock(
+    retention: float,
+) -> None:
+    cut_off = Revocation(ISSUER, NOW).to_cut_off(retention)
+
+    assert cut_off.forget_at == NOW + retention + 3600 + 300
 
 
-@pytest.mark.parametrize("record", UNREADABLE)
-def test_record_that_cannot_be_understood_is_not_passed_over(record: bytes) -> None:
-    """Half understood is worse: it would refuse nobody, or everybody."""
+def test_targets_that_differ_have_keys_that_differ() -> None:
+    """However their names are put together."""
+    names = ["a", "b", "1:a", "-", "a b", "é", "\ud800"]
+    revocations = [
+        *(Revocation(issuer, NOW) for issuer in names),
+        *(Revocation(one, NOW, two) for one in names for two in names),
+        *(Revocation("a", NOW, one, (two, "x")) for one in names for two in names),
+        *(Revocation("a", NOW, one, ("x", two)) for one in names for two in names),
+        *(Revocation(one, NOW, token_id=two) for one in names for two in names),
+    ]
+
+    assert len({revocation.key for revocation in revocations}) == len(revocations)
+
+
+def test_revocation_from_a_clock_far_ahead_counts_from_now() -> None:
+    latest = NOW + MOST_SKEW
+
+    assert clamped(NOW + 7200, latest) == NOW
+    assert clamped(NOW + 60, latest) == NOW + 60
+    assert clamped(NOW - 60, latest) == NOW - 60
+
+
+def test_view_forgets_what_a_full_read_no_longer_finds() -> None:
     view = RevocationView()
+    for number in range(3):
+        entries = tuple((b"%d %d" % (number, n), NOW) for n in range(100_000))
+        view.apply(LogPage(number + 1, entries), NOW)
+    assert not view.is_due_for_a_full_read
+    for number in range(3):
+        again = tuple((b"2 %d" % n, NOW) for n in range(100_001))
+        view.apply(LogPage(number + 4, again), NOW)
+    assert view.is_due_for_a_full_read
 
-    with pytest.raises(ValueError, match=r"."):
-        read_revocation(record)
-    with pytest.raises(ValueError, match=r"."):
-        view.apply(LogPage(1, (record,)), NOW)
-    assert view.position == 0
-    assert view.read_at < NOW
+    full, edition = RevocationView(), view.edition
+    full.apply(LogPage(9, (Revocation(ISSUER, NOW, "user-1").entry,)), NOW + 1)
+    view.replace_by(full)
+
+    assert view.refuses(access())
+    assert view.begin_again("").__len__() == 1
+    assert view.read_at == NOW + 1
+    assert view.edition is not edition
+    assert not view.is_due_for_a_full_read
