@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,6 +13,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from agentauth_middleware import Access, Issuer, ResourceServer, Route
+from agentauth_middleware._core.revocations.cut_offs import Revocation
 from agentauth_middleware._middleware.audit import hashed
 from agentauth_middleware.asgi import AgentAuthMiddleware as AsgiDoor
 from agentauth_middleware.errors import (
@@ -20,7 +22,6 @@ from agentauth_middleware.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
-from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import FakeIssuer
 from agentauth_middleware.wsgi import AgentAuthMiddleware as WsgiDoor
@@ -523,11 +524,16 @@ def test_audit_holds_no_token_and_no_plain_subject(
     check_no_secrets(records, token)
 
 
+def revoke_alice(store: MemoryStore) -> None:
+    """As another process would: here no middleware uses the store yet."""
+    store.append_log([Revocation(ISSUER.issuer, time.time(), ALICE).to_cut_off()])
+
+
 def test_audit_of_a_revoked_token_holds_neither(
     get: Get, records: list[logging.LogRecord], store: MemoryStore
 ) -> None:
     token = token_of_alice(scopes=SCOPES)
-    revoke_blocking(store, ISSUER.issuer, subject=ALICE)
+    revoke_alice(store)
 
     assert get("/notes/17", token) == 401
     assert members_of(records[0])["reason"] == "revoked"
@@ -551,7 +557,7 @@ def test_audit_of_a_good_token_that_is_refused_names_whose_it_is(
     """Whoever looks into a stolen token wants to know which agent still sends it."""
     token = token_of_alice(scopes=SCOPES, agent="agent-1", **claims)
     if reason == "revoked":
-        revoke_blocking(store, ISSUER.issuer, subject=ALICE)
+        revoke_alice(store)
 
     assert get("/notes/17", token) == 401
     (record,) = records

@@ -250,9 +250,10 @@ def test_audit_of_a_bad_token_says_why(
     """And whose it is, where it was good once: not even then the token itself."""
     token, error, reason = BAD[kind]
     store = MemoryStore()
+    verifier = Verifier(SERVER, store=store)
     revoke_blocking(store, ISSUER.issuer, token_id="revoked")
     with pytest.raises(error):
-        verify(Verifier(SERVER, store=store), token)
+        verify(verifier, token)
     (record,) = audit.records
     members = members_of(record)
 
