@@ -372,6 +372,7 @@ class AgentAuthTokenVerifier:
         """What the SDK calls. ``None`` is a verdict: *token* is no good.
 
         Raises:
+            TooManyRequestsError: its issuer may not be asked again yet; likewise.
             UnavailableError: nobody can tell at the moment. Never a verdict: a client
                 that is answered 401 throws its token away.
             RequestRefusedError: another refusal that is none about *token*.

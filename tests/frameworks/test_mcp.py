@@ -612,7 +612,7 @@ async def test_issuer_that_is_asked_too_much_is_not_none() -> None:
         assert await verifier.verify_token("inactive") is None
 
         upstream.faults[INTROSPECTION] = faults.answer("429 Slow")
-        with pytest.raises(UnavailableError, match="429"):
+        with pytest.raises(TooManyRequestsError, match="429"):
             await verifier.verify_token("new")
 
 
