@@ -25,7 +25,7 @@ from agentauth_middleware import (
     UnavailableError,
     current_access,
 )
-from agentauth_middleware.errors import ActorRefusedError
+from agentauth_middleware.errors import ActorRefusedError, TooManyRequestsError
 from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import FakeIssuer, trusting
