@@ -80,7 +80,7 @@ def write_audit(
         members["duration"] = duration
     detail = ""
     if isinstance(decision, Refusal):
-        told = explain(decision, gate)
+        told = explain(decision, gate, request)
         detail = "" if told == reason else f": {told}"
         members |= {"status": decision.status, "detail": told}
     access = decision if isinstance(decision, Access) else _access_of(decision)

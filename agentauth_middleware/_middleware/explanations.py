@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.publish.challenge import Refusal
+from agentauth_middleware._syntax.http import Request
 from agentauth_middleware._syntax.listing import one_of, quoted
 from agentauth_middleware.access import Access
 from agentauth_middleware.settings.issuer import Issuer
@@ -20,7 +21,7 @@ _CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")
 _SCOPE_CLAIMS = ("scope", "scp", "permissions")
 
 
-def explain(refusal: Refusal, gate: Gate) -> str:
+def explain(refusal: Refusal, gate: Gate, request: Request | None) -> str:
     """The detail of *refusal*, with what its token has and the setting that may help.
 
     Names neither the token nor its subject.
@@ -28,6 +29,8 @@ def explain(refusal: Refusal, gate: Gate) -> str:
     if refusal.reason == "unmatched_path":
         setting = 'ResourceServer(unmatched="authenticated")'
         return f"no Route allows this method on this path; add one, or {setting}"
+    if refusal.reason == "no_credentials" and request and request.authorization:
+        return 'Authorization is of no scheme known here; expected "Bearer <token>"'
     access = refusal.access
     explanation = _EXPLANATIONS.get(refusal.reason)
     if access is None or explanation is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -28,13 +29,13 @@ ROUTES = [
 class Case:
     line: str
     """What the record says behind the reason, or the beginning of that."""
-    trust: dict[str, Any] = field(default_factory=dict[str, Any])
-    claims: dict[str, Any] = field(default_factory=dict[str, Any])
+    trust: dict[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    claims: dict[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     path: str = "/"
     issuer: FakeIssuer = PLAIN
     trusted: str | None = None
     """The issuer in the settings, where it is not that of the token."""
-    server: dict[str, Any] = field(default_factory=dict[str, Any])
+    server: dict[str, Any] = dataclasses.field(default_factory=dict[str, Any])
 
 
 CASES = {
@@ -106,6 +107,11 @@ CASES = {
         "wrong_client (GET /, route /*): 'client-1'; expected 'notes-app' "
         "(Issuer.client_ids)",
         trust={"client_ids": ["notes-app"]},
+    ),
+    "unknown key": Case(
+        "unknown_kid (GET /, route /*): kid is 'elsewhere', alg ES256; 0 fit; the "
+        f"issuer publishes '{PLAIN.key_id}'",
+        claims={"header": {"kid": "elsewhere"}},
     ),
     "no jti": Case(
         "malformed (GET /, route /*): jti is missing; Issuer(require_jti=False) if",
@@ -207,6 +213,38 @@ def test_refusal_is_explained(
     (line,) = caplog.messages
     assert line.startswith(f"refused: {case.line}")
     assert "user-1" not in line
+
+
+PRESENTED = {
+    "opaque": (
+        "Bearer 7Fjfp0ZBr1KtDRbnfVdmIw",
+        "malformed (GET /, route /*): no JWT; Issuer(introspection=...) if its "
+        "issuer's tokens are opaque",
+    ),
+    "encrypted": (
+        "Bearer eyJhbGciOiJkaXIifQ..AAAA.AAAA.AAAA",
+        "encrypted_token (GET /, route /*): a JWE, which only its issuer can read; "
+        "expected a signed JWT",
+    ),
+    "bare": (
+        PLAIN.token(RESOURCE),
+        "no_credentials (GET /, route /*): Authorization is of no scheme known here; "
+        'expected "Bearer <token>"',
+    ),
+}
+
+
+@pytest.mark.parametrize("side", DOORS)
+@pytest.mark.parametrize(("field", "line"), PRESENTED.values(), ids=PRESENTED)
+def test_refusal_of_what_is_no_token_is_explained(
+    field: str, line: str, side: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = ResourceServer(RESOURCE, issuers=[PLAIN.trust()])
+
+    with caplog.at_level(logging.INFO, "agentauth_middleware.audit"):
+        open_door(side, server, None).get("/", {"Authorization": field})
+
+    assert caplog.messages == [f"refused: {line}"]
 
 
 def test_long_lists_in_a_line_are_cut(caplog: pytest.LogCaptureFixture) -> None:

@@ -152,7 +152,10 @@ class Trust:
         if token.count(b".") in (2, 4):
             return None
         if self._prefixes:
-            raise InvalidTokenError("unknown_token_kind", "no JWT, no known prefix")
+            expected = one_of(prefix.decode() for prefix in self._prefixes)
+            raise InvalidTokenError(
+                "unknown_token_kind", f"no JWT, and begins with none of {expected}"
+            )
         return self._only_asked
 
     def _find_tenant(self, name: str, now: float) -> TrustedIssuer | None:

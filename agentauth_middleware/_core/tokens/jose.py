@@ -22,6 +22,7 @@ from jwt.algorithms import (
 )
 from jwt.exceptions import InvalidKeyError
 
+from agentauth_middleware._syntax.listing import one_of, quoted
 from agentauth_middleware._syntax.members import (
     is_array,
     is_object,
@@ -95,7 +96,8 @@ def parse_compact(token: bytes) -> CompactJWS:
     """
     if token.count(b".") != 2:
         if token.count(b".") == 4:
-            raise InvalidTokenError("encrypted_token")
+            found = "a JWE, which only its issuer can read; expected a signed JWT"
+            raise InvalidTokenError("encrypted_token", found)
         raise InvalidTokenError("malformed", "no JWT, which has three segments")
     signing_input, _, signature = token.rpartition(b".")
     header, _, payload = signing_input.partition(b".")
@@ -222,7 +224,8 @@ class KeySet:
             is_named = header.key_id is not None and header.key_id in self.key_ids
             raise InvalidTokenError(
                 "key_mismatch" if is_named else "unknown_kid",
-                f"kid is {header.key_id!r}, alg {header.algorithm}; {len(found)} fit",
+                f"kid is {quoted(header.key_id)}, alg {header.algorithm}; {len(found)} "
+                f"fit; the issuer publishes {one_of(self.key_ids)}",
             )
         return found
 

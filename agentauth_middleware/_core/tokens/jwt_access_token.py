@@ -77,6 +77,9 @@ def read_token(token: bytes) -> UnverifiedToken:
 
     Source: RFC 7519 §7.2, RFC 8725 §3.11
     """
+    if b"." not in token:
+        found = "no JWT; Issuer(introspection=...) if its issuer's tokens are opaque"
+        raise InvalidTokenError("malformed", found)
     jws = parse_compact(token)
     if jws.header.type in _TYPES_OF_OTHER_KINDS:
         found = f"typ is {jws.header.type!r}, which is never an access token"

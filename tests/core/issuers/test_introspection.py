@@ -366,9 +366,42 @@ def test_active_token_may_still_not_be_good(reply: Reply, reason: str) -> None:
 
 def test_verdict_about_an_active_token_is_remembered_a_while() -> None:
     door = Door()
-    door.ask(active(aud="https://other.example.com"))
+    first = door.ask(active(aud="https://other.example.com"))
+    again = door.at_once()
 
-    assert outcome(door.at_once()) == (401, "wrong_audience")
+    assert outcome(again) == (401, "wrong_audience")
+    assert isinstance(first, Refusal)
+    assert isinstance(again, Refusal)
+    assert again.detail == first.detail
+
+
+DETAILS: dict[str, tuple[Reply, str]] = {
+    "inactive": (INACTIVE, f"{ISSUER} says so to 'rs-1'"),
+    "another issuer": (
+        active(iss=f"{ISSUER}/"),
+        f"iss of the answer is '{ISSUER}/'; expected '{ISSUER}'",
+    ),
+    "another audience": (
+        active(aud="https://other.example.com"),
+        "aud is ('https://other.example.com',); expected",
+    ),
+    "another kind": (
+        active(token_type="N_A"),
+        "token_type is 'N_A'; expected 'Bearer' or 'DPoP'",
+    ),
+    "another use": (
+        active(token_use="id"),
+        "token_use is 'id'; expected 'access' or 'access_token'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("reply", "detail"), DETAILS.values(), ids=DETAILS)
+def test_verdict_says_what_was_found_and_expected(reply: Reply, detail: str) -> None:
+    refusal = Door().ask(reply)
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.detail.startswith(detail)
 
 
 UNREADABLE: dict[str, Reply] = {
