@@ -173,7 +173,7 @@ def _check_reach(revocation: Revocation, store: Store) -> None:
     if isinstance(store, MemoryStore) and not servers:
         doubt = (
             "tokens were revoked in a MemoryStore that no middleware of this process "
-            "uses; give revoke(...) the store that the middleware has"
+            "uses so far; give revoke(...) the store that the middleware has"
         )
     if doubt is not None:
         _logger.warning("%s", doubt)
