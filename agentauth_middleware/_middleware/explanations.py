@@ -64,6 +64,8 @@ def _lack_of_a_user(refusal: Refusal, access: Access, issuer: Issuer) -> str:
     told = f"{refusal.detail}: the token marks no person"
     if access.mode != "unknown" or issuer.subjects == "users":
         return told
+    if issuer.first_party_clients is not None and access.client_id is not None:
+        return told
     if issuer.identity == "entra":
         return f"{told}; let the API's registration ask for the claim idtyp"
     if callable(issuer.identity) or issuer.identity in _SAY_IT_THEMSELVES:
@@ -88,7 +90,10 @@ def _lack_of_an_agent(refusal: Refusal, access: Access, issuer: Issuer) -> str:
     told = f"{refusal.detail}: the token names no agent"
     if "act" in access.claims:
         return told
-    return f"{told} (no act); Issuer.identity says how its tokens name one"
+    told = f"{told} (no act); Issuer.identity says how its tokens name one"
+    if issuer.first_party_clients is None and access.client_id is not None:
+        return f"{told}, or Issuer(first_party_clients=[...]) if its client is one"
+    return told
 
 
 def _unlisted_agent(refusal: Refusal, access: Access, issuer: Issuer) -> str:

@@ -99,6 +99,11 @@ class Issuer:
     subjects: Literal["unknown", "users"] = "unknown"
     """``"users"`` says that a subject other than the client is a person. Without it,
     a token that names no actor gives ``access.subject`` and no ``access.user``."""
+    first_party_clients: Sequence[str] | None = None
+    """The clients with which people act for themselves. Where this is set, even to
+    ``()``, every other client that acts for a person is an agent, named by its client
+    id, unless the token names one itself. All other subjects are then people, as with
+    ``subjects="users"``."""
     identity: IdentityDialect | Callable[[Mapping[str, Any]], Identity] = "rfc8693"
     """How its tokens say who is the user and who the agent; or a function of your own
     from claims to an ``Identity``. A ``ValueError`` there refuses the token."""
@@ -125,6 +130,7 @@ class Issuer:
                 "out"
             )
         _check_identity(self.identity)
+        self._check_first_party_clients()
         self._check_durations()
         for flag in ("require_audience", "require_client_id", "require_jti"):
             check_flag(getattr(self, flag), f"Issuer.{flag}")
@@ -171,6 +177,23 @@ class Issuer:
                 "Issuer.client_id_claims: empty, so that no token names its client and "
                 "all are refused; name a claim, or switch off require_client_id and "
                 "leave out client_ids"
+            )
+
+    def _check_first_party_clients(self) -> None:
+        if self.first_party_clients is None:
+            return
+        key = "Issuer.first_party_clients"
+        clients = _checked_names(self.first_party_clients, key)
+        replace_setting(self, "first_party_clients", clients)
+        if callable(self.identity):
+            raise ConfigurationError(
+                f"{key}: Issuer.identity is a function, which says by itself who acts; "
+                "leave one of them out"
+            )
+        if not self.client_id_claims:
+            raise ConfigurationError(
+                f"{key}: Issuer.client_id_claims is empty, so that no token names its "
+                "client; name a claim"
             )
 
     def _check_durations(self) -> None:

@@ -306,6 +306,23 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "Issuer.max_key_age",
         "not a number of seconds from 600",
     ),
+    "first-party clients one string": (
+        lambda: of_issuer(first_party_clients="app"),
+        "Issuer.first_party_clients",
+        "'app' is no list; write a list, ['app']",
+    ),
+    "first-party clients beside a function": (
+        lambda: of_issuer(first_party_clients=[], identity=lambda claims: None),
+        "Issuer.first_party_clients",
+        "Issuer.identity is a function, which says by itself who acts",
+    ),
+    "first-party clients named nowhere": (
+        lambda: of_issuer(
+            first_party_clients=[], client_id_claims=[], require_client_id=False
+        ),
+        "Issuer.first_party_clients",
+        "no token names its client; name a claim",
+    ),
     "no token types": (
         lambda: of_issuer(token_types=[]),
         "Issuer.token_types",

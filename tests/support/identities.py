@@ -20,6 +20,7 @@ def identity(
     *,
     client_id: str | None = "client-1",
     users: bool = False,
+    first_party: Collection[str] | None = None,
     actor_issuers: Collection[str] = (),
 ) -> Identity:
     """What *dialect* makes of *claims* of ``ISSUER``."""
@@ -29,6 +30,7 @@ def identity(
         client_id,
         dialect,
         subjects_are_users=users,
+        first_party_clients=first_party,
         actor_issuers=actor_issuers,
     )
 

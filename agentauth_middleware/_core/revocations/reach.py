@@ -23,7 +23,8 @@ def fault_of_agent(issuer: Issuer, agent: tuple[str, str]) -> str | None:
 
     *agent* is its namespace and its subject.
     """
-    if issuer.identity == "client_only":
+    knows_clients = issuer.first_party_clients is not None
+    if issuer.identity == "client_only" and not knows_clients:
         return (
             f"no token of {issuer.issuer} names an agent: its identity is "
             '"client_only"; revoke by subject, or by token_id'
@@ -31,7 +32,7 @@ def fault_of_agent(issuer: Issuer, agent: tuple[str, str]) -> str | None:
     namespaces = [issuer.issuer]
     if issuer.identity in _LISTED_NAMESPACES:
         namespaces += issuer.actor_issuers
-    elif issuer.identity not in _OWN_NAMESPACE:
+    elif issuer.identity not in (*_OWN_NAMESPACE, "client_only"):
         return None
     if agent[0] in namespaces:
         return None

@@ -126,6 +126,7 @@ def read_who(claims: Claims, issuer: Issuer, client_id: str | None) -> Identity:
             client_id,
             issuer.identity,
             subjects_are_users=issuer.subjects == "users",
+            first_party_clients=issuer.first_party_clients,
             actor_issuers=issuer.actor_issuers,
             max_chain=issuer.max_chain,
         )

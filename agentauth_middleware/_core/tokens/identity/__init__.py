@@ -17,6 +17,9 @@ from agentauth_middleware._core.tokens.identity.actor_profile import (
 )
 from agentauth_middleware._core.tokens.identity.auth0 import read_auth0
 from agentauth_middleware._core.tokens.identity.client_only import read_client_only
+from agentauth_middleware._core.tokens.identity.clients import (
+    with_clients_as_agents,
+)
 from agentauth_middleware._core.tokens.identity.entra import read_entra
 from agentauth_middleware._core.tokens.identity.keycloak import read_keycloak
 from agentauth_middleware._core.tokens.identity.okta import read_okta
@@ -51,14 +54,16 @@ def read_identity(
     dialect: IdentityDialect | Callable[[Mapping[str, Any]], Identity] = "rfc8693",
     *,
     subjects_are_users: bool,
+    first_party_clients: Collection[str] | None = None,
     actor_issuers: Collection[str] = (),
     max_chain: int = 5,
 ) -> Identity:
     """Who stands behind *claims*, as *issuer* writes that down.
 
-    *actor_issuers* are the namespaces besides its own in which *issuer* may name
-    actors, *max_chain* how many a token may name. Only the immediate actor and the
-    subject ever decide; a chain is history.
+    *first_party_clients* are the clients that are no agents; ``None`` if clients tell
+    nothing about that. *actor_issuers* are the namespaces besides its own in which
+    *issuer* may name actors, *max_chain* how many a token may name. Only the immediate
+    actor and the subject ever decide; a chain is history.
 
     Raises:
         ValueError: a claim that counts is not of the form demanded.
@@ -72,8 +77,11 @@ def read_identity(
         issuer,
         subject=optional_text(claims, "sub"),
         client_id=client_id,
-        subjects_are_users=subjects_are_users,
+        subjects_are_users=subjects_are_users or first_party_clients is not None,
         actor_issuers=actor_issuers,
         max_chain=max_chain,
     )
-    return _READERS[dialect](said)
+    found = _READERS[dialect](said)
+    if first_party_clients is None:
+        return found
+    return with_clients_as_agents(found, said, first_party_clients)
