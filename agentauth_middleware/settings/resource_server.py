@@ -104,8 +104,8 @@ class ResourceServer:
     """Further members of the metadata (RFC 9728 §2), among them names in other
     languages: ``{"resource_name#de": "Notizen"}``."""
     metadata_at_root: bool = True
-    """Also answer at the well-known URL without the resource's path. Switch it off
-    where several resources share a host."""
+    """Also answer at the well-known URL without the resource's path, and at
+    ``/auth.md`` of the host. Switch it off where several resources share a host."""
     leeway: int = 60
     """Seconds by which clocks may differ."""
     max_log_age: float = 0.75

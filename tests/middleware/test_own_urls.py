@@ -9,14 +9,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
 import pytest
 
+from agentauth_middleware import Route, asgi, wsgi
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.testing import FakeIssuer
 from tests.middleware.conftest import OpenDoor
 from tests.support.exchange import Answer, Door, HTTPRequest
 from tests.support.scenarios import Issuers, Token, challenges_of, no_credentials
+from tests.support.server_side import environ, http_scope, request, serve
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 ORIGIN = "https://api.example.com"
@@ -34,13 +37,6 @@ def server(resource: str = V1, **settings: Any) -> ResourceServer:
 @pytest.fixture
 def v1(open_a_door: OpenDoor) -> Door:
     return open_a_door(server(name="Notes", scopes={"notes.read": "Read your notes"}))
-
-
-def assert_nothing_here(answer: Answer, door: Door) -> None:
-    assert answer.status == 404
-    assert answer.body == b""
-    assert answer.lines("www-authenticate") == []
-    assert not door.seen
 
 
 # Where they are
@@ -114,7 +110,8 @@ def test_metadata_at_the_root_can_be_switched_off(
 ) -> None:
     door = open_a_door(server(metadata_at_root=False))
 
-    assert_nothing_here(door.get(target), door)
+    assert "access" in door.get(target).json()  # the application's
+    assert [seen.path for seen in door.seen] == [target]
     assert door.get(f"{WELL_KNOWN}/v1").status == 200
 
 
@@ -126,35 +123,66 @@ def test_metadata_of_an_origin_is_at_the_root_in_any_case(
     assert door.get(WELL_KNOWN).status == 200
 
 
+NEIGHBOURS = ("/v2", "/v1/notes", "/v10", "/V1", "/v2?x=1", "/v2/", "/v1/../v2", "//v2")
+
+
+@pytest.mark.parametrize("suffix", NEIGHBOURS)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize("unmatched", ["authenticated", "refuse"])
+def test_metadata_of_other_resources_is_for_the_application(
+    unmatched: str, method: str, suffix: str, open_a_door: OpenDoor
+) -> None:
+    """Several resources may share a host; who looks for one has no token yet."""
+    door = open_a_door(server(unmatched=unmatched))
+    token = {"Authorization": "Bearer of another resource"}
+
+    for headers in ({}, token):
+        fields = tuple(headers.items())
+        answer = door.ask(HTTPRequest(method, WELL_KNOWN + suffix, fields))
+        assert answer.status == 200
+    path = (WELL_KNOWN + suffix).partition("?")[0]
+    assert [(seen.path, seen.access) for seen in door.seen] == [(path, None)] * 2
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "QUERY"])
+def test_metadata_of_other_resources_is_only_read(method: str, v1: Door) -> None:
+    assert v1.ask(HTTPRequest(method, f"{WELL_KNOWN}/v2")).status == 401
+    assert not v1.seen
+
+
+def test_routes_come_before_metadata_of_other_resources(open_a_door: OpenDoor) -> None:
+    door = open_a_door(server(routes=[Route("/*", scopes=["notes.read"])]))
+
+    assert door.get(f"{WELL_KNOWN}/v2").status == 401
+    assert door.get(f"{WELL_KNOWN}/v1").status == 200
+    assert not door.seen
+
+
 @pytest.mark.parametrize(
     "suffix",
     [
         "/%2e%2e/v1",
         "/../v1",
-        "/v1/..",
-        "/v1/../v1",
-        "//v1",
-        "/v1//",
-        "/v1%2f",
-        "/%2fv1",
-        "/%76%31",
-        "/v1%00",
-        "/v1%0a",
-        "/v1;x",
-        "/V1",
-        "/v2",
-        "/v1/notes",
-        "/v10",
+        "/v2/../../admin",
+        "/../../admin",
+        "/..%2f..%2fadmin",
+        "/%2e%2e%2f%2e%2e%2fadmin",
+        "/v2/%2e%2e/%2e%2e/%2e%2e/admin",
+        "/%252e%252e/%252e%252e/admin",
+        "/..\\..\\admin",
         "\\v1",
+        "/v1%2f",
+        "/%76%31",
+        "-more",
+        "/v1%0a",
     ],
 )
-def test_metadata_of_anything_else_is_not_found(
+def test_nothing_else_comes_in_by_the_well_known_path(
     suffix: str, v1: Door, issuers: Issuers
 ) -> None:
-    token = {"Authorization": f"Bearer {Token().mint(issuers)}"}
-
-    assert_nothing_here(v1.get(WELL_KNOWN + suffix), v1)
-    assert_nothing_here(v1.get(WELL_KNOWN + suffix, token), v1)
+    """Some frameworks take dots, backslashes and encodings out of a path."""
+    assert v1.get(WELL_KNOWN + suffix).status in (400, 401, 404)
+    assert not v1.seen
 
 
 @pytest.mark.parametrize(
@@ -173,6 +201,52 @@ def test_metadata_of_anything_else_is_not_found(
 def test_another_spelling_of_an_own_url_is_not_ours(target: str, v1: Door) -> None:
     assert v1.get(target).status in (400, 401, 404)
     assert not v1.seen
+
+
+def test_one_resource_may_stand_in_front_of_another() -> None:
+    """An API, say, with an MCP server mounted in it."""
+    outer = server(metadata_at_root=False, routes=[Route("/v2/*", public=True)])
+    inner = server(f"{ORIGIN}/v2")
+
+    async def nobody(*_: object) -> None:
+        raise AssertionError("let in")
+
+    def nobody_wsgi(*_: object) -> list[bytes]:
+        raise AssertionError("let in")
+
+    behind = asgi.AgentAuthMiddleware(nobody, inner)
+    stacked = asgi.AgentAuthMiddleware(behind, outer)
+    behind_wsgi = wsgi.AgentAuthMiddleware(nobody_wsgi, inner)
+    stacked_wsgi = wsgi.AgentAuthMiddleware(behind_wsgi, outer)
+
+    for path, resource in {
+        f"{WELL_KNOWN}/v1": V1,
+        f"{WELL_KNOWN}/v2": inner.resource,
+        WELL_KNOWN: inner.resource,
+    }.items():
+        talk = anyio.run(request, stacked, http_scope(path))
+        assert talk.json["resource"] == resource
+        assert serve(stacked_wsgi, environ(path)).json["resource"] == resource
+    for path, named in {
+        "/v1/x": WELL_KNOWN + "/v1",
+        "/v2/x": WELL_KNOWN + "/v2",
+    }.items():
+        talk = anyio.run(request, stacked, http_scope(path))
+        answer = serve(stacked_wsgi, environ(path))
+        assert talk.status == answer.status == 401
+        assert talk.json["resource_metadata"] == ORIGIN + named
+        assert answer.json["resource_metadata"] == ORIGIN + named
+
+
+def test_auth_md_at_the_host_can_be_switched_off(open_a_door: OpenDoor) -> None:
+    door = open_a_door(
+        server(metadata_at_root=False, routes=[Route("/auth.md", public=True)])
+    )
+
+    assert door.get("/v1/auth.md").field(
+        "content-type",
+    ) == ("text/markdown; charset=utf-8")
+    assert "access" in door.get("/auth.md").json()
 
 
 def test_two_resources_of_a_host_keep_apart(

@@ -24,7 +24,7 @@ from agentauth_middleware._core.policy.spellings import (
 )
 from agentauth_middleware._syntax.http import Request
 from agentauth_middleware._syntax.listing import one_of
-from agentauth_middleware._syntax.urls import path_of
+from agentauth_middleware._syntax.urls import RESOURCE_METADATA, path_of
 from agentauth_middleware.errors import ConfigurationError, InvalidRequestError
 from agentauth_middleware.settings.demands import Demands, both
 from agentauth_middleware.settings.resource_server import ResourceServer
@@ -35,6 +35,10 @@ UNMATCHED = Route("/*")
 REFUSED = Route("/*")
 """A path that matches no route where such paths are refused: not before the token is
 verified, so that the answer is in the order of all others and the log can say whose."""
+
+_NEIGHBOURS = Route(f"{RESOURCE_METADATA}/*", methods=("GET", "OPTIONS"), public=True)
+"""The metadata of other resources on the host, which the application may publish. Our
+own is answered before, and the routes of the settings come first."""
 
 _USUAL_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _MAX_REMEMBERED_LENGTH = 1024
@@ -90,6 +94,7 @@ class RouteTable:
         self._rules = [_rule(route) for route in server.routes]
         self._refuses_rest = server.refuses_unmatched
         self._rest = _rule(REFUSED if self._refuses_rest else UNMATCHED)
+        self._neighbours = _rule(_NEIGHBOURS)
         self._application_root = application_root
         self._resource_path = unquote(path_of(server.resource)).rstrip("/")
         self._remembered: BoundedMap[tuple[str, str, str, bytes], Route] = BoundedMap(
@@ -175,20 +180,27 @@ class RouteTable:
     def _match(self, method: str, path: str) -> _Rule:
         """What *path* demands of *method*."""
         rules = [rule for rule in self._rules if rule.pattern.fullmatch(path)]
-        return self._choose(method, rules)
+        return self._choose(method, rules) or self._unmatched(method, path)
 
     def _match_folded(self, method: str, path: str) -> _Rule:
         """The same, as routers see it that ignore case."""
         folded = path.casefold()
         rules = [rule for rule in self._rules if rule.folded.fullmatch(folded)]
-        return self._choose(method, rules)
+        return self._choose(method, rules) or self._unmatched(method, folded)
 
-    def _choose(self, method: str, rules: Sequence[_Rule]) -> _Rule:
+    def _choose(self, method: str, rules: Sequence[_Rule]) -> _Rule | None:
         """The first of *rules*; for a method that none of them names, all as one."""
         is_named = method in _USUAL_METHODS or any(r.names(method) for r in rules)
         if rules and not is_named:
             return _all_of(rules)
-        return next((rule for rule in rules if rule.allows(method)), self._rest)
+        return next((rule for rule in rules if rule.allows(method)), None)
+
+    def _unmatched(self, method: str, path: str) -> _Rule:
+        """What is demanded where no route of the settings matches."""
+        neighbours = self._neighbours
+        if neighbours.allows(method) and neighbours.pattern.fullmatch(path):
+            return neighbours
+        return self._rest
 
     def _without_resource_path(self, path: str) -> str:
         return path.removeprefix(self._resource_path)

@@ -67,8 +67,6 @@ class OwnUrls:
             # Some servers put the mount in front of a path that never had it.
             document = self._documents.get(request.path.removeprefix(request.mount))
         if document is None:
-            if request.path.startswith(RESOURCE_METADATA):
-                return _NOT_FOUND  # an agent that guesses is told at once
             return None
         if not self._is_encoded and b"%" in request.raw_path.partition(b"?")[0]:
             return _NOT_FOUND  # another spelling of a URL of ours is not ours
@@ -88,7 +86,8 @@ def _metadata_paths(server: ResourceServer) -> set[str]:
 
 
 def _auth_md_paths(server: ResourceServer) -> set[str]:
-    return {"/auth.md", path_of(server.auth_md_url)}
+    own = path_of(server.auth_md_url)
+    return {own, "/auth.md"} if server.metadata_at_root else {own}
 
 
 def _document(body: bytes, content_type: str) -> _Document:
