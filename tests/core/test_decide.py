@@ -155,7 +155,7 @@ def test_optional_route_lets_nobody_pass_without_an_access() -> None:
     ("authorization", "verdict"),
     [
         ([b"Bearer abc"], (401, "malformed")),
-        ([b"Bearer "], (400, "malformed_credential")),
+        ([b"Bearer ="], (400, "malformed_credential")),
         ([b"Bearer a", b"Bearer b"], (400, "duplicate_authorization")),
     ],
 )

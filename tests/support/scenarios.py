@@ -529,6 +529,25 @@ _ROW_2 = (
         no_credentials(),
         authorization=("BearerX {token}",),
     ),
+    Scenario(
+        "no credentials: Bearer alone", no_credentials(), authorization=("Bearer",)
+    ),
+    Scenario(
+        "no credentials: Bearer and spaces",
+        no_credentials(),
+        authorization=("bearer  ",),
+    ),
+    Scenario(
+        "no credentials: Bearer and a tab",
+        no_credentials(),
+        authorization=("Bearer\t",),
+    ),
+    Scenario(
+        "no credentials: Bearer alone, beside a token in the query",
+        no_credentials(),
+        authorization=("Bearer ",),
+        target="/?access_token={token}",
+    ),
     Scenario("no credentials: a bare word", no_credentials(), authorization=("x",)),
     Scenario(
         "no credentials: the bare token", no_credentials(), authorization=("{token}",)
@@ -567,8 +586,6 @@ _ROW_2 = (
 _MALFORMATIONS = tuple(
     Scenario(f"malformed: {name}", _MALFORMED, authorization=(value,))
     for name, value in {
-        "no token": "Bearer",
-        "no token after the space": "Bearer ",
         "tab for a space": "Bearer\t{token}",
         "tab after a space": "Bearer \t{token}",
         "two words": "Bearer {token} x",
@@ -606,7 +623,7 @@ _ROW_3 = (
     Scenario(
         "malformed on an optional path",
         _MALFORMED,
-        authorization=("Bearer",),
+        authorization=("Bearer =",),
         target="/greeting",
     ),
 )

@@ -38,6 +38,9 @@ _TOKEN68 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+
 def find_token(request: Request, *, ignore_query: bool = False) -> bytes | None:
     """The bearer token presented, or ``None`` for a request without credentials.
 
+    ``Bearer`` with nothing after it carries no credentials. The MCP SDK's client sends
+    it before it has a token, and begins its OAuth flow only if the answer is a 401.
+
     Whether it has the form of a token is checked by ``check_form``, once per token
     and not once per request.
 
@@ -94,6 +97,8 @@ def _bearer_in_other_spelling(value: bytes) -> bytes | None:
     if scheme[0].lower() != b"bearer":
         return None
     rest = value[scheme.end() :]
+    if not rest:  # clients that have no token yet send the scheme alone
+        return None
     if not rest.startswith(b" "):
         raise InvalidRequestError("malformed_credential", "no space after the scheme")
     return rest.lstrip(b" ")
