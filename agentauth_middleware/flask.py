@@ -15,6 +15,7 @@ Needs the extra ``flask``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, cast
 
 try:
@@ -189,8 +190,11 @@ def _answer_refusals(app: Flask, gate: Gate) -> None:
 
     Handlers of the application may give the answer another body. What the standards
     ask of a refusal is put back afterwards, whoever wrote it.
+
+    Refusals are caught where they are raised. Flask-RESTful and Flask-RESTX replace
+    ``app.handle_user_exception``, before or after this, and would answer 500.
     """
-    handle = app.handle_user_exception
+    handle = partial(type(app).handle_user_exception, app)
 
     def answer(failure: RequestRefusedError | UnavailableError) -> Any:
         """Where no handler of the application wants this very class.
@@ -207,10 +211,8 @@ def _answer_refusals(app: Flask, gate: Gate) -> None:
         restyled = app.handle_http_exception(refused)
         return response if restyled is refused else restyled
 
-    def handle_and_complete(e: Exception) -> Any:
+    def handle_and_complete(e: RequestRefusedError | UnavailableError) -> Response:
         answered = handle(e)
-        if not isinstance(e, RequestRefusedError | UnavailableError):
-            return answered
         seen = read_request(request.environ)
         unread: UnreadInput | None = request.environ.get(UNREAD)
         if unread is not None:
@@ -220,9 +222,26 @@ def _answer_refusals(app: Flask, gate: Gate) -> None:
 
     app.register_error_handler(RequestRefusedError, answer)
     app.register_error_handler(UnavailableError, answer)
-    # As Flask's own subclasses do it. An error handler is not enough: a blueprint's
-    # handler of ``Exception`` comes before it.
-    app.handle_user_exception = handle_and_complete  # type: ignore[method-assign]
+    # An error handler is not enough: a blueprint's handler of ``Exception`` comes
+    # before it.
+    for step in ("preprocess_request", "dispatch_request"):
+        setattr(app, step, _catching(getattr(app, step), handle_and_complete))
+
+
+def _catching(
+    step: Callable[..., Any],
+    answer: Callable[[RequestRefusedError | UnavailableError], Response],
+) -> Callable[..., Any]:
+    """*step* of Flask's, which returns a response for each refusal raised in it."""
+
+    @wraps(step)
+    def answering(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return step(*args, **kwargs)
+        except (RequestRefusedError, UnavailableError) as failure:
+            return answer(failure)
+
+    return answering
 
 
 def _complete(response: Response, written: Answer) -> Response:
