@@ -21,7 +21,7 @@ is a fixed text for each class, so nothing a token says can reach a header.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "ActorRefusedError",
@@ -39,7 +39,18 @@ __all__ = [
 
 
 class AgentAuthError(Exception):
-    """The root: catch this to catch everything this library raises on purpose."""
+    """The root: catch this to catch everything this library raises on purpose.
+
+    Copies and pickles keep all that an error says, as between worker processes.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are otherwise built again from their text alone.
+        return _rebuild, (type(self), *self.args), self.__dict__
+
+
+def _rebuild(kind: type[AgentAuthError], *args: object) -> AgentAuthError:
+    return kind.__new__(kind, *args)
 
 
 class ConfigurationError(AgentAuthError):
