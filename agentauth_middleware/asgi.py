@@ -34,7 +34,7 @@ from agentauth_middleware._io.drive import drive_async
 from agentauth_middleware._io.perform import AsyncPerformer
 from agentauth_middleware._middleware.arguments import check_arguments
 from agentauth_middleware._middleware.audit import is_audited, write_audit
-from agentauth_middleware._middleware.raised import answer_raised
+from agentauth_middleware._middleware.raised import answer_raised, refusal_in
 from agentauth_middleware._middleware.unread_bodies import (
     UNREAD,
     Allowance,
@@ -244,8 +244,9 @@ class AgentAuthMiddleware:
         leeway = LEEWAY.set(self._gate.server.leeway)
         try:
             await self.app(scope, receive, noting)
-        except (RequestRefusedError, UnavailableError) as failure:
-            if answered:
+        except (RequestRefusedError, UnavailableError, ExceptionGroup) as raised:
+            failure = refusal_in(raised)
+            if answered or failure is None:
                 raise
             answer = answer_raised(failure, access, self._gate, request)
             await respond(answer, scope, send)

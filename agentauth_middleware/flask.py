@@ -36,7 +36,11 @@ from agentauth_middleware._middleware.arguments import (
     check_store,
 )
 from agentauth_middleware._middleware.guards import NO_CONTEXT, declared_by, requires
-from agentauth_middleware._middleware.raised import answer_raised, refusal_raised
+from agentauth_middleware._middleware.raised import (
+    answer_raised,
+    refusal_in,
+    refusal_raised,
+)
 from agentauth_middleware._middleware.unread_bodies import UNREAD, UnreadInput
 from agentauth_middleware._syntax.http import Response as Answer
 from agentauth_middleware.access import CURRENT, Access, current_access
@@ -238,7 +242,10 @@ def _catching(
     def answering(*args: Any, **kwargs: Any) -> Any:
         try:
             return step(*args, **kwargs)
-        except (RequestRefusedError, UnavailableError) as failure:
+        except (RequestRefusedError, UnavailableError, ExceptionGroup) as raised:
+            failure = refusal_in(raised)
+            if failure is None:
+                raise
             return answer(failure)
 
     return answering

@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket, WebSocketState
 from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.publish.own_urls import OwnUrls
 from agentauth_middleware._middleware.guards import declared_by, requires
-from agentauth_middleware._middleware.raised import answer_raised
+from agentauth_middleware._middleware.raised import answer_raised, refusal_in
 from agentauth_middleware._middleware.unread_bodies import Allowance
 from agentauth_middleware._syntax import http
 from agentauth_middleware._syntax.urls import RESOURCE_METADATA
@@ -132,8 +132,17 @@ def answer_refusals(app: Starlette, resource_server: ResourceServer) -> None:
             raise WebSocketException(WS_1008_POLICY_VIOLATION) from failure
         return _Answer(answer)
 
+    async def answer_group(
+        connection: Request | WebSocket, failure: Exception
+    ) -> Response:
+        refused = refusal_in(failure)
+        if refused is None:
+            raise failure
+        return await answer(connection, refused)
+
     app.add_exception_handler(RequestRefusedError, answer)
     app.add_exception_handler(UnavailableError, answer)
+    app.exception_handlers.setdefault(ExceptionGroup, answer_group)
 
 
 def _read_as_door(scope: Scope) -> http.Request:

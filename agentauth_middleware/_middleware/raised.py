@@ -27,7 +27,20 @@ from agentauth_middleware.errors import (
 )
 from agentauth_middleware.settings.route import Route
 
-__all__ = ["answer_raised", "refusal_raised"]
+__all__ = ["answer_raised", "refusal_in", "refusal_raised"]
+
+
+def refusal_in(failure: Exception) -> RequestRefusedError | UnavailableError | None:
+    """The refusal that *failure* is, or the first of a group of nothing else.
+
+    An ``asyncio.TaskGroup`` raises groups. One with another error in it is a crash.
+    """
+    if isinstance(failure, RequestRefusedError | UnavailableError):
+        return failure
+    if not isinstance(failure, ExceptionGroup):
+        return None
+    found = [refusal_in(inner) for inner in failure.exceptions]
+    return None if None in found else found[0]
 
 
 def answer_raised(
