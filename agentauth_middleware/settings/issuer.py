@@ -84,7 +84,13 @@ class Issuer:
     do not follow RFC 9068; then other kinds of token are told apart by their claims."""
     scope_claims: Sequence[str] = ("scope",)
     """Where its tokens list scopes. ``scope`` is one string (RFC 6749 §3.3); other
-    claims, such as ``scp`` or ``permissions``, may be arrays as well."""
+    claims, such as ``scp`` or ``permissions``, may be arrays as well. A JWT that has
+    one of these is an access token, where its ``typ`` does not tell."""
+    scope_as_array: bool = False
+    """Accept ``scope`` as an array of strings as well, in tokens and in answers."""
+    allow_nonce: bool = False
+    """Accept ``nonce``, by which ID tokens are told, in access tokens of a ``typ`` that
+    other tokens have too."""
     client_id_claims: Sequence[str] = ("client_id",)
     """Where its tokens name the client: the first of these that is there."""
     require_client_id: bool = True
@@ -132,7 +138,13 @@ class Issuer:
         _check_identity(self.identity)
         self._check_first_party_clients()
         self._check_durations()
-        for flag in ("require_audience", "require_client_id", "require_jti"):
+        for flag in (
+            "require_audience",
+            "require_client_id",
+            "require_jti",
+            "scope_as_array",
+            "allow_nonce",
+        ):
             check_flag(getattr(self, flag), f"Issuer.{flag}")
         for names in (
             "actor_issuers",

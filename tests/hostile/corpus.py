@@ -51,7 +51,8 @@ def _payloads() -> Iterator[tuple[str, bytes]]:
                 signed({**GOOD, **claims}),
             )
     for name in GOOD:
-        yield f"payload without {name}", signed({**GOOD, name: None})
+        if name in ("iss", "sub", "exp", "iat"):
+            yield f"payload without {name}", signed({**GOOD, name: None})
         yield f"payload with {name} in an array", signed({**GOOD, name: [GOOD[name]]})
         yield f"payload with {name} nested", signed({**GOOD, name: nested(65)})
 
@@ -59,6 +60,8 @@ def _payloads() -> Iterator[tuple[str, bytes]]:
 def _times() -> Iterator[tuple[str, bytes]]:
     for name in ("exp", "iat", "nbf", "auth_time"):
         for value in _NO_TIMES:
+            if value in (None, "") and name in ("nbf", "auth_time"):
+                continue  # It says nothing, and need not be there.
             # Processes that share the tests have to agree on their names.
             shown = str(value)[:20].replace(str(NOW + 36_000), "LATER")
             yield f"{name} is {shown}", signed({**GOOD, name: value})
@@ -212,6 +215,7 @@ CORPUS: dict[str, Credential] = dict(_named())
 GOOD_ONES = frozenset(
     {
         "payload with number of 5000 decimals",
+        "header with number of 5000 decimals",
         "payload with alg twice",
         "payload with active twice",
         "payload with escaped NUL",

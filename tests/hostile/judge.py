@@ -84,9 +84,10 @@ def judge_token(
     kind = _type_of(header)
     demand(kind in trusted.types)
     if kind != "at+jwt":
-        _judge_kind(claims, trusted)
+        _judge_kind(_stated(claims), trusted)
     for mark in ("events", "token_introspection", "htm", "htu", "cnf"):
         demand(mark not in claims)
+    claims = _stated(claims)
     for name in ("exp", "iat", "sub", *trusted.required):
         demand(name in claims)
     if trusted.needs_jti:
@@ -94,6 +95,17 @@ def judge_token(
     clients = [name for name in trusted.client_claims if name in claims]
     demand(clients or not trusted.needs_client)
     judge_claims(claims, trusted, first, last)
+
+
+def _stated(claims: Mapping[str, Any]) -> dict[str, Any]:
+    """What is null or empty is not said; but who acts, and an empty list of scopes."""
+    return {
+        name: value
+        for name, value in claims.items()
+        if value not in (None, "", [])
+        or name == "act"
+        or (value is not None and name in ("scope", "scp", "permissions"))
+    }
 
 
 def judge_claims(claims: Mapping[str, Any], rules: Rules, *instants: float) -> None:
@@ -123,7 +135,8 @@ def judge_purpose(claims: Mapping[str, Any], rules: Rules, *instants: float) -> 
         demand(set(_texts(claims["aud"])) & set(rules.audiences))
     for name in rules.scope_claims:
         value = claims.get(name, "")
-        demand(isinstance(value, str) or (name != "scope" and _texts(value) != ("",)))
+        demand(value == [] or isinstance(value, str) or name != "scope")
+        demand(value == "" or all(_texts(value)))
     demand("cnf" not in claims)
     token_type = claims.get("token_type")
     demand(not isinstance(token_type, str) or token_type.lower() != "dpop")
@@ -186,8 +199,7 @@ def judge_answer(
         demand(media_type.endswith(b"json"))
         claims = read_json(body)
     demand(claims["active"] is True)
-    # What an answer calls null or an empty list, it does not say.
-    claims = {name: value for name, value in claims.items() if value not in (None, [])}
+    claims = _stated(claims)
     demand(claims.get("iss", ISSUER) == ISSUER)
     accepted = ("bearer", "dpop", "access_token")
     demand(claims.get("token_type", "Bearer").lower() in accepted)

@@ -25,6 +25,7 @@ from agentauth_middleware._core.tokens.token_claims import (
     read_scope,
     read_scopes,
     read_who,
+    stated,
 )
 from agentauth_middleware._syntax.listing import quoted
 from agentauth_middleware._syntax.members import (
@@ -235,7 +236,7 @@ def check_answer(
 
     Source: RFC 7662 §2.2 and §4
     """
-    claims, issuer = answer.claims, terms.issuer
+    claims, issuer = stated(answer.claims, terms.issuer), terms.issuer
     require = settings.require_audience
     try:
         _check_is_access_token(claims, issuer.issuer)
@@ -257,7 +258,7 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
             token is not good all the same.
         UnavailableError: the answer cannot be read.
     """
-    claims, issuer = answer.claims, terms.issuer
+    claims, issuer = stated(answer.claims, terms.issuer), terms.issuer
     try:
         _check_is_access_token(claims, issuer.issuer)
         check_times(claims, terms.leeway, now)
@@ -268,7 +269,7 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
             (read_client_id(claims, issuer), access.client_id),
             (optional_text(claims, "jti"), access.token_id),
         )
-        told_scopes = read_scopes(claims, issuer) | read_scope(claims)
+        told_scopes = read_scopes(claims, issuer) | read_scope(claims, issuer)
         expires_at = optional_instant(claims, "exp")
         auth_time = optional_instant(claims, "auth_time")
         acr = optional_text(claims, "acr")
@@ -309,7 +310,7 @@ def _stricter_identity(access: Access, claims: Claims, issuer: Issuer) -> Identi
     """
     signed = Identity(access.mode, access.user, access.agent, access.chain)
     said = {name: value for name, value in claims.items() if value not in _SAYS_NOTHING}
-    told = read_who({**access.claims, **said}, issuer, access.client_id)
+    told = read_who(stated({**access.claims, **said}, issuer), issuer, access.client_id)
     if told == signed:
         return signed
     by_agent = [is_by_agent(one) for one in (signed, told)]

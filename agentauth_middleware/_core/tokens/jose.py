@@ -41,7 +41,9 @@ _CANONICAL_END = {
 }
 """By length modulo 4, the last characters whose unused bits are zero."""
 
-_MAX_HEADER_BYTES = 2048
+_MAX_HEADER_BYTES = 8192
+_LONG_HEADER_BYTES = 2048
+_MAX_HEADER_CONTAINERS = 64
 _MAX_KEYS = 100
 _MAX_CANDIDATES = 10
 """How many keys are tried for one signature; issuers publish two or three."""
@@ -133,9 +135,9 @@ def decode_base64url(segment: bytes) -> bytes:
         raise ValueError("not base64url") from None
 
 
-@lru_cache(maxsize=2048)
 def parse_header(segment: bytes) -> JOSEHeader:
-    """The protected header in *segment*. An issuer uses only a few different ones.
+    """The protected header in *segment*. An issuer uses only a few different ones, so
+    they are remembered, but for long ones: a chain of certificates (``x5c``), say.
 
     Raises:
         ValueError: it is malformed, or has ``crit``, ``b64`` or ``zip``, none of
@@ -143,7 +145,15 @@ def parse_header(segment: bytes) -> JOSEHeader:
     """
     if len(segment) > _MAX_HEADER_BYTES:
         raise ValueError("header too long")
-    members = parse_object(decode_base64url(segment))
+    if len(segment) > _LONG_HEADER_BYTES:
+        return _parse_header(segment)
+    return _known_header(segment)
+
+
+def _parse_header(segment: bytes) -> JOSEHeader:
+    members = parse_object(
+        decode_base64url(segment), max_containers=_MAX_HEADER_CONTAINERS
+    )
     for name in ("crit", "b64", "zip"):
         if name in members:
             raise ValueError(f"header has {name}")
@@ -152,6 +162,9 @@ def parse_header(segment: bytes) -> JOSEHeader:
         key_id=_short_text(members, "kid"),
         type=_media_type(_short_text(members, "typ")),
     )
+
+
+_known_header = lru_cache(maxsize=2048)(_parse_header)
 
 
 def _short_text(members: Mapping[str, Any], name: str) -> str | None:
@@ -260,13 +273,20 @@ def parse_key_set(document: Mapping[str, Any]) -> KeySet:
     named = (jwk.get("kid") for jwk in keys if is_object(jwk))
     return KeySet(
         (key for key in prepared if key is not None),
-        (name for name in named if isinstance(name, str)),
+        (name for name in named if isinstance(name, str) and name),
     )
+
+
+_EMPTY: tuple[object, ...] = (None, "", [], ())
+"""Members that say nothing: some servers write them where they have nothing to say."""
 
 
 def _prepare(jwk: object) -> SigningKey | None:
     """A key that can verify, or ``None`` for one that cannot or is not meant to."""
-    if not is_object(jwk) or not _is_for_verifying(jwk):
+    if not is_object(jwk):
+        return None
+    jwk = {name: value for name, value in jwk.items() if value not in _EMPTY}
+    if not _is_for_verifying(jwk):
         return None
     try:
         found = _material(dict(jwk))

@@ -20,6 +20,7 @@ from agentauth_middleware._core.tokens.token_claims import (
     check_use,
     read_access,
     read_audience,
+    stated,
 )
 from agentauth_middleware._syntax.listing import one_of
 from agentauth_middleware._syntax.members import (
@@ -135,8 +136,8 @@ def check_claims(token: UnverifiedToken, terms: Terms, now: float) -> Access:
 
     Source: RFC 9068 §4
     """
-    claims, issuer = token.claims, terms.issuer
-    _check_kind(claims)
+    claims, issuer = stated(token.claims, terms.issuer), terms.issuer
+    _check_kind(token.claims)
     try:
         if token.jws.header.type != _TYPE:
             _check_is_access_token(claims, issuer)
@@ -167,15 +168,23 @@ def _check_is_access_token(claims: Claims, issuer: Issuer) -> None:
     """
     check_use(claims)
     for mark in _MARKS_OF_ID_TOKENS:
-        if mark in claims:
-            raise InvalidTokenError("wrong_token_type", f"has {mark}")
-    if any(mark in claims for mark in _MARKS_OF_ACCESS_TOKENS):
+        if mark in claims and not (mark == "nonce" and issuer.allow_nonce):
+            raise InvalidTokenError("wrong_token_type", _has(mark))
+    marks = (*_MARKS_OF_ACCESS_TOKENS, *issuer.scope_claims)
+    if any(mark in claims for mark in marks):
         return
     if not _MARKS_OF_PROFILES.isdisjoint(claims):
         raise InvalidTokenError("wrong_token_type", "tells about a person, no scope")
     clients = {text(claims, name) for name in issuer.client_id_claims if name in claims}
     if not clients or not clients.isdisjoint(read_audience(claims)):
         raise InvalidTokenError("wrong_token_type", "no mark of an access token")
+
+
+def _has(mark: str) -> str:
+    told = f"has {mark}"
+    if mark != "nonce":
+        return told
+    return f"{told}; Issuer(allow_nonce=True) if its access tokens have it"
 
 
 def _check_required(claims: Claims, issuer: Issuer) -> None:

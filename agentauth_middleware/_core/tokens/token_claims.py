@@ -6,8 +6,9 @@ tokens use the same (RFC 7662 §2.2). What must be there differs, what it means 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agentauth_middleware._core.tokens.identity import read_identity
 from agentauth_middleware._syntax.listing import one_of, quoted
@@ -85,6 +86,26 @@ def check_use(claims: Claims) -> None:
             raise InvalidTokenError("wrong_token_type", found)
 
 
+def stated(claims: Mapping[str, Any], issuer: Issuer) -> Claims:
+    """*claims* without those that say nothing: null, an empty string, an empty array.
+
+    Who acts, and to which key a token is bound, is never passed over. An empty list of
+    scopes says that there are none.
+    """
+    scopes = ("scope", "scp", "permissions", *issuer.scope_claims)
+    return {
+        name: value
+        for name, value in claims.items()
+        if value not in _EMPTY
+        or name in _NEVER_PASSED_OVER
+        or (value is not None and name in scopes)
+    }
+
+
+_EMPTY: tuple[object, ...] = (None, "", [], ())
+_NEVER_PASSED_OVER = ("act", "cnf")
+
+
 def read_access(claims: Claims, payload: bytes, issuer: Issuer) -> Access:
     """The ``Access`` that *claims*, read from *payload*, give.
 
@@ -92,6 +113,7 @@ def read_access(claims: Claims, payload: bytes, issuer: Issuer) -> Access:
         InvalidTokenError: nobody can say who stands behind it.
         ValueError: another claim is not of the form demanded.
     """
+    claims = stated(claims, issuer)
     subject, client_id = optional_text(claims, "sub"), read_client_id(claims, issuer)
     who = read_who(claims, issuer, client_id)
     return Access(
@@ -150,12 +172,10 @@ def read_audience(claims: Claims) -> tuple[str, ...]:
 def read_scopes(claims: Claims, issuer: Issuer) -> frozenset[str]:
     """The scopes of all places that *issuer* uses."""
     if issuer.scope_claims == ("scope",):
-        return read_scope(claims)
-    words: set[str] = set()
-    for name in issuer.scope_claims:
-        is_list = name != "scope" and is_array(claims.get(name))
-        words.update(texts(claims, name) if is_list else _scope_words(claims, name))
-    return frozenset(words)
+        return read_scope(claims, issuer)
+    return frozenset().union(
+        *(_read_words(claims, name, issuer) for name in issuer.scope_claims)
+    )
 
 
 def dies_at(access: Access, terms: Terms) -> float:
@@ -175,15 +195,18 @@ def is_bound(claims: Claims) -> bool:
     )
 
 
-def read_scope(claims: Claims) -> frozenset[str]:
+def read_scope(claims: Claims, issuer: Issuer) -> frozenset[str]:
     """``scope``, where the standard has it (RFC 6749 §3.3)."""
-    return _scope_words(claims, "scope")
+    return _read_words(claims, "scope", issuer)
 
 
-def _scope_words(claims: Claims, name: str) -> frozenset[str]:
-    """Some servers write an empty string where RFC 6749 §3.3 wants none."""
-    if claims.get(name) == "":
+def _read_words(claims: Claims, name: str, issuer: Issuer) -> frozenset[str]:
+    """Some servers write something empty where RFC 6749 §3.3 wants nothing."""
+    found = claims.get(name)
+    if found in _EMPTY and name in claims:
         return frozenset()
+    if is_array(found) and (name != "scope" or issuer.scope_as_array):
+        return frozenset(texts(claims, name))
     return parse_scopes(optional_text(claims, name) or "")
 
 

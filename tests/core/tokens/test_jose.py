@@ -189,7 +189,7 @@ def test_header_may_say_little_or_things_that_do_not_count() -> None:
         pytest.param(b'{"typ":1}', id="typ number"),
         pytest.param(b'{"typ":null}', id="typ null"),
         pytest.param(b'{"a":NaN}', id="NaN"),
-        pytest.param(b'{"a":"%s"}' % (b"a" * 2000), id="more than 2048 bytes"),
+        pytest.param(b'{"a":"%s"}' % (b"a" * 7000), id="more than 8192 bytes"),
         pytest.param(b"[]", id="array"),
         pytest.param(b"\xff", id="no UTF-8"),
     ],
@@ -199,13 +199,13 @@ def test_header_is_refused(head: bytes) -> None:
         parse_header(base64url(head))
 
 
-def test_header_may_be_2048_characters_long() -> None:
-    long = base64url(b'{"a":"%s"}' % (b"a" * 1528))
+def test_header_may_be_8192_characters_long() -> None:
+    long = base64url(b'{"a":"%s"}' % (b"a" * 6136))
 
-    assert len(long) == 2048
+    assert len(long) == 8192
     assert parse_header(long).algorithm == ""
     with pytest.raises(ValueError, match="too long"):
-        parse_header(base64url(b'{"a":"%s"}' % (b"a" * 1529)))
+        parse_header(base64url(b'{"a":"%s"}' % (b"a" * 6137)))
 
 
 def test_names_in_a_header_may_be_256_characters_long() -> None:
@@ -375,6 +375,13 @@ def changed(signer: Key, **members: Any) -> dict[str, Any]:
         pytest.param("RS256", {"use": "sig"}, id="use sig"),
         pytest.param("RS256", {"key_ops": ["verify"]}, id="key_ops verify"),
         pytest.param("RS256", {"key_ops": ["sign", "verify"]}, id="key_ops both"),
+        pytest.param("RS256", {"alg": None}, id="alg null"),
+        pytest.param("RS256", {"alg": ""}, id="alg empty"),
+        pytest.param("RS256", {"use": None}, id="use null"),
+        pytest.param("RS256", {"use": ""}, id="use empty"),
+        pytest.param("RS256", {"key_ops": []}, id="key_ops empty"),
+        pytest.param("RS256", {"key_ops": None}, id="key_ops null"),
+        pytest.param("RS256", {"d": None, "oth": []}, id="private members empty"),
         pytest.param("RS256", {"x5c": ["nonsense"], "a": 1}, id="unknown members"),
     ],
 )
@@ -401,7 +408,6 @@ def test_two_names_of_one_algorithm_are_one(name: str, marked: str) -> None:
         pytest.param("RS256", {"alg": "RS512"}, id="RS256, marked RS512"),
         pytest.param("RS256", {"alg": "RSA-OAEP"}, id="RS256, marked RSA-OAEP"),
         pytest.param("RS256", {"alg": "HS256"}, id="RS256, marked HS256"),
-        pytest.param("RS256", {"alg": None}, id="alg null"),
         pytest.param("RS256", {"alg": ["RS256"]}, id="alg array"),
         pytest.param("ES256", {"alg": "ES384"}, id="ES256, marked ES384"),
         pytest.param("EdDSA", {"alg": "ES256"}, id="EdDSA, marked ES256"),
@@ -443,9 +449,7 @@ def test_key_is_of_the_type_and_curve_that_the_algorithm_needs(
     "members",
     [
         pytest.param({"use": "enc"}, id="use enc"),
-        pytest.param({"use": None}, id="use null"),
         pytest.param({"key_ops": ["sign"]}, id="key_ops sign"),
-        pytest.param({"key_ops": []}, id="key_ops empty"),
         pytest.param({"key_ops": 1}, id="key_ops number"),
         pytest.param({"key_ops": ["verify", 1]}, id="key_ops with a number"),
     ],
@@ -517,7 +521,7 @@ def private_member(signer: Key) -> str:
         pytest.param({"k": "AQAB"}, id="with a secret"),
         pytest.param({"p": "AQAB"}, id="with a prime"),
         pytest.param({"q": "AQAB"}, id="with the other prime"),
-        pytest.param({"oth": []}, id="with more primes"),
+        pytest.param({"oth": [{}]}, id="with more primes"),
         pytest.param({"kty": "XYZ"}, id="kty unknown"),
         pytest.param({"kty": None}, id="kty null"),
         pytest.param({"kty": ["EC"]}, id="kty array"),
