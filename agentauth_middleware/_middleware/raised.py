@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from agentauth_middleware._core.middleware_state import Gate
 from agentauth_middleware._core.publish.challenge import (
@@ -39,7 +40,8 @@ def refusal_in(failure: Exception) -> RequestRefusedError | UnavailableError | N
         return failure
     if not isinstance(failure, ExceptionGroup):
         return None
-    found = [refusal_in(inner) for inner in failure.exceptions]
+    group = cast("ExceptionGroup[Exception]", failure)
+    found = [refusal_in(inner) for inner in group.exceptions]
     return None if None in found else found[0]
 
 
