@@ -173,7 +173,7 @@ def read_scopes(claims: Claims, issuer: Issuer) -> frozenset[str]:
     """The scopes of all places that *issuer* uses."""
     if issuer.scope_claims == ("scope",):
         return read_scope(claims, issuer)
-    return frozenset().union(
+    return frozenset[str]().union(
         *(_read_words(claims, name, issuer) for name in issuer.scope_claims)
     )
 
