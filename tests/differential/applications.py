@@ -326,7 +326,9 @@ def _litestar(ran: Ran, path: str) -> App:
         )(endpoint(handler.name, handler.path))
         for handler in HANDLERS
     ]
-    return module.Litestar(handlers, path=path or None, openapi_config=None)
+    return module.Litestar(
+        handlers, path=path or None, openapi_config=None, logging_config=None
+    )
 
 
 def in_litestar_mount(build: Build) -> Build:
@@ -346,7 +348,7 @@ def in_litestar_mount(build: Build) -> Build:
             "return": None,
         }
         mount = module.asgi(PREFIX, is_mount=True, copy_scope=True)(mounted)
-        return module.Litestar([mount], openapi_config=None)
+        return module.Litestar([mount], openapi_config=None, logging_config=None)
 
     return outer
 
@@ -515,7 +517,7 @@ def litestar_websocket(ran: Ran, protect: Protect) -> App:
 
     answer.__annotations__ = {"socket": module.WebSocket, "return": None}
     handler = module.websocket("/live/{room:str}")(answer)
-    return protect(module.Litestar([handler], openapi_config=None))
+    return protect(module.Litestar([handler], openapi_config=None, logging_config=None))
 
 
 def quart_websocket(ran: Ran, protect: Protect) -> App:

@@ -285,7 +285,8 @@ CARRIERS = (
     Scenario(
         "own URL",
         no_credentials(),
-        target=f"/.well-known/oauth-protected-resource/{MARK}?{MARK}",
+        target=f"/.well-known/oauth-protected-resource?{MARK}",
+        method="POST",
     ),
 )
 

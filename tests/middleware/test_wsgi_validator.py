@@ -73,7 +73,7 @@ REQUESTS = [
         "GET", METADATA, {"HTTP_IF_NONE_MATCH": "*"}, 304, id="metadata unchanged"
     ),
     pytest.param("DELETE", METADATA, {}, 405, id="metadata DELETE"),
-    pytest.param("GET", f"{METADATA}/other", {}, 404, id="no such metadata"),
+    pytest.param("GET", f"{METADATA}/other", {}, 200, id="another's metadata"),
     pytest.param("GET", "/auth.md", {}, 200, id="auth.md"),
 ]
 

@@ -312,7 +312,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "'app' is no list; write a list, ['app']",
     ),
     "first-party clients beside a function": (
-        lambda: of_issuer(first_party_clients=[], identity=lambda claims: None),
+        lambda: of_issuer(first_party_clients=[], identity=print),
         "Issuer.first_party_clients",
         "Issuer.identity is a function, which says by itself who acts",
     ),
