@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentauth_middleware import ConfigurationError, Issuer, ResourceServer, wsgi
 from agentauth_middleware.asgi import AgentAuthMiddleware
+from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.stores import LogPage, MemoryStore
 from agentauth_middleware.verifier import Verifier
 from tests.support.scripted_server import Connection, Server, serving
 from tests.support.server_side import (
@@ -260,6 +262,58 @@ async def test_exclusion_that_httpx_does_not_know_is_no_hindrance(
         assert await get(app) == 204
 
         await talk.deliver(SHUTDOWN)
+
+
+class ReadStore(MemoryStore):
+    """Notes how often its log was read."""
+
+    reads = 0
+
+    def read_log(self, after: int) -> LogPage:
+        self.reads += 1
+        return super().read_log(after)
+
+
+@pytest.mark.anyio
+async def test_log_of_revocations_is_read_before_the_application_starts(
+    keys: Server,
+) -> None:
+    """A long one takes seconds, which no request should have to wait."""
+    store = ReadStore()
+    seen: list[int] = []
+
+    async def starting(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(store.reads)
+        await application(scope, receive, send)
+
+    app = protected(starting, keys, store=store)
+    async with exchange(app, LIFESPAN) as talk:
+        await talk.deliver(STARTUP)
+        await talk.next_sent()
+        await talk.deliver(SHUTDOWN)
+
+    assert seen == [1]
+
+
+class BrokenStore(MemoryStore):
+    def read_log(self, after: int) -> LogPage:
+        raise UnavailableError("store_unreachable")
+
+
+@pytest.mark.anyio
+async def test_log_that_cannot_be_read_keeps_no_application_from_starting(
+    keys: Server,
+) -> None:
+    """Public paths work without it, and each request that needs it says so."""
+    app = protected(application, keys, store=BrokenStore())
+    async with exchange(app, LIFESPAN) as talk:
+        await talk.deliver(STARTUP)
+        started = await talk.next_sent()
+        status = await get(app)
+        await talk.deliver(SHUTDOWN)
+
+    assert started == {"type": "lifespan.startup.complete"}
+    assert status == 503
 
 
 @pytest.mark.anyio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agentauth_middleware import stores
+from agentauth_middleware._core.revocations.cut_offs import RevocationView
 from agentauth_middleware.stores import MemoryStore, SQLiteStore, Store
 from tests.support.log import AT, append, entry, names_of
 
@@ -288,3 +290,23 @@ print("sqlite3" in sys.modules)
 def test_stores_have_no_other_names() -> None:
     with pytest.raises(AttributeError, match="OracleStore"):
         getattr(stores, "OracleStore")  # noqa: B009 (its absence is the point)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_reader_at_any_position_misses_nothing_while_the_log_is_compacted(
+    store: Store, seed: int
+) -> None:
+    """Compared with a model that forgets nothing; readers come as late as they like."""
+    chance = random.Random(seed)  # noqa: S311 - no secret depends on it
+    model: dict[bytes, float] = {}
+    readers = [RevocationView() for _ in range(5)]
+    for _ in range(300):
+        key, at = b"%d" % chance.randrange(20), AT + chance.randrange(1000)
+        store.append_log([entry(key, at)])
+        model[key] = max(at, model.get(key, at))
+        reader = chance.choice(readers)
+        reader.apply(store.read_log(reader.position), NOW)
+    for reader in [*readers, RevocationView()]:
+        reader.apply(store.read_log(reader.position), NOW)
+        assert {one.key: one.at for one in reader.begin_again("")} == model
+    assert len(store.read_log(0).entries) == len(model)
