@@ -98,7 +98,7 @@ class Scene:
             if number % 2:
                 revoke_blocking(self.store, issuer, token_id=name)
             else:
-                agent = _agent(number) if number % 4 else None
+                agent = _agent(number)
                 revoke_blocking(self.store, issuer, subject=name, agent=agent)
 
     def token(

@@ -39,6 +39,9 @@ _AROUND = {
     "no credentials: only spaces",
     "malformed: no token after the space",
     "well formed: white space around",
+    "no credentials: Bearer and spaces",
+    "no credentials: Bearer and a tab",
+    "no credentials: Bearer alone, beside a token in the query",
 }
 REFUSED_BY_THE_SERVER = {
     "uvicorn-h11": _NUL,

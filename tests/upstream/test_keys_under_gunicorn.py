@@ -57,5 +57,5 @@ def test_junk_leaves_threads_for_known_keys(upstream: Upstream, tmp_path: Path) 
             for _ in range(2):
                 assert status_on(ask(server.connect_socket(), known)) == 204
             assert held.is_awaited()
-            assert refused.result() == [503] * JUNK
+            assert refused.result() == [429] * JUNK
     assert upstream.count(KEYS) == 2

@@ -16,11 +16,12 @@ from urllib.parse import unquote
 from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.policy.spellings import (
     REWRITES,
+    Rewrite,
     all_spellings,
     behind_first,
     below,
-    by_segment,
     check_target,
+    raw_readings,
 )
 from agentauth_middleware._syntax.http import Request
 from agentauth_middleware._syntax.listing import one_of
@@ -139,6 +140,7 @@ class RouteTable:
                 yield self._match_folded(method, spelling)
         for prefix in {mount, request.mount}:
             yield from self._match_prefixed(prefix, spellings, methods)
+        yield from self._match_within(mount, request.path, rewrites, methods)
         if selected is self._rest and not self._refuses_rest:
             # A proxy may have taken it off without telling the server.
             prefixed = self._match_prefixed(self._resource_path, spellings, methods)
@@ -148,18 +150,42 @@ class RouteTable:
         """The readings of *request*'s path from which its spellings are made."""
         path = request.path
         starts = [below(mount, path)]
-        segments = by_segment(request, request.mount)
-        if segments is not None:
-            starts.append(below(mount, segments))
+        raw = raw_readings(request, request.mount)
+        starts += [below(mount, reading) for reading in raw]
         if not selected.spells_out(mount):
             # To WSGI what follows it is a path, with a slash in front or without.
             starts.append(path.removeprefix(mount))
-        if mount.strip("/") and not path.startswith(mount):
-            starts.append(behind_first(mount, path))
+        behind = behind_first(mount, path)
+        if behind.startswith("/"):
+            starts.append(behind)
         if mount != request.mount != "":
             # The server names another one, and not every application overrules it.
             starts.append(below(request.mount, path))
         return starts
+
+    def _match_within(
+        self,
+        mount: str,
+        path: str,
+        rewrites: Sequence[Rewrite],
+        methods: Collection[str],
+    ) -> Iterator[_Rule]:
+        """The rules of what follows *mount* inside of a segment of *path*.
+
+        Those for all paths do not count: an ordinary ``/notes/apis`` below ``/api``
+        would be unclear otherwise.
+        """
+        behind = behind_first(mount, path)
+        if not behind or behind.startswith("/"):
+            return
+        spellings = all_spellings((behind,), rewrites)
+        for method in methods:
+            for spelling in spellings:
+                for match in (self._match, self._match_folded):
+                    rule = match(method, spelling)
+                    if rule is not self._rest and rule.route.pattern != "/*":
+                        yield rule
+        yield from self._match_prefixed(mount, spellings, methods)
 
     def _match_prefixed(
         self, prefix: str, spellings: Sequence[str], methods: Collection[str]

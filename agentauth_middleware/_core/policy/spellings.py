@@ -23,6 +23,12 @@ _MAX_SPELT = 32 * 1024
 """Characters in all spellings of one path: limits total work."""
 _SLASH_IN_SEGMENT = "\ud800"
 """An encoded slash that stays inside its segment. No path that is UTF-8 has it."""
+_UNNEEDED_ESCAPE = re.compile(
+    "%(?=2[DEFdef]|3[0-9]|4[1-9A-Fa-f]|5[0-9AFaf]|6[1-9A-Fa-f]|7[0-9AEae])"
+)
+"""Before a slash, or a character that stands for itself (RFC 3986 §2.3)."""
+_KEPT_ESCAPE = "\ud801"
+"""The start of an escape that a router has not decoded."""
 
 
 def check_target(request: Request) -> None:
@@ -63,21 +69,26 @@ def _raw_path(request: Request) -> bytes:
     return request.raw_path.partition(b"?")[0]
 
 
-def by_segment(request: Request, mount: str) -> str | None:
-    """The path as routers read it that split before they decode.
+def raw_readings(request: Request, mount: str) -> tuple[str, ...]:
+    """The path as routers read it that split before they decode, and as those do that
+    leave escapes as they are which no client needs to write.
 
-    ``None`` where that is the same path, or where the server does not tell the raw
-    path, or tells one that is not the path that the application gets.
+    None where that is the same path, or where the server does not tell the raw path,
+    or tells one that is not the path that the application gets.
     """
     raw = _raw_path(request)
-    if b"%2f" not in raw.lower():
-        return None
+    if b"%" not in raw:
+        return ()
     text = raw.decode("utf-8", "replace")
+    kept = _UNNEEDED_ESCAPE.sub(_KEPT_ESCAPE, text)
+    if kept == text:
+        return ()
     whole = unquote(text)
     if whole not in (request.path, request.path.removeprefix(mount)):
-        return None
+        return ()
     segments = (unquote(segment) for segment in text.split("/"))
-    return "/".join(one.replace("/", _SLASH_IN_SEGMENT) for one in segments)
+    by_segment = "/".join(one.replace("/", _SLASH_IN_SEGMENT) for one in segments)
+    return by_segment, unquote(kept)
 
 
 def below(mount: str, path: str) -> str:
@@ -89,9 +100,14 @@ def below(mount: str, path: str) -> str:
 
 
 def behind_first(mount: str, path: str) -> str:
-    """What follows *mount* wherever it first occurs: some routers split there."""
-    _, found, rest = path.partition(mount)
-    return rest if found else path
+    """What follows *mount* wherever it first occurs: some routers split there.
+
+    Empty where it does not occur, or where *path* begins with it.
+    """
+    if not mount.strip("/"):
+        return ""
+    before, _, rest = path.partition(mount)
+    return rest if before else ""
 
 
 def all_spellings(starts: Iterable[str], rewrites: Sequence[Rewrite]) -> list[str]:

@@ -268,6 +268,16 @@ def test_encoded_slash_stays_in_its_segment_for_some_routers() -> None:
     assert ambiguous(table(STATIC), on_the_wire("/api/static%2Fx/admin", mount="/api"))
 
 
+@pytest.mark.parametrize("raw", ["/files/s%65cret", "/files/%73ecret"])
+def test_escape_that_nobody_needs_is_another_path_to_some_routers(raw: str) -> None:
+    """Sanic and BlackSheep route the raw path."""
+    secret = Route("/files/secret", scopes=("secret",))
+    files = Route("/files/*", scopes=("files",))
+
+    assert ambiguous(table(secret, files), on_the_wire(raw))
+    assert table(files).select(on_the_wire(raw)) is files
+
+
 def test_encoded_slash_in_an_ordinary_path_is_no_ambiguity() -> None:
     assert table(NOTE).select(on_the_wire("/notes/a%2Fb")) is NOTE
     assert table(STATIC).select(on_the_wire("/static/a%2Fb.css")) is STATIC
