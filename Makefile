@@ -30,7 +30,7 @@ help:
 	@echo "make test-groups  the tests left out there: $(GROUPS)"
 	@echo "make test-lowest  the default tests on the lowest supported dependencies"
 	@echo "make lint         ruff, mypy and pyright"
-	@echo "make format       let ruff mend and format"
+	@echo "make format       let ruff fix and format"
 	@echo "make bench        the benchmarks"
 	@echo "make system-deps  install what pip cannot: $(SYSTEM_PACKAGES)"
 	@echo "make venv         only set up $(VENV)"

@@ -295,7 +295,7 @@ def refusal_for_lack(
 
 
 CURRENT: ContextVar[Access | None] = ContextVar("agentauth_access")
-"""Set by a door for each request, to ``None`` for one without ``Access``."""
+"""Set by a middleware for each request, to ``None`` for one without ``Access``."""
 
 LEEWAY: ContextVar[int] = ContextVar("agentauth_leeway")
 """Set beside it: seconds by which clocks may differ, for what handlers demand."""

@@ -1,4 +1,4 @@
-"""The ASGI door: an application behind it is an OAuth protected resource.
+"""The ASGI middleware: an application behind it is an OAuth protected resource.
 
 For any application, and for Starlette and FastAPI::
 
@@ -21,7 +21,7 @@ from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedU
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentauth_middleware._core.decide import Anonymous, decide
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.policy.cross_origin import is_sent_with_preflights
 from agentauth_middleware._core.publish.challenge import (
     Refusal,
@@ -111,12 +111,12 @@ class AgentAuthMiddleware:
         check_arguments(app, resource_server, store)
         self.app = app
         root = _application_root(app)
-        self._gate = Gate(resource_server, application_root=root)
+        self._state = MiddlewareState(resource_server, application_root=root)
         self._allowance = Allowance(resource_server)
         self._store = MemoryStore() if store is None else store
         note_user(self._store, resource_server)
         self._perform = AsyncPerformer(self._store, http_client)
-        if self._gate.fetches:
+        if self._state.fetches:
             with suppress(ConfigurationError):  # raised again as the server starts up
                 self._perform.prepare()
         self._scopes_for = scopes_for
@@ -126,12 +126,14 @@ class AgentAuthMiddleware:
             await self._run_lifespan(scope, receive, send)
             return
         if scope["type"] not in ("http", "websocket"):
-            raise RuntimeError(f"no door protects {scope['type']!r}; nobody is let in")
+            raise RuntimeError(
+                f"no middleware protects {scope['type']!r}; nobody is let in"
+            )
         started = time.perf_counter()
         request = read_request(scope)
-        if self._gate.cross_origin.is_used:
+        if self._state.cross_origin.is_used:
             send = self._readable(request, send)
-        procedure = decide(self._gate, request, time.time)
+        procedure = decide(self._state, request, time.time)
         decision = await drive_async(procedure, self._perform)
         match decision:
             case Access():
@@ -150,7 +152,7 @@ class AgentAuthMiddleware:
                 self._audit(decision, request, started)
                 refusal = self._name_scopes(decision, scope)
                 follow_body(self._allowance, scope, receive)
-                await respond(self._gate.write_refusal(refusal), scope, send)
+                await respond(self._state.write_refusal(refusal), scope, send)
             case Response():
                 follow_body(self._allowance, scope, receive)
                 await respond(decision, scope, send)
@@ -163,7 +165,7 @@ class AgentAuthMiddleware:
         async def readable(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = [_text(line) for line in message.get("headers", ())]
-                opened = self._gate.cross_origin.let_read(request, given)
+                opened = self._state.cross_origin.let_read(request, given)
                 lines = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in opened]
                 message = {**message, "headers": lines}
             await send(message)
@@ -178,7 +180,7 @@ class AgentAuthMiddleware:
         async def challenging(message: Message) -> None:
             if message["type"] in _STARTS and message["status"] == 401:
                 headers = list(message.get("headers", ()))
-                ours = self._gate.challenge(self._name_scopes(refusal, scope)).encode()
+                ours = self._state.challenge(self._name_scopes(refusal, scope)).encode()
                 if not any(_is_ours(line, ours) for line in headers):
                     headers.insert(0, (b"www-authenticate", ours))
                 message = {**message, "headers": headers}
@@ -191,12 +193,12 @@ class AgentAuthMiddleware:
             return refusal
         scopes = tuple(self._scopes_for(scope))
         source = "requires(...) or scopes_for"
-        check_declared(scopes, self._gate.server.scopes, source)
+        check_declared(scopes, self._state.server.scopes, source)
         return name_scopes(refusal, scopes)
 
     async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """HTTP clients live as long as the application, where the server says so."""
-        if self._gate.fetches:
+        if self._state.fetches:
             try:
                 self._perform.prepare()
             except ConfigurationError as fault:
@@ -207,7 +209,7 @@ class AgentAuthMiddleware:
                 await send({"type": "lifespan.startup.failed", "message": message})
                 return
         if isinstance(self._store, MemoryStore):
-            warn_of_other_workers(self._gate.server)
+            warn_of_other_workers(self._state.server)
         try:
             await self._read_log_before_serving()
             await self.app(scope, receive, send)
@@ -219,7 +221,7 @@ class AgentAuthMiddleware:
         """A long log takes seconds, which no request should have to wait."""
         with suppress(UnavailableError):  # each request that needs it will say so
             await drive_async(
-                read_on(self._gate.revocations, time.time()), self._perform
+                read_on(self._state.revocations, time.time()), self._perform
             )
 
     async def _pass_on(
@@ -241,14 +243,14 @@ class AgentAuthMiddleware:
             return send(message)
 
         token = CURRENT.set(access)
-        leeway = LEEWAY.set(self._gate.server.leeway)
+        leeway = LEEWAY.set(self._state.server.leeway)
         try:
             await self.app(scope, receive, noting)
         except (RequestRefusedError, UnavailableError, ExceptionGroup) as raised:
             failure = refusal_in(raised)
             if answered or failure is None:
                 raise
-            answer = answer_raised(failure, access, self._gate, request)
+            answer = answer_raised(failure, access, self._state, request)
             await respond(answer, scope, send)
         finally:
             LEEWAY.reset(leeway)
@@ -259,7 +261,7 @@ class AgentAuthMiddleware:
     ) -> None:
         if is_audited(decision):
             duration = time.perf_counter() - started
-            write_audit(decision, self._gate, request, duration)
+            write_audit(decision, self._state, request, duration)
 
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -365,7 +367,9 @@ def _words(scopes: frozenset[str]) -> tuple[str, ...]:
 def anonymous(scope: Scope, decision: Anonymous) -> None:
     """Take from *scope* whatever ``Access`` it brought along."""
     scope.pop("agentauth.access", None)
-    if isinstance(scope.get("user"), Caller):  # an outer door's, of another resource
+    if isinstance(
+        scope.get("user"), Caller
+    ):  # an outer middleware's, of another resource
         del scope["user"]
         scope.pop("auth", None)
     if decision.challenge is None:

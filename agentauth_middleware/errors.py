@@ -54,13 +54,13 @@ def _rebuild(kind: type[AgentAuthError], *args: object) -> AgentAuthError:
 
 
 class ConfigurationError(AgentAuthError):
-    """A setting is wrong. The text names the setting, its fault and the mend."""
+    """A setting is wrong. The text names the setting, its fault and the fix."""
 
 
 class RequestRefusedError(AgentAuthError):
     """The request is refused, and the caller can do something about it.
 
-    Raised by checks and, in handlers, by the guards of ``Access``; a door turns
+    Raised by checks and, in handlers, by the guards of ``Access``; a middleware turns
     it into the answer its class names. Raise one of the leaves, not this class.
     """
 

@@ -37,7 +37,7 @@ from starlette.types import ASGIApp, Scope
 
 from agentauth_middleware._core.policy.route_table import RouteTable
 from agentauth_middleware._core.publish.challenge import check_declared
-from agentauth_middleware._core.publish.openapi import describe_door
+from agentauth_middleware._core.publish.openapi import describe_middleware
 from agentauth_middleware._middleware.arguments import (
     check_resource_server,
     check_store,
@@ -81,7 +81,8 @@ class AgentAuth(SecurityBase):
         store: Store | None = None,
         http_client: "httpx.AsyncClient | httpx2.AsyncClient | None" = None,
     ) -> None:
-        """*store* and *http_client* are the door's, as for ``AgentAuthMiddleware``.
+        """*store* and *http_client* are the middleware's, as for
+        ``AgentAuthMiddleware``.
 
         Raises:
             ConfigurationError: *resource_server* or *store* is of the wrong kind.
@@ -103,22 +104,23 @@ class AgentAuth(SecurityBase):
         """Scopes of handlers that are known to be in order, and where they stand."""
 
     def install(self, app: FastAPI) -> None:
-        """Put the door in front of *app*, and let it answer refusals of handlers.
+        """Put the middleware in front of *app*, and let it answer refusals of handlers.
 
-        Middleware added later stands outside of the door. ``CORSMiddleware`` does so
-        too if it was added before: it is put in front of all other middleware, so that
-        it sees preflights, and refusals are readable for pages.
+        Middleware added later stands outside of the middleware. ``CORSMiddleware`` does
+        so too if it was added before: it is put in front of all other middleware, so
+        that it sees preflights, and refusals are readable for pages.
 
         Raises:
-            ConfigurationError: *app* has a door already.
+            ConfigurationError: *app* has a middleware already.
         """
         added: list[object] = [middleware.cls for middleware in app.user_middleware]
-        if AgentAuthMiddleware in added or _Door in added:
+        if AgentAuthMiddleware in added or _Middleware in added:
             raise ConfigurationError(
-                "AgentAuth.install: this application has a door already; remove one"
+                "AgentAuth.install: this application has a middleware already; "
+                "remove one"
             )
         app.add_middleware(
-            _Door,
+            _Middleware,
             check_routes=lambda: self._check_routes(app),
             resource_server=self._resource_server,
             store=self._store,
@@ -194,7 +196,7 @@ class AgentAuth(SecurityBase):
             nonlocal described
             document = generate()
             if document is not described:  # generated anew
-                describe_door(
+                describe_middleware(
                     document,
                     table,
                     scheme=self.scheme_name,
@@ -225,7 +227,8 @@ class AgentAuth(SecurityBase):
 def _put_cors_outside(app: FastAPI) -> None:
     """Move the CORS layers of *app* outward; all else stays where it is.
 
-    What else is outside of the door would run for requests that nobody has checked.
+    What else is outside of the middleware would run for requests that nobody has
+    checked.
     """
     app.user_middleware.sort(key=lambda middleware: not _is_cors(middleware.cls))
 
@@ -234,8 +237,9 @@ def _is_cors(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, CORSMiddleware)
 
 
-class _Door(AgentAuthMiddleware):
-    """The door, which FastAPI builds as it starts: by then there are routes to check.
+class _Middleware(AgentAuthMiddleware):
+    """The middleware, which FastAPI builds as it starts: by then there are routes to
+    check.
 
     They are added after ``install``, as a rule.
     """

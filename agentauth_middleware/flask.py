@@ -29,7 +29,7 @@ except ModuleNotFoundError as missing:
 from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.publish.challenge import check_declared
 from agentauth_middleware._middleware.arguments import (
     check_resource_server,
@@ -72,7 +72,7 @@ class _NoAccessError(AuthenticationRequiredError, RuntimeError):
 
 
 class _NoContextError(ConfigurationError, RuntimeError):
-    """No door has seen what is running: the developer's fault and no caller's."""
+    """No middleware has seen what is running: the developer's fault and no caller's."""
 
 
 def _access() -> Access:
@@ -90,14 +90,16 @@ access: Access = cast(Access, LocalProxy(_access))
 
 Using it where there is none raises ``AuthenticationRequiredError``, answered 401. A
 handler that serves requests with and without one asks ``current_access()``. Where no
-door has seen the request, as in a thread of your own, it is a ``ConfigurationError``.
+middleware has seen the request, as in a thread of your own, it is a
+``ConfigurationError``.
 """
 
 
 class AgentAuth:
-    """The extension. One may serve several applications, each gets a door of its own.
+    """The extension. One may serve several applications, each gets a middleware of its
+    own.
 
-    With ``store=None`` each door has a store in memory of its own as well.
+    With ``store=None`` each middleware has a store in memory of its own as well.
     """
 
     def __init__(
@@ -108,7 +110,8 @@ class AgentAuth:
         http_client: httpx.Client | httpx2.Client | None = None,
         remote_user: Callable[[Access], str | None] | None = None,
     ) -> None:
-        """All but *resource_server* are the door's, as for ``AgentAuthMiddleware``.
+        """All but *resource_server* are the middleware's, as for
+        ``AgentAuthMiddleware``.
 
         Raises:
             ConfigurationError: *resource_server* or *store* is of the wrong kind.
@@ -121,24 +124,25 @@ class AgentAuth:
         self._remote_user = remote_user
 
     def init_app(self, app: Flask) -> None:
-        """Put the door in front of *app*, and let it answer refusals of handlers.
+        """Put the middleware in front of *app*, and let it answer refusals of handlers.
 
-        What wraps ``app.wsgi_app`` later stands outside of the door; so should
+        What wraps ``app.wsgi_app`` later stands outside of the middleware; so should
         ``ProxyFix``.
 
         Raises:
-            ConfigurationError: *app* has a door already, or a view with a scope that
+            ConfigurationError: *app* has a middleware already, or a view with a scope
+            that
                 clients cannot ask for; or the issuers' keys are wrong.
         """
         if "agentauth" in app.extensions:
             raise ConfigurationError(
-                "AgentAuth.init_app: this application has a door already; call "
+                "AgentAuth.init_app: this application has a middleware already; call "
                 "init_app once for each application"
             )
         check_declared(
             _scopes_of_views(app), self._resource_server.scopes, "requires(...)"
         )
-        door = AgentAuthMiddleware(
+        middleware = AgentAuthMiddleware(
             app.wsgi_app,
             self._resource_server,
             store=self._store,
@@ -146,9 +150,9 @@ class AgentAuth:
             remote_user=self._remote_user,
             scopes_for=lambda environ: _declared_scopes(app, environ),
         )
-        app.wsgi_app = door  # type: ignore[method-assign]
+        app.wsgi_app = middleware  # type: ignore[method-assign]
         app.extensions["agentauth"] = self
-        _answer_refusals(app, Gate(self._resource_server))
+        _answer_refusals(app, MiddlewareState(self._resource_server))
 
 
 def _declared_scopes(app: Flask, environ: WSGIEnvironment) -> list[str]:
@@ -189,8 +193,8 @@ def _guards(app: Flask, endpoint: str) -> Iterator[Any]:
     yield getattr(view, "view_class", None)
 
 
-def _answer_refusals(app: Flask, gate: Gate) -> None:
-    """Without this Flask answers 500 before anything can reach the door.
+def _answer_refusals(app: Flask, state: MiddlewareState) -> None:
+    """Without this Flask answers 500 before anything can reach the middleware.
 
     Handlers of the application may give the answer another body. What the standards
     ask of a refusal is put back afterwards, whoever wrote it.
@@ -206,8 +210,8 @@ def _answer_refusals(app: Flask, gate: Gate) -> None:
         One for its code, or for ``HTTPException``, is given what it knows.
         """
         seen = read_request(request.environ)
-        refusal = refusal_raised(failure, current_access(), gate, seen)
-        written = gate.write_refusal(refusal)
+        refusal = refusal_raised(failure, current_access(), state, seen)
+        written = state.write_refusal(refusal)
         headers = list(written.headers)
         response = app.response_class(written.body, written.status, headers)
         kind = default_exceptions.get(written.status, HTTPException)
@@ -221,7 +225,7 @@ def _answer_refusals(app: Flask, gate: Gate) -> None:
         unread: UnreadInput | None = request.environ.get(UNREAD)
         if unread is not None:
             unread.is_refused = True
-        written = answer_raised(e, current_access(), gate, seen)
+        written = answer_raised(e, current_access(), state, seen)
         return _complete(app.make_response(answered), written)
 
     app.register_error_handler(RequestRefusedError, answer)

@@ -1,4 +1,4 @@
-"""For servers built with the MCP SDK: the door that tells it who is calling.
+"""For servers built with the MCP SDK: the middleware that tells it who is calling.
 
 ::
 
@@ -8,7 +8,7 @@
     @requires("notes.write")
     def add_note(text: str) -> str: ...
 
-Prefer the door. For authors who want the SDK's own auth settings instead there is
+Prefer the middleware. For authors who want the SDK's own auth settings instead there is
 ``AgentAuthTokenVerifier``, with what the SDK makes of it.
 
 Needs the extra ``mcp``.
@@ -100,13 +100,13 @@ class AgentAccessToken(AccessToken):
 
 
 class AgentAuthMiddleware(asgi.AgentAuthMiddleware):
-    """The ASGI door, around an application of the MCP SDK.
+    """The ASGI middleware, around an application of the MCP SDK.
 
-    Beyond what the plain door does, the SDK learns who is calling: a session answers
-    only to the client, the user and the agent that opened it, and to anybody else is
-    not found; ``get_access_token()`` gives an ``AgentAccessToken``, whose ``token`` is
-    empty, since no tool may pass it on. What ``requires`` refuses is answered by the
-    door.
+    Beyond what the plain middleware does, the SDK learns who is calling: a session
+    answers only to the client, the user and the agent that opened it, and to anybody
+    else is not found; ``get_access_token()`` gives an ``AgentAccessToken``, whose
+    ``token`` is empty, since no tool may pass it on. What ``requires`` refuses is
+    answered by the middleware.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class AgentAuthMiddleware(asgi.AgentAuthMiddleware):
         http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
         scopes_for: Callable[[Scope], Iterable[str]] | None = None,
     ) -> None:
-        """As for the ASGI door."""
+        """As for the ASGI middleware."""
         super().__init__(
             app,
             resource_server,
@@ -130,7 +130,7 @@ class AgentAuthMiddleware(asgi.AgentAuthMiddleware):
 
 
 class _Caller(asgi.Caller, AuthenticatedUser):
-    """The user of a request, as our door has it and as the SDK looks for it."""
+    """The user of a request, as our middleware has it and as the SDK looks for it."""
 
     def __init__(self, access: Access, token: AccessToken) -> None:
         asgi.Caller.__init__(self, access)
@@ -138,7 +138,7 @@ class _Caller(asgi.Caller, AuthenticatedUser):
 
 
 class _KnownCallers:
-    """Stands between door and application, and tells the one about the other."""
+    """Stands between middleware and application, and tells the one about the other."""
 
     def __init__(self, app: ASGIApp, resource_server: ResourceServer) -> None:
         self.app = app
@@ -236,7 +236,7 @@ def requires(
 
     The demands are those of ``Route``; without any, each ``Access`` will do. It stands
     below ``@mcp.tool()``; for resources and prompts too. A refusal, also one that the
-    tool raises itself, is answered by the door: a missing scope with 403 and the
+    tool raises itself, is answered by the middleware: a missing scope with 403 and the
     scopes, so that the client asks its user for them and calls again. Once the answer
     has begun, since the tool has reported progress or taken 15 seconds, the model is
     told instead.
@@ -281,7 +281,7 @@ def requires(
 
 @contextmanager
 def _refusals_answered() -> Generator[None, None, None]:
-    """Tell the door of a refusal, and the SDK in its own words."""
+    """Tell the middleware of a refusal, and the SDK in its own words."""
     try:
         yield
     except (RequestRefusedError, UnavailableError) as failure:
@@ -303,7 +303,7 @@ def _told(failure: RequestRefusedError | UnavailableError) -> str:
 
 
 class AgentAuthTokenVerifier:
-    """The SDK's ``TokenVerifier``: tokens are good here that are good at a door.
+    """The SDK's ``TokenVerifier``: tokens are good here that are good by a middleware.
 
     ::
 
@@ -312,7 +312,7 @@ class AgentAuthTokenVerifier:
 
     The SDK asks it, and answers: 401 with ``invalid_token`` whatever is wrong and also
     where there is no token, 403 for a scope that all requests need, and 500 where the
-    door answers 503. It publishes metadata with the first issuer alone, and no
+    middleware answers 503. It publishes metadata with the first issuer alone, and no
     ``auth.md``. ``current_access()`` knows nothing; ``get_access_token()`` gives an
     ``AgentAccessToken``. Tokens within the leeway after their expiry are refused.
     """
@@ -356,7 +356,7 @@ class AgentAuthTokenVerifier:
             raise ConfigurationError(
                 "ResourceServer.authorization_servers: names no issuer, and the SDK's "
                 "metadata needs one; list the one at which clients get their tokens, "
-                "or put the door in front of the application"
+                "or put the middleware in front of the application"
             )
         return AuthSettings.model_validate(
             {

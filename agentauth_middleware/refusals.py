@@ -1,7 +1,7 @@
 """For frameworks without a module of their own here: guards, and refusals as answers.
 
-A framework turns what escapes from a handler into a page 500 of its own before any door
-can see it. So whatever it has in the way of an error handler asks a
+A framework turns what escapes from a handler into a page 500 of its own before any
+middleware can see it. So whatever it has in the way of an error handler asks a
 ``RefusalAnswers``::
 
     answers = RefusalAnswers(server)
@@ -14,7 +14,7 @@ can see it. So whatever it has in the way of an error handler asks a
 
 from __future__ import annotations
 
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._middleware.arguments import check_resource_server
 from agentauth_middleware._middleware.guards import requires
 from agentauth_middleware._middleware.raised import answer_raised
@@ -27,20 +27,20 @@ __all__ = ["RefusalAnswers", "requires"]
 
 
 class RefusalAnswers:
-    """The door's answers to what handlers raise, for an error handler to send."""
+    """The middleware's answers to what handlers raise, for an error handler to send."""
 
     ANSWERED = (RequestRefusedError, UnavailableError)
     """What there is an answer to. All else is an error like any other."""
 
     def __init__(self, resource_server: ResourceServer) -> None:
-        """*resource_server* is that of the door.
+        """*resource_server* is that of the middleware.
 
         Raises:
             ConfigurationError: it is no ``ResourceServer``, or the issuers' keys are
                 wrong.
         """
         check_resource_server(resource_server, "RefusalAnswers(ResourceServer(...))")
-        self._gate = Gate(resource_server)
+        self._state = MiddlewareState(resource_server)
 
     def answer(
         self,
@@ -54,4 +54,4 @@ class RefusalAnswers:
         To be called in the context of the request. *path* is the decoded one.
         """
         request = PlainRequest(method, path)
-        return answer_raised(failure, current_access(), self._gate, request)
+        return answer_raised(failure, current_access(), self._state, request)

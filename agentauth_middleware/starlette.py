@@ -1,6 +1,6 @@
 """For Starlette applications, and those built on it: guards, refusals, documents.
 
-The door is added with
+The middleware is added with
 ``app.add_middleware(AgentAuthMiddleware, resource_server=server)``. It answers the
 refusals that handlers raise.
 """
@@ -20,7 +20,7 @@ from starlette.status import WS_1008_POLICY_VIOLATION
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.publish.own_urls import OwnUrls
 from agentauth_middleware._middleware.guards import declared_by, requires
 from agentauth_middleware._middleware.raised import answer_raised, refusal_in
@@ -36,7 +36,8 @@ __all__ = ["answer_refusals", "declared_scopes", "requires", "well_known_routes"
 
 
 def well_known_routes(resource_server: ResourceServer) -> list[Route]:
-    """The metadata and ``auth.md``, for the root of a host whose door is further in.
+    """The metadata and ``auth.md``, for the root of a host whose middleware is further
+    in.
 
     ::
 
@@ -46,8 +47,8 @@ def well_known_routes(resource_server: ResourceServer) -> list[Route]:
         ])
 
     The metadata of ``https://host/notes`` stands at the root (RFC 9728 §3.1), where no
-    request reaches a door inside the ``Mount``. With ``metadata_at_root=False`` only
-    the URLs that name the resource are served, for hosts with several.
+    request reaches a middleware inside the ``Mount``. With ``metadata_at_root=False``
+    only the URLs that name the resource are served, for hosts with several.
     """
     urls = (resource_server.metadata_url, resource_server.auth_md_url)
     paths = [unquote(urlsplit(url).path) for url in urls]
@@ -79,13 +80,14 @@ class _Documents:
 def declared_scopes(scope: Scope) -> tuple[str, ...]:
     """What ``requires`` demands of the handler that a request will reach.
 
-    For the door, which then names it to clients that come without credentials::
+    For the middleware, which then names it to clients that come without credentials::
 
         app.add_middleware(
             AgentAuthMiddleware, resource_server=server, scopes_for=declared_scopes
         )
 
-    The door has to stand inside of the application, as ``add_middleware`` puts it.
+    The middleware has to stand inside of the application, as ``add_middleware`` puts
+    it.
     """
     route = find_route(scope, scope["app"].routes)
     return declared_by(getattr(route, "endpoint", None), scope.get("method", "GET"))
@@ -115,19 +117,20 @@ def find_route(
 def answer_refusals(app: Starlette, resource_server: ResourceServer) -> None:
     """Let *app* itself answer the refusals that its handlers raise.
 
-    A door answers what escapes from the application. Nothing does where the door
-    stands outside of it, wrapped around *app* or around one that mounts it: Starlette
-    answers 500 first. The answers are those of the door, with the same audit record.
+    A middleware answers what escapes from the application. Nothing does where the
+    middleware stands outside of it, wrapped around *app* or around one that mounts it:
+    Starlette answers 500 first. The answers are those of the middleware, with the same
+    audit record.
 
     It is too late for a response that has begun. A websocket that was accepted is
     closed with code 1008.
     """
-    gate = Gate(resource_server)
+    state = MiddlewareState(resource_server)
 
     async def answer(connection: Request | WebSocket, failure: Exception) -> Response:
         refused = cast("RequestRefusedError | UnavailableError", failure)
-        request = _read_as_door(connection.scope)
-        answer = answer_raised(refused, current_access(), gate, request)
+        request = _read_as_middleware(connection.scope)
+        answer = answer_raised(refused, current_access(), state, request)
         if _is_accepted(connection):
             raise WebSocketException(WS_1008_POLICY_VIOLATION) from failure
         return _Answer(answer)
@@ -145,7 +148,7 @@ def answer_refusals(app: Starlette, resource_server: ResourceServer) -> None:
     app.exception_handlers.setdefault(ExceptionGroup, answer_group)
 
 
-def _read_as_door(scope: Scope) -> http.Request:
+def _read_as_middleware(scope: Scope) -> http.Request:
     """The request as it was before routing; a ``Mount`` moves the root in place."""
     return read_request({**scope, "root_path": _root_path(scope)})
 
@@ -162,7 +165,7 @@ def _is_accepted(connection: Request | WebSocket) -> bool:
 
 
 class _Answer(Response):
-    """Sent as the door sends its own answers, to websocket handshakes as well."""
+    """Sent as the middleware sends its own answers, to websocket handshakes as well."""
 
     def __init__(self, answer: http.Response) -> None:
         super().__init__(answer.body, answer.status)

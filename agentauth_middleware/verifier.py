@@ -7,7 +7,7 @@
     access = await verifier.verify(token, scopes=["notes.write"])
     access = verifier.verify_blocking(token, scopes=["notes.write"])
 
-A token is remembered, verified and refused as at a door of the same settings.
+A token is remembered, verified and refused as by a middleware of the same settings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, cast
 
 from agentauth_middleware._core.decide import verify_token
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import Procedure
 from agentauth_middleware._core.publish.challenge import Refusal, refusal_for
 from agentauth_middleware._io.drive import drive, drive_async
@@ -75,9 +75,10 @@ class Verifier:
         | None = None,
     ) -> None:
         """*store* is what processes share, by default this process's memory: give it
-        the one of the doors, and a revocation is known here as well. *http_client*
-        makes all requests to issuers, and is never closed here; with one for event
-        loops there is only ``verify``, with one that blocks only ``verify_blocking``.
+        the one of the middlewares, and a revocation is known here as well.
+        *http_client* makes all requests to issuers, and is never closed here; with one
+        for event loops there is only ``verify``, with one that blocks only
+        ``verify_blocking``.
 
         Raises:
             ConfigurationError: an argument is of the wrong kind, or an issuer's given
@@ -87,7 +88,7 @@ class Verifier:
         check_store(store)
         check_key_files(resource_server)
         self.resource_server = resource_server
-        self._gate = Gate(resource_server)
+        self._state = MiddlewareState(resource_server)
         self._perform_async: AsyncPerformer | None = None
         self._perform: BlockingPerformer | None = None
         self._store = MemoryStore() if store is None else store
@@ -95,7 +96,7 @@ class Verifier:
         if http_client is None:
             self._perform_async = AsyncPerformer(self._store)
             self._perform = BlockingPerformer(self._store)
-            if self._gate.fetches:
+            if self._state.fetches:
                 self._perform.prepare()
             return
         if library_of(http_client, "Client") is not None:
@@ -168,7 +169,7 @@ class Verifier:
         presented = b""
         try:
             presented = _as_bytes(token)
-            access = yield from verify_token(self._gate, presented, time.time)
+            access = yield from verify_token(self._state, presented, time.time)
             access.require_scopes(*scopes)
         except (RequestRefusedError, UnavailableError) as failure:
             self._audit(refusal_for(failure, self._known(presented)), started)
@@ -178,13 +179,13 @@ class Verifier:
 
     def _known(self, token: bytes) -> Access | None:
         """What *token* says, where it was found good once; for the log."""
-        remembered = self._gate.at_hand.get(sha256(token).digest())
+        remembered = self._state.at_hand.get(sha256(token).digest())
         return None if remembered is None else remembered.access
 
     def _audit(self, decision: Access | Refusal, started: float) -> None:
         if is_audited(decision):
             duration = time.perf_counter() - started
-            write_audit(decision, self._gate, None, duration)
+            write_audit(decision, self._state, None, duration)
 
 
 def _as_bytes(token: str | bytes) -> bytes:

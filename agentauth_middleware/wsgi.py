@@ -1,4 +1,4 @@
-"""The WSGI door: an application behind it is an OAuth protected resource.
+"""The WSGI middleware: an application behind it is an OAuth protected resource.
 
 ::
 
@@ -21,7 +21,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, assert_never
 
 from agentauth_middleware._core.decide import Anonymous, decide
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.policy.cross_origin import is_sent_with_preflights
 from agentauth_middleware._core.publish.challenge import (
     Refusal,
@@ -94,12 +94,12 @@ class AgentAuthMiddleware:
         check_is_wsgi(app)
         check_remote_user(remote_user)
         self.app = app
-        self._gate = Gate(resource_server)
+        self._state = MiddlewareState(resource_server)
         self._allowance = Allowance(resource_server)
         self._store = MemoryStore() if store is None else store
         note_user(self._store, resource_server)
         self._perform = BlockingPerformer(self._store, http_client)
-        if self._gate.fetches:
+        if self._state.fetches:
             self._perform.prepare()
         self._looks_for_workers = isinstance(self._store, MemoryStore)
         self._remote_user = remote_user
@@ -116,9 +116,9 @@ class AgentAuthMiddleware:
         if _announces_body(environ) and self._allowance.is_used:
             unread = UnreadInput(self._allowance, environ, start_response)
             environ[UNREAD] = unread
-        if self._gate.cross_origin.is_used:
+        if self._state.cross_origin.is_used:
             start_response = self._readable(request, start_response)
-        decision = drive(decide(self._gate, request, time.time), self._perform)
+        decision = drive(decide(self._state, request, time.time), self._perform)
         environ.pop(_ACCESS, None)
         match decision:
             case Access():
@@ -137,7 +137,7 @@ class AgentAuthMiddleware:
             case Refusal():
                 self._audit(decision, request, started)
                 refusal = self._name_scopes(decision, environ)
-                answer = self._gate.write_refusal(refusal)
+                answer = self._state.write_refusal(refusal)
                 return respond(answer, request, start_response, unread)
             case Response():
                 return respond(decision, request, start_response, unread)
@@ -148,14 +148,14 @@ class AgentAuthMiddleware:
         """Once in each process that serves; one that only forks does not get here."""
         self._looks_for_workers = False
         if environ.get("wsgi.multiprocess"):
-            warn_of_other_workers(self._gate.server)
+            warn_of_other_workers(self._state.server)
 
     def _name_scopes(self, refusal: Refusal, environ: WSGIEnvironment) -> Refusal:
         if self._scopes_for is None or not is_scope_named(refusal):
             return refusal
         scopes = tuple(self._scopes_for(environ))
         source = "requires(...) or scopes_for"
-        check_declared(scopes, self._gate.server.scopes, source)
+        check_declared(scopes, self._state.server.scopes, source)
         return name_scopes(refusal, scopes)
 
     def _readable(
@@ -166,7 +166,7 @@ class AgentAuthMiddleware:
         def readable(
             status: str, headers: list[tuple[str, str]], *exc_info: Any
         ) -> Any:
-            opened = self._gate.cross_origin.let_read(request, headers)
+            opened = self._state.cross_origin.let_read(request, headers)
             return start_response(status, opened, *exc_info)
 
         return readable
@@ -185,7 +185,7 @@ class AgentAuthMiddleware:
             status: str, headers: list[tuple[str, str]], *exc_info: Any
         ) -> Any:
             if status.startswith("401"):
-                ours = self._gate.challenge(self._name_scopes(refusal, environ))
+                ours = self._state.challenge(self._name_scopes(refusal, environ))
                 if not any(_is_ours(line, ours) for line in headers):
                     headers = [("WWW-Authenticate", ours), *headers]
             return start_response(status, headers, *exc_info)
@@ -216,7 +216,7 @@ class AgentAuthMiddleware:
         """
         context = copy_context()
         context.run(CURRENT.set, access)
-        context.run(LEEWAY.set, self._gate.server.leeway)
+        context.run(LEEWAY.set, self._state.server.leeway)
         if unread is not None:
             unread.is_untouched = False
         refuse = partial(self._answer_raised, access, request, start_response, unread)
@@ -238,12 +238,12 @@ class AgentAuthMiddleware:
         unread: UnreadInput | None,
         failure: RequestRefusedError | UnavailableError,
     ) -> Iterable[bytes]:
-        refusal = refusal_raised(failure, access, self._gate, request)
-        answer = self._gate.write_refusal(refusal)
+        refusal = refusal_raised(failure, access, self._state, request)
+        answer = self._state.write_refusal(refusal)
         body = respond(answer, request, start_response, unread, sys.exc_info())
         # Not before: where the answer has begun, start_response has raised again.
         if is_audited(refusal):
-            write_audit(refusal, self._gate, request)
+            write_audit(refusal, self._state, request)
         return body
 
     def _audit(
@@ -251,7 +251,7 @@ class AgentAuthMiddleware:
     ) -> None:
         if is_audited(decision):
             duration = time.perf_counter() - started
-            write_audit(decision, self._gate, request, duration)
+            write_audit(decision, self._state, request, duration)
 
 
 class _Body:

@@ -1,4 +1,4 @@
-"""How fast the door is, always beside the limit: ``python -m benchmarks``.
+"""How fast the middleware is, always beside the limit: ``python -m benchmarks``.
 
 Times vary from machine to machine and from minute to minute, so they are judged by
 ratios within one run. The limits stand in every round of it: the bare application,

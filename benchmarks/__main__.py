@@ -12,13 +12,13 @@ from functools import cached_property
 from pathlib import Path
 
 from agentauth_middleware.testing import FakeIssuer
-from benchmarks.doors import measure_door
 from benchmarks.drivers import measure_drivers
 from benchmarks.end_to_end import LOADER, measure_end_to_end
 from benchmarks.imports import measure_imports
 from benchmarks.introspection import measure_introspection
 from benchmarks.keys import measure_keys
 from benchmarks.memory import measure_memory
+from benchmarks.middlewares import measure_middleware
 from benchmarks.policy import measure_policy
 from benchmarks.progress import Progress
 from benchmarks.report import Row, as_table, environment, write_json
@@ -60,7 +60,7 @@ class Effort:
     remembered_tokens: int
     cut_offs: int
     processes: int
-    """That import the door, and as many that import its dependencies."""
+    """That import the middleware, and as many that import its dependencies."""
     hangs: int
     """Replies that are held back for a second."""
     loads: int
@@ -105,9 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure the doors beside the bare application, and new tokens "
-        "beside the bare signature check. Exits with an error only if a door does not "
-        "do what is measured; a row that misses its target is shown as such.",
+        description="Measure the middlewares beside the bare application, and new "
+        "tokens beside the bare signature check. Exits with an error only if a "
+        "middleware does not do what is measured; a row that misses its target is "
+        "shown as such.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -200,7 +201,7 @@ class _Run:
                 yield from measure_imports(effort.processes, progress)
             case _:
                 with closing(SIDES[group]()) as side:
-                    yield from measure_door(side, self._scene, self._new, rounds)
+                    yield from measure_middleware(side, self._scene, self._new, rounds)
 
 
 def _each_side() -> Iterator[Side]:

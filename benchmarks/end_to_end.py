@@ -1,8 +1,9 @@
 """The whole way: uvicorn with uvloop and httptools, one worker, under the load of wrk.
 
-An application without and one with a door stand in processes of their own and are
-loaded by turns with the same requests. Both have imported what the door stands on, as
-an application of this kind has anyway; so the memory is that of the door itself.
+An application without and one with a middleware stand in processes of their own and are
+loaded by turns with the same requests. Both have imported what the middleware stands
+on, as an application of this kind has anyway; so the memory is that of the middleware
+itself.
 
 Server and loader need a processor each. Where others want one too, rates fall for all
 that, and what a request took of the server's processor says more.
@@ -101,10 +102,14 @@ def measure_end_to_end(
     new.write_text("\n".join(scene.tokens(_NEW_TOKENS)))
     with (
         _serving(scene, folder, "bare") as bare,
-        _serving(scene, folder, "door") as door,
+        _serving(scene, folder, "middleware") as middleware,
     ):
-        memory = _memory(bare, door, known)
-        contestants = {_BARE: (bare, known), _KNOWN: (door, known), _NEW: (door, new)}
+        memory = _memory(bare, middleware, known)
+        contestants = {
+            _BARE: (bare, known),
+            _KNOWN: (middleware, known),
+            _NEW: (middleware, new),
+        }
         loads: dict[str, list[_Load]] = {name: [] for name in contestants}
         for number in range(rounds):
             for name, (server, tokens) in contestants.items():
@@ -116,18 +121,18 @@ def measure_end_to_end(
     yield from memory
 
 
-def _memory(bare: _Server, door: _Server, tokens: Path) -> list[Row]:
-    """What a door adds once it has let requests through."""
-    for server in (bare, door):
+def _memory(bare: _Server, middleware: _Server, tokens: Path) -> list[Row]:
+    """What a middleware adds once it has let requests through."""
+    for server in (bare, middleware):
         server.load(tokens, seconds=1)
-    without, with_door = bare.megabytes(), door.megabytes()
-    if without is None or with_door is None:
+    without, with_middleware = bare.megabytes(), middleware.megabytes()
+    if without is None or with_middleware is None:
         return []
-    more = exactly(with_door - without)
+    more = exactly(with_middleware - without)
     target = targets.MORE_MEGABYTES
     return [
         Row("uvicorn", "memory, unprotected", exactly(without), "MB"),
-        Row("uvicorn", "memory that the door adds", more, "MB", target=target),
+        Row("uvicorn", "memory that the middleware adds", more, "MB", target=target),
     ]
 
 
@@ -175,9 +180,9 @@ def _loader() -> str:
 
 @contextmanager
 def _serving(
-    scene: Scene, folder: Path, kind: Literal["bare", "door"]
+    scene: Scene, folder: Path, kind: Literal["bare", "middleware"]
 ) -> Generator[_Server, None, None]:
-    """The application, with or without a door, on a free port."""
+    """The application, with or without a middleware, on a free port."""
     settings = {
         "issuers": {issuer.issuer: issuer.jwks for issuer in scene.issuers.values()},
         "max_remembered_tokens": _REMEMBERED_TOKENS,

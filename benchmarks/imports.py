@@ -19,27 +19,29 @@ started = time.perf_counter()
 import {}
 print(time.perf_counter() - started)
 """
-_DOOR = "agentauth_middleware.asgi"
+_MIDDLEWARE = "agentauth_middleware.asgi"
 _THEIRS = "starlette.applications, jwt, cryptography"
-"""What the door stands on, as an application would import it."""
+"""What the middleware stands on, as an application would import it."""
 
 
 def measure_imports(processes: int, note: Callable[[str], None]) -> Iterator[Row]:
     """Both in processes of their own, by turns."""
     ours: list[float] = []
     theirs: list[float] = []
-    for modules in (_DOOR, _THEIRS):
+    for modules in (_MIDDLEWARE, _THEIRS):
         _import(modules)  # so that all is compiled
     for number in range(processes):
         note(f"process {number + 1} of {processes}")
-        ours.append(_import(_DOOR))
+        ours.append(_import(_MIDDLEWARE))
         theirs.append(_import(_THEIRS))
     pairs = zip(ours, theirs, strict=True)
     ratio = figure(our / their for our, their in pairs)
     yield Row(
         "import", f"{_DEPENDENCIES}: starlette, jwt, cryptography", figure(theirs), "ms"
     )
-    yield Row("import", _DOOR, figure(ours), "ms", ratio, _DEPENDENCIES, targets.IMPORT)
+    yield Row(
+        "import", _MIDDLEWARE, figure(ours), "ms", ratio, _DEPENDENCIES, targets.IMPORT
+    )
 
 
 def _import(modules: str) -> float:

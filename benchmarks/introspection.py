@@ -50,14 +50,14 @@ def measure_introspection(
     """The rows of one protocol.
 
     Raises:
-        AssertionError: the door does not do what is measured.
+        AssertionError: the middleware does not do what is measured.
     """
     group = f"introspection, {side.name}"
     with serving() as upstream, closing(RawClient(upstream)) as raw:
         described = mint(FakeIssuer(upstream.url))
         upstream.answer(INTROSPECTION, {**claims_of(described), "active": True})
-        door = _door(side, scene, upstream)
-        check_access(side.answer(door, _bearer(_token())).access, described)
+        middleware = _middleware(side, scene, upstream)
+        check_access(side.answer(middleware, _bearer(_token())).access, described)
 
         question = _question()
         timings = rounds.take_turns(
@@ -66,8 +66,8 @@ def measure_introspection(
                 _RAW: clocked(raw.exchange, lambda _: [question] * _FEW),
                 _HTTPX: side.batch(_ASKING[side.name](upstream), _asking()),
                 _BARE: side.batch(side.bare, _remembered()),
-                _REMEMBERED: side.batch(door, _remembered()),
-                _ASKED: side.batch(door, _asking()),
+                _REMEMBERED: side.batch(middleware, _remembered()),
+                _ASKED: side.batch(middleware, _asking()),
             }
         )
         yield Row(group, _RAW, timings.time(_RAW), "µs")
@@ -79,10 +79,12 @@ def measure_introspection(
             taken = timings.time(name, minus=_BARE)
             ratio = timings.ratio(name, of=limit, minus=_BARE)
             yield Row(group, name, taken, "µs", ratio, limit, target)
-        yield from _stampede(group, side, door, upstream)
+        yield from _stampede(group, side, middleware, upstream)
 
 
-def _stampede(group: str, side: Side, door: Any, upstream: Upstream) -> Iterator[Row]:
+def _stampede(
+    group: str, side: Side, middleware: Any, upstream: Upstream
+) -> Iterator[Row]:
     """Many at once with a token that nobody knows, and then as many again."""
     calls = [_bearer(_token())] * _AT_ONCE
     for name, target in (
@@ -90,13 +92,13 @@ def _stampede(group: str, side: Side, door: Any, upstream: Upstream) -> Iterator
         (f"{_AT_ONCE} more", targets.CALLS_FOR_MORE),
     ):
         before = upstream.calls(INTROSPECTION)
-        answers = side.answers_at_once(door, calls)
+        answers = side.answers_at_once(middleware, calls)
         asked = upstream.calls(INTROSPECTION) - before
         assert all(answer.status == 200 for answer in answers), answers
         yield Row(group, name, exactly(asked), "calls", target=target)
 
 
-def _door(side: Side, scene: Scene, upstream: Upstream) -> Any:
+def _middleware(side: Side, scene: Scene, upstream: Upstream) -> Any:
     issuer = Issuer(
         upstream.url,
         introspection=Introspection(
@@ -107,7 +109,7 @@ def _door(side: Side, scene: Scene, upstream: Upstream) -> Any:
         ),
     )
     server = resource_server([issuer], insecure_loopback=True)
-    return side.door(side.bare, server, scene.store)
+    return side.middleware(side.bare, server, scene.store)
 
 
 def _token() -> str:

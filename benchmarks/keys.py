@@ -41,7 +41,7 @@ def measure_keys(
     """The rows of one protocol.
 
     Raises:
-        AssertionError: the door does not do what is measured.
+        AssertionError: the middleware does not do what is measured.
     """
     with serving() as upstream:
         # ES256, because of the many tokens that have to be signed.
@@ -85,31 +85,31 @@ class _Bench:
         )
         before = self._fetches()
         calls = [self._known() for _ in range(_AT_ONCE)]
-        answers = self._side.answers_at_once(self._door(), calls)
+        answers = self._side.answers_at_once(self._middleware(), calls)
         assert all(answer.status == 200 for answer in answers), answers
         yield self._counted(
-            f"{_AT_ONCE} at once to a new door",
+            f"{_AT_ONCE} at once to a new middleware",
             self._fetches() - before,
             targets.FETCHES_WHEN_COLD,
         )
 
     def unknown_kids(self) -> Iterator[Row]:
         """A new key is accepted at once, and names that are none cost few fetches."""
-        door = self._warm_door()
+        middleware = self._warm_middleware()
         self._issuer.rotate()
         self._upstream.publish(self._issuer)
         before = self._fetches()
-        answer = self._side.answer(door, self._known())
+        answer = self._side.answer(middleware, self._known())
         assert answer.status == 200, answer
         yield self._counted(
             "first request with a new key",
             self._fetches() - before,
             targets.FETCHES_FOR_A_NEW_KEY,
         )
-        door = self._warm_door()
+        middleware = self._warm_middleware()
         before = self._fetches()
         for _ in range(_RANDOM_KIDS):
-            answer = self._side.answer(door, self._unknown())
+            answer = self._side.answer(middleware, self._unknown())
             assert answer.status in (401, 429, 503), answer
         yield self._counted(
             f"{_RANDOM_KIDS:,} random kids",
@@ -120,7 +120,7 @@ class _Bench:
     def known_key_meanwhile(
         self, hangs: int, note: Callable[[str], None]
     ) -> Iterator[Row]:
-        """New tokens, at a door whose refetch is not answered and at another."""
+        """New tokens, by a middleware whose refetch is not answered and at another."""
         timings = [self._during_hang(note) for _ in range(hangs)]
         together = Timings.joined(timings)
         yield Row(self._group, _QUIET, together.time(_QUIET), "µs")
@@ -137,7 +137,7 @@ class _Bench:
     def _during_hang(self, note: Callable[[str], None]) -> Timings:
         rounds = Rounds(_ROUNDS_IN_A_HANG, note)
         batches = [[self._known() for _ in range(_BATCH)] for _ in rounds.numbers]
-        quiet, hanging = self._warm_door(), self._warm_door()
+        quiet, hanging = self._warm_middleware(), self._warm_middleware()
         self._hold()
         before = self._fetches()
         finish = self._side.begin(hanging, self._unknown())
@@ -162,10 +162,12 @@ class _Bench:
         meanwhile: list[float] = []
         for number in range(hangs):
             note(f"stalls {number + 1} of {hangs}")
-            door = self._warm_door()
-            quiet.append(side.longest_stall(door, self._known(), None))
+            middleware = self._warm_middleware()
+            quiet.append(side.longest_stall(middleware, self._known(), None))
             self._hold()
-            meanwhile.append(side.longest_stall(door, self._known(), self._unknown()))
+            meanwhile.append(
+                side.longest_stall(middleware, self._known(), self._unknown())
+            )
             self._upstream.publish(self._issuer)
         name = "longest stall"
         yield Row(self._group, name, figure(quiet), "ms")
@@ -177,15 +179,15 @@ class _Bench:
             target=targets.STALL_MS,
         )
 
-    def _door(self) -> Any:
-        return _door(self._side, self._upstream.url)
+    def _middleware(self) -> Any:
+        return _middleware(self._side, self._upstream.url)
 
-    def _warm_door(self) -> Any:
+    def _warm_middleware(self) -> Any:
         """One that knows the keys there are."""
-        door = self._door()
-        answer = self._side.answer(door, self._known())
+        middleware = self._middleware()
+        answer = self._side.answer(middleware, self._known())
         assert answer.status == 200, answer
-        return door
+        return middleware
 
     def _known(self) -> Call:
         return _bearer(mint(self._issuer))
@@ -204,9 +206,9 @@ class _Bench:
         return Row(self._group, name, exactly(calls), "calls", target=target)
 
 
-def _door(side: Side, issuer: str) -> Any:
+def _middleware(side: Side, issuer: str) -> Any:
     server = resource_server([Issuer(issuer)], insecure_loopback=True)
-    return side.door(side.bare, server, MemoryStore())
+    return side.middleware(side.bare, server, MemoryStore())
 
 
 def _bearer(token: str) -> Call:
@@ -226,10 +228,10 @@ def _in_cold_process(side: Side, upstream: Upstream, token: str) -> tuple[float,
 def _main(name: str, port: int) -> None:
     call = _bearer(sys.stdin.read())
     with closing(SIDES[name]()) as side, closing(Upstream(port)) as upstream:
-        door = _door(side, upstream.url)
+        middleware = _middleware(side, upstream.url)
         side.answer(side.bare, call)
         started = perf_counter()
-        answer = side.answer(door, call)
+        answer = side.answer(middleware, call)
         first = perf_counter() - started
         assert answer.status == 200, answer
         with closing(RawClient(upstream)) as raw:

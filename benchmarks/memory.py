@@ -1,7 +1,7 @@
 """What remembered tokens take: memory, time to find one, time to collect garbage.
 
-Measured in a process of its own, so that nothing else lives in its memory. Every
-token goes through the WSGI door, as a request. They are signed with ES256, because to
+Measured in a process of its own, so that nothing else lives in its memory. Every token
+goes through the WSGI middleware, as a request. They are signed with ES256, because to
 sign a hundred thousand with RSA takes minutes; what is remembered of a token holds no
 signature, so that makes no difference.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 from time import perf_counter_ns, time
 from typing import Any
 
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.tokens.recognise import (
     _recall,  # pyright: ignore[reportPrivateUsage]  # it is what is measured
 )
@@ -44,7 +44,7 @@ _COLLECTIONS = 7
 
 
 def measure_memory(tokens: int, rounds: int) -> Iterator[Row]:
-    """The rows of *tokens* tokens that one door remembers."""
+    """The rows of *tokens* tokens that one middleware remembers."""
     program = [sys.executable, "-m", __name__, str(tokens), str(rounds)]
     run = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
     for members in json.loads(run.stdout):
@@ -56,12 +56,14 @@ def measure_memory(tokens: int, rounds: int) -> Iterator[Row]:
 def _rows(scene: Scene, tokens: int, rounds: Rounds, note: Progress) -> Iterator[Row]:
     group = f"{tokens:,} tokens"
     side = WSGISide()
-    door = side.door(side.bare, scene.server, scene.store)
-    _present(side, door, scene, 10)  # What first requests make is not the tokens'.
+    middleware = side.middleware(side.bare, scene.server, scene.store)
+    _present(
+        side, middleware, scene, 10
+    )  # What first requests make is not the tokens'.
     yield Row(group, "full collection, before", _collections(), "ms")
     before = resident_bytes()
     note(f"{tokens:,} requests with new tokens")
-    sample = _present(side, door, scene, tokens)
+    sample = _present(side, middleware, scene, tokens)
     after = resident_bytes()
     if before is not None and after is not None:
         each = (after - before - sum(map(sys.getsizeof, sample))) / tokens
@@ -75,11 +77,15 @@ def _rows(scene: Scene, tokens: int, rounds: Rounds, note: Progress) -> Iterator
     yield Row(
         group, "full collection", _collections(), "ms", target=targets.COLLECTION_MS
     )
-    yield from _look_up_rows(group, scene, rounds, door._gate, sample)
+    yield from _look_up_rows(group, scene, rounds, middleware._state, sample)
 
 
 def _look_up_rows(
-    group: str, scene: Scene, rounds: Rounds, gate: Gate, tokens: list[bytes]
+    group: str,
+    scene: Scene,
+    rounds: Rounds,
+    state: MiddlewareState,
+    tokens: list[bytes],
 ) -> Iterator[Row]:
     """From the token to what is remembered; at random, so that caches do not help.
 
@@ -89,10 +95,10 @@ def _look_up_rows(
     now = time()
 
     def look_up(token: bytes) -> object:
-        return gate.kept.get(sha256(token).digest())
+        return state.kept.get(sha256(token).digest())
 
     def recall(token: bytes) -> object:
-        return _recall(gate, sha256(token).digest(), now)
+        return _recall(state, sha256(token).digest(), now)
 
     assert all(recall(token) is not None for token in tokens)
     limit, found, recalled = check_name("RS256"), "finding one", "reading it again"
@@ -110,13 +116,13 @@ def _look_up_rows(
         yield Row(group, name, taken, "µs", ratio, limit, target)
 
 
-def _present(side: WSGISide, door: Any, scene: Scene, tokens: int) -> list[bytes]:
-    """Let *door* see new tokens. Returns a sample of them."""
+def _present(side: WSGISide, middleware: Any, scene: Scene, tokens: int) -> list[bytes]:
+    """Let *middleware* see new tokens. Returns a sample of them."""
     every = max(1, tokens // _SAMPLE)
     sample: list[bytes] = []
     for number in range(tokens):
         token = scene.token("ES256")
-        answer = side.answer(door, Call("/notes/1", f"Bearer {token}"))
+        answer = side.answer(middleware, Call("/notes/1", f"Bearer {token}"))
         assert answer.status == 200, answer
         if number % every == 0:
             sample.append(token.encode())

@@ -1,8 +1,9 @@
 """What dialect and policy add to a request, whose token is remembered.
 
-Doors with the same issuer, the same tokens and as many routes. One reads identities as
-plainly as can be and demands nothing. One has a dialect, a list of agents, ceilings, a
-hierarchy, and routes with scopes. One demands all else of every request as well.
+Middlewares with the same issuer, the same tokens and as many routes. One reads
+identities as plainly as can be and demands nothing. One has a dialect, a list of
+agents, ceilings, a hierarchy, and routes with scopes. One demands all else of every
+request as well.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def measure_policy(
     """The rows of one protocol.
 
     Raises:
-        AssertionError: the door does not do what is measured.
+        AssertionError: the middleware does not do what is measured.
     """
     issuer = scene.issuers["RS256"]
     calls = _in_turn(issuer)
@@ -61,12 +62,12 @@ def measure_policy(
         (_SCOPED, _policed(issuer)),
         (_STRICT, _policed(issuer, **_EVERYTHING)),
     ):
-        door = side.door(side.bare, server, scene.store)
+        middleware = side.middleware(side.bare, server, scene.store)
         for call in calls(0):
-            assert side.answer(door, call).status == 200
+            assert side.answer(middleware, call).status == 200
         if name != _PLAIN:
-            _check_policed(side, door, issuer)
-        contestants[name] = side.batch(door, calls)
+            _check_policed(side, middleware, issuer)
+        contestants[name] = side.batch(middleware, calls)
 
     timings = rounds.take_turns(contestants)
     group = f"policy, {side.name}"
@@ -119,9 +120,9 @@ def _policed(issuer: FakeIssuer, **demands: Any) -> ResourceServer:
     )
 
 
-def _check_policed(side: Side, door: Any, issuer: FakeIssuer) -> None:
-    """Stop the run unless *door* has dialect and policy."""
-    access = side.answer(door, _bearer(_mint(issuer, "notes.admin"))).access
+def _check_policed(side: Side, middleware: Any, issuer: FakeIssuer) -> None:
+    """Stop the run unless *middleware* has dialect and policy."""
+    access = side.answer(middleware, _bearer(_mint(issuer, "notes.admin"))).access
 
     assert access is not None
     assert access.mode == "delegated"
@@ -129,7 +130,7 @@ def _check_policed(side: Side, door: Any, issuer: FakeIssuer) -> None:
     assert access.agent.subject == _AGENT
     assert access.scopes == {"notes.read", "notes.write"}
 
-    assert side.answer(door, _bearer(_mint(issuer, "notes.read"))).status == 403
+    assert side.answer(middleware, _bearer(_mint(issuer, "notes.read"))).status == 403
 
 
 def _mint(issuer: FakeIssuer, scope: str) -> str:

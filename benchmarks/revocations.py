@@ -80,12 +80,12 @@ def _request_rows(
     group: str, scene: Scene, rounds: Rounds, store: SQLiteStore, view: RevocationView
 ) -> Iterator[Row]:
     side = WSGISide()
-    few = side.door(side.bare, scene.server, scene.store)
-    many = side.door(side.bare, scene.server, store)
-    many._gate.revocations = view
+    few = side.middleware(side.bare, scene.server, scene.store)
+    many = side.middleware(side.bare, scene.server, store)
+    many._state.revocations = view
     call = Call("/notes/1", f"Bearer {scene.token('RS256')}")
-    for door in (few, many):
-        assert side.answer(door, call).status == 200
+    for middleware in (few, many):
+        assert side.answer(middleware, call).status == 200
     name, limit = "a remembered token", "with few cut-offs"
     timings = rounds.take_turns(
         {

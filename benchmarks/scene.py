@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 NewTokens: TypeAlias = Mapping[str, Sequence[Sequence[str]]]
-"""By algorithm and number of the round, tokens that no door has seen before."""
+"""By algorithm and number of the round, tokens that no middleware has seen before."""
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 RESOURCE = "https://api.example.com"
@@ -74,7 +74,8 @@ _CLAIMS: Mapping[str, Any] = {
 
 
 class Scene:
-    """Issuers, settings and a store with revocations: what doors are built from."""
+    """Issuers, settings and a store with revocations: what middlewares are built
+    from."""
 
     def __init__(self, folder: Path, *, max_remembered_tokens: int = 20_000) -> None:
         self.issuers = {

@@ -1,4 +1,5 @@
-"""The application under uvicorn, alone or behind a door: a process to put load on."""
+"""The application under uvicorn, alone or behind a middleware: a process to put load
+on."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ __all__ = ["SETTINGS"]
 SETTINGS, _STORE = "served.json", "agentauth.sqlite"
 """In the folder that the program is given: the keys of each issuer, and the store."""
 _DEPENDENCIES = ("starlette.applications", "jwt", "cryptography")
-"""Of the door; all that the bare application's process has imported of it."""
+"""Of the middleware; all that the bare application's process has imported of it."""
 
 
 async def _application(scope: Any, receive: Any, send: Any) -> None:
@@ -29,7 +30,7 @@ _HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
 
 
 def _protected(folder: Path) -> Any:
-    """The application behind a door, with what *folder* says."""
+    """The application behind a middleware, with what *folder* says."""
     from agentauth_middleware import Issuer, asgi
     from agentauth_middleware.stores import SQLiteStore
     from benchmarks.scene import resource_server
@@ -63,4 +64,4 @@ if __name__ == "__main__":
     _, kind, folder = sys.argv
     for name in _DEPENDENCIES:
         import_module(name)
-    _serve(_protected(Path(folder)) if kind == "door" else _application)
+    _serve(_protected(Path(folder)) if kind == "middleware" else _application)

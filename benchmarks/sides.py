@@ -1,8 +1,8 @@
-"""The two protocols: a bare application, a door before it, and requests to send.
+"""The two protocols: a bare application, a middleware before it, and requests to send.
 
 Requests look as a server makes them and are copied afresh before each batch, since
-doors and applications write into them. Nothing is sent over a socket: a server's own
-time would hide what is measured.
+middlewares and applications write into them. Nothing is sent over a socket: a server's
+own time would hide what is measured.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Side(Protocol):
     streaming: Any
     """One that answers 200 and ten pieces."""
 
-    def door(self, app: Any, server: ResourceServer, store: Store) -> Any:
-        """A door before *app*."""
+    def middleware(self, app: Any, server: ResourceServer, store: Store) -> Any:
+        """A middleware before *app*."""
         ...
 
     def answer(self, app: Any, call: Call) -> Answer:
@@ -86,7 +86,7 @@ class ASGISide:
         self.streaming: Any = _asgi_stream
         self._runner = asyncio.Runner()
 
-    def door(self, app: Any, server: ResourceServer, store: Store) -> Any:
+    def middleware(self, app: Any, server: ResourceServer, store: Store) -> Any:
         return asgi.AgentAuthMiddleware(app, server, store=store)
 
     def answer(self, app: Any, call: Call) -> Answer:
@@ -207,7 +207,7 @@ class WSGISide:
         self.bare: Any = _wsgi_application
         self.streaming: Any = _wsgi_stream
 
-    def door(self, app: Any, server: ResourceServer, store: Store) -> Any:
+    def middleware(self, app: Any, server: ResourceServer, store: Store) -> Any:
         return wsgi.AgentAuthMiddleware(app, server, store=store)
 
     def answer(self, app: Any, call: Call) -> Answer:

@@ -14,7 +14,7 @@ REMEMBERED: Mapping[str, float] = {"ASGI": 0.17, "WSGI": 0.14}
 """Beyond the bare application, in RS256 checks; likewise the rest, unless it says."""
 PUBLIC = 1.0 / _RS256
 POLICY = 0.5 / _RS256
-"""Beyond a door that demands nothing."""
+"""Beyond a middleware that demands nothing."""
 REFUSED = 8.0 / _RS256
 OTHER_SESSION = 2.5 / _RS256
 OTHER_KEY = 4.0 / _RS256
@@ -28,7 +28,7 @@ LOOK_UP = 2.5 / _RS256
 BYTES_PER_TOKEN = 1300.0
 COLLECTION_MS = 40.0
 IMPORT = 1.25
-"""In imports of what the door depends on."""
+"""In imports of what the middleware depends on."""
 
 READY = 5.0
 """Seconds until a process knows a million cut-offs."""
@@ -50,13 +50,13 @@ KNOWN_KEY_MEANWHILE = 1.1
 STALL_MS = 15.0
 
 TENANTS_REMEMBERED = 1.1
-"""In requests to a door with one issuer: as long, but for the noise."""
+"""In requests to a middleware with one issuer: as long, but for the noise."""
 TENANTS_NEW = 1.15
 """What lies in a thousand places is not at hand: of the bare check with a thousand
 keys that makes 1.03."""
 
 RATE_REMEMBERED = 0.73
-"""At least, of the rate without a door."""
+"""At least, of the rate without a middleware."""
 RATE_NEW = 0.40
 P99 = 1.3
 MORE_MEGABYTES = 8.0

@@ -39,7 +39,7 @@ def measure_tenants(
     """The rows of one protocol.
 
     Raises:
-        AssertionError: the door does not do what is measured.
+        AssertionError: the middleware does not do what is measured.
     """
     group = f"{TENANTS:,} issuers, {side.name}"
     contestants: dict[str, Batch] = {}
@@ -49,12 +49,12 @@ def measure_tenants(
         (_LOOKED_UP, _finder(tenants), tenants),
     ):
         server = resource_server(issuers, authorization_servers=[tenants[0].issuer])
-        door = side.door(side.bare, server, scene.store)
+        middleware = side.middleware(side.bare, server, scene.store)
         for tenant in asked:
             token = mint(tenant)
-            check_access(side.answer(door, _bearer(token)).access, token)
-        contestants[_remembered(name)] = side.batch(door, _that_come_back(asked))
-        contestants[_new(name)] = side.batch(door, _each_once(asked))
+            check_access(side.answer(middleware, _bearer(token)).access, token)
+        contestants[_remembered(name)] = side.batch(middleware, _that_come_back(asked))
+        contestants[_new(name)] = side.batch(middleware, _each_once(asked))
     timings = rounds.take_turns(contestants)
     for kind, target in (
         (_remembered, targets.TENANTS_REMEMBERED),

@@ -1,4 +1,4 @@
-"""What a token costs that was never seen: the checks alone, without any door."""
+"""What a token costs that was never seen: the checks alone, without any middleware."""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 
 from agentauth_middleware.stores import MemoryStore
-from benchmarks.doors import check_door
+from benchmarks.middlewares import check_middleware
 from benchmarks.scene import Scene
 from benchmarks.sides import SIDES, Side
 
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[1]
-ROWS_OF_A_DOOR = {
+ROWS_OF_A_MIDDLEWARE = {
     "bare application",
     "RS256 check",
     "ES256 check",
@@ -67,17 +67,17 @@ def quick_run(
     return run.stdout, json.loads(path.read_text())
 
 
-def test_benchmarks_measure_both_doors_alike(
+def test_benchmarks_measure_both_middlewares_alike(
     quick_run: tuple[str, dict[str, Any]],
 ) -> None:
     _, written = quick_run
 
     assert _names(written, "ASGI") == _names(written, "WSGI")
-    assert _names(written, "ASGI") >= ROWS_OF_A_DOOR
+    assert _names(written, "ASGI") >= ROWS_OF_A_MIDDLEWARE
 
 
 @pytest.mark.parametrize("group", ["policy", "introspection", "keys", "1,000 issuers"])
-def test_benchmarks_measure_tokens_and_keys_at_both_doors(
+def test_benchmarks_measure_tokens_and_keys_at_both_middlewares(
     quick_run: tuple[str, dict[str, Any]], group: str
 ) -> None:
     _, written = quick_run
@@ -125,7 +125,7 @@ def _names(written: dict[str, Any], group: str) -> set[str]:
         "agentauth_middleware.asgi",
     ],
 )
-def test_benchmarks_measure_beyond_the_doors(
+def test_benchmarks_measure_beyond_the_middlewares(
     quick_run: tuple[str, dict[str, Any]], name: str
 ) -> None:
     _, written = quick_run
@@ -174,13 +174,13 @@ def test_benchmarks_stop_if_the_application_gets_no_access(
     side: Side, scene: Scene
 ) -> None:
     with pytest.raises(AssertionError):
-        check_door(side, side.bare, scene)
+        check_middleware(side, side.bare, scene)
 
 
 def test_benchmarks_stop_if_a_revoked_token_is_let_through(
     side: Side, scene: Scene
 ) -> None:
-    door = side.door(side.bare, scene.server, MemoryStore())
+    middleware = side.middleware(side.bare, scene.server, MemoryStore())
 
     with pytest.raises(AssertionError, match="a revoked token is let through"):
-        check_door(side, door, scene)
+        check_middleware(side, middleware, scene)

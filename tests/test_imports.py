@@ -157,20 +157,20 @@ RULES = {
     "core-does-not-speak": Rule(
         modules=("_core", "_syntax", "settings"),
         may_not_import=("contextvars", "logging"),
-        because="the door writes the log and sets the context; the core returns what "
-        "goes there",
+        because="the middleware writes the log and sets the context; the core returns "
+        "what goes there",
     ),
     "core-and-drivers-know-no-framework": Rule(
         modules=("_core", "_io", "_middleware", "_syntax", "stores"),
         may_not_import=FRAMEWORKS,
-        because="frameworks are met at the doors",
+        because="frameworks are met in the middlewares",
     ),
     "words-know-no-framework": Rule(
         modules=("access", "errors", "settings"),
         may_not_import=("httpx", *FRAMEWORKS),
-        because="settings, `Access` and errors serve every door",
+        because="settings, `Access` and errors serve every middleware",
     ),
-    "asgi-door": Rule(
+    "asgi-middleware": Rule(
         modules=("asgi", "starlette", "fastapi", "mcp"),
         may_not_import=(
             *("flask", "werkzeug"),
@@ -178,7 +178,7 @@ RULES = {
         ),
         because="an ASGI application does not load what only WSGI needs",
     ),
-    "wsgi-door": Rule(
+    "wsgi-middleware": Rule(
         modules=("wsgi", "flask"),
         may_not_import=(
             *("fastapi", "starlette"),

@@ -14,7 +14,7 @@ from agentauth_middleware._core.revocations.cut_offs import Revocation
 from agentauth_middleware.revocation import revoke, revoke_blocking
 from agentauth_middleware.stores import CutOff, MemoryStore, SQLiteStore, Store
 from agentauth_middleware.verifier import Verifier
-from tests.support.exchange import DOORS, open_door
+from tests.support.exchange import MIDDLEWARES, running_middleware
 
 AS = "https://as.example.com"
 ELSEWHERE = "https://agents.example.org"
@@ -80,10 +80,10 @@ def used_by(kind: str, store: Store, *issuers: Issuer) -> object:
     server = ResourceServer("https://api.example.com", issuers=issuers)
     if kind == "verifier":
         return Verifier(server, store=store)
-    return open_door(kind, server, store)
+    return running_middleware(kind, server, store)
 
 
-@pytest.mark.parametrize("kind", [*DOORS, "verifier"])
+@pytest.mark.parametrize("kind", [*MIDDLEWARES, "verifier"])
 @pytest.mark.parametrize(
     ("accepted", "revoked"), [(AS, f"{AS}/"), (f"{AS}/", AS)], ids=["more", "less"]
 )
@@ -200,7 +200,7 @@ def test_revoke_says_nothing_of_what_it_cannot_know(
             issuers=lambda name: Issuer(name),
             authorization_servers=[],
         )
-        open_door("wsgi", server, store)
+        running_middleware("wsgi", server, store)
 
     revoke_blocking(store, AS, subject="u", agent="a")
 

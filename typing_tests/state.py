@@ -62,7 +62,7 @@ def test_notes() -> None:
 
 
 class HalfAStore:
-    """A door would find out what it lacks at the first revocation."""
+    """A middleware would find out what it lacks at the first revocation."""
 
     def add_once(self, key: str, *, expires_at: float) -> bool:
         return True

@@ -2,10 +2,10 @@
 
 ::
 
-    request ─▶ door ─▶ decide(…) ─▶ Access | Anonymous | Refusal | Response ─▶ door
-                         │    ▲
-                         ▼    │
-                    operation answer      performed by a driver, awaiting or blocking
+    request ─▶ middleware ─▶ decide(…) ─▶ Access | Anonymous | Refusal | Response
+                               │    ▲
+                               ▼    │
+                          operation answer    performed by a driver, await or blocking
 
     own URL? → public route? → CORS preflight? → credential → remembered, else verified
     or asked about → expired? → revoked? → step-up → scope → actor and user policy →
@@ -22,7 +22,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TypeAlias
 
-from agentauth_middleware._core.middleware_state import Gate, Remembered
+from agentauth_middleware._core.middleware_state import MiddlewareState, Remembered
 from agentauth_middleware._core.operations import Clock, Procedure
 from agentauth_middleware._core.policy.caller import check_policy
 from agentauth_middleware._core.policy.cross_origin import is_preflight
@@ -64,34 +64,36 @@ _FORWARDED = Anonymous(is_preflight=True)
 Decision: TypeAlias = Access | Anonymous | Refusal | Response
 
 
-def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
+def decide(
+    state: MiddlewareState, request: Request, clock: Clock
+) -> Procedure[Decision]:
     """What is to become of *request*. *clock* gives epoch seconds."""
-    own = gate.own_urls.answer(request)
+    own = state.own_urls.answer(request)
     if own is not None:
         return own
     access: Access | None = None
     try:
         check_method(request.method)
-        if gate.passes:
-            route = _route_of_others(gate, request)
-            if route.public or not has_agent_credential(gate, request, clock()):
-                return _without_access(gate, route)
+        if state.passes:
+            route = _route_of_others(state, request)
+            if route.public or not has_agent_credential(state, request, clock()):
+                return _without_access(state, route)
         if request.method == "OPTIONS" and is_preflight(request):
-            decision = _decide_on_preflight(gate, request)
+            decision = _decide_on_preflight(state, request)
             if decision is not None:
                 return decision
-        route = gate.routes.select(request)
+        route = state.routes.select(request)
         if route.public:
-            return _without_access(gate, route)
-        token = find_token(request, ignore_query=gate.server.ignore_query_token)
+            return _without_access(state, route)
+        token = find_token(request, ignore_query=state.server.ignore_query_token)
         if token is None:
-            if route.optional and not gate.passes:
-                return _without_access(gate, route)
+            if route.optional and not state.passes:
+                return _without_access(state, route)
             raise AuthenticationRequiredError(route.named_scopes)
-        remembered = gate.at_hand.get(digest := sha256(token).digest())
+        remembered = state.at_hand.get(digest := sha256(token).digest())
         if remembered is None or route.introspect or remembered.needs_care(clock()):
             remembered = yield from recognise(
-                gate,
+                state,
                 token,
                 digest,
                 clock,
@@ -99,7 +101,7 @@ def decide(gate: Gate, request: Request, clock: Clock) -> Procedure[Decision]:
                 client=request.client,
             )
         access = remembered.access
-        yield from check_standing(gate, remembered, clock)
+        yield from check_standing(state, remembered, clock)
         check_unbound(remembered)
         if route is REFUSED:
             raise ActorRefusedError("unmatched_path")
@@ -124,7 +126,7 @@ def check_method(method: str) -> None:
         raise InvalidRequestError("trace_method")
 
 
-def _decide_on_preflight(gate: Gate, request: Request) -> Decision | None:
+def _decide_on_preflight(state: MiddlewareState, request: Request) -> Decision | None:
     """What becomes of a preflight, unless it is a request like any other.
 
     An unclear path too is answered, so that the page can read what comes next.
@@ -132,29 +134,29 @@ def _decide_on_preflight(gate: Gate, request: Request) -> Decision | None:
     Raises:
         InvalidRequestError: it would go on, and its path is unclear.
     """
-    if _route_of_others(gate, request).public:
+    if _route_of_others(state, request).public:
         return None
-    answer = gate.cross_origin.answer_preflight(request)
-    if answer is None and gate.server.forward_unauthenticated_preflights:
-        gate.routes.select(request)
+    answer = state.cross_origin.answer_preflight(request)
+    if answer is None and state.server.forward_unauthenticated_preflights:
+        state.routes.select(request)
         return _FORWARDED
     return answer
 
 
-def _route_of_others(gate: Gate, request: Request) -> Route:
+def _route_of_others(state: MiddlewareState, request: Request) -> Route:
     """What agents would have to meet where *request* goes; it binds nobody else."""
     try:
-        return gate.routes.select(request)
+        return state.routes.select(request)
     except InvalidRequestError:
         return UNMATCHED  # whatever the application makes of that path
 
 
-def _without_access(gate: Gate, route: Route) -> Anonymous:
+def _without_access(state: MiddlewareState, route: Route) -> Anonymous:
     """Nothing is demanded.
 
     Beside an API's other clients, its own 401 tells agents as well where to go.
     """
-    return _anonymous(route.named_scopes if gate.passes else None)
+    return _anonymous(route.named_scopes if state.passes else None)
 
 
 @lru_cache(maxsize=256)
@@ -164,7 +166,9 @@ def _anonymous(scopes: tuple[str, ...] | None) -> Anonymous:
     return Anonymous(challenge=refusal_for(AuthenticationRequiredError(scopes)))
 
 
-def verify_token(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
+def verify_token(
+    state: MiddlewareState, token: bytes, clock: Clock
+) -> Procedure[Access]:
     """What *token* gives, however it came here; found as ``decide`` finds it.
 
     Does not check scopes or any other policy. Knows of no proof of possession, so a
@@ -180,15 +184,17 @@ def verify_token(gate: Gate, token: bytes, clock: Clock) -> Procedure[Access]:
         raise InvalidRequestError("credential_too_long")
     digest = sha256(token).digest()
     remembered = yield from recognise(
-        gate, token, digest, clock, anew=False, client=None
+        state, token, digest, clock, anew=False, client=None
     )
-    yield from check_standing(gate, remembered, clock)
+    yield from check_standing(state, remembered, clock)
     check_unbound(remembered)
     check_actor(remembered)
     return remembered.access
 
 
-def check_standing(gate: Gate, remembered: Remembered, clock: Clock) -> Procedure[None]:
+def check_standing(
+    state: MiddlewareState, remembered: Remembered, clock: Clock
+) -> Procedure[None]:
     """Refuse a token that has expired or been revoked since it was found good.
 
     Called when whatever may wait is done: nothing is granted on a view of the log that
@@ -199,11 +205,11 @@ def check_standing(gate: Gate, remembered: Remembered, clock: Clock) -> Procedur
         UnavailableError: the log of revocations cannot be read.
     """
     check_alive(remembered, now := clock())
-    if not 0 <= now - gate.revocations.read_at < READ_LOG_AFTER:
+    if not 0 <= now - state.revocations.read_at < READ_LOG_AFTER:
         yield from refresh_view(
-            gate.revocations, gate.log_reader, gate.server.max_log_age, clock
+            state.revocations, state.log_reader, state.server.max_log_age, clock
         )
-    check_not_revoked(gate.revocations, remembered)
+    check_not_revoked(state.revocations, remembered)
 
 
 def check_alive(remembered: Remembered, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What one door knows: its settings made ready, and everything it remembers."""
+"""What one middleware knows: its settings made ready, and everything it remembers."""
 
 from __future__ import annotations
 
@@ -121,8 +121,8 @@ _AT_HAND = 4096
 """How many tokens are kept ready, with their ``Access``."""
 
 
-class Gate:
-    """The state behind one door. Settings never change; the rest only forgets."""
+class MiddlewareState:
+    """The state behind one middleware. Settings never change; the rest only forgets."""
 
     def __init__(self, server: ResourceServer, *, application_root: str = "") -> None:
         """*application_root* is a mount that the application assumes by itself.
@@ -140,8 +140,8 @@ class Gate:
         self.trust = Trust(server)
         self.scope_rules = ScopeRules(server)
         self.at_hand: BoundedMap[bytes, Remembered] = BoundedMap(_AT_HAND)
-        """The tokens in use, by SHA-256. The door serves one resource, so the digest
-        alone is the key."""
+        """The tokens in use, by SHA-256. The middleware serves one resource, so the
+        digest alone is the key."""
         self.kept: BoundedMap[bytes, Kept] = BoundedMap(server.max_remembered_tokens)
         """All tokens that need no second check, as small as they can be."""
         self.revocations = RevocationView()

@@ -30,7 +30,8 @@ class Background:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[tuple[Start, Perform]] = queue.SimpleQueue()
-        # Doors choose their keys without knowing of each other: hence the performer.
+        # Middlewares choose their keys without knowing of each other: hence the
+        # performer.
         self._pending: set[tuple[str, Perform]] = set()
         self._thread: threading.Thread | None = None
 
@@ -73,7 +74,7 @@ class Background:
         except UnavailableError as failure:
             # The procedure has noted it and tries again; the operator should know.
             logger.warning("%s: %s (%s)", start.key, failure, failure.reason)
-        except BaseException:  # SystemExit as well: the thread serves every door.
+        except BaseException:  # SystemExit as well: the thread serves every middleware.
             logger.exception("background procedure %s failed", start.key)
         finally:
             with self._lock:

@@ -1,7 +1,7 @@
 """What lives as long as a process, and what lives as long as an event loop.
 
 HTTP connections, events and threads are useless outside the process or the loop
-that made them, but a door is made once: before the server forks, and perhaps for
+that made them, but a middleware is made once: before the server forks, and perhaps for
 several loops one after another. So it keeps such things in one of these two.
 """
 

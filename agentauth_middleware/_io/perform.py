@@ -1,7 +1,7 @@
 """From operation to answer, once blocking and once awaiting.
 
-A performer belongs to a door, and with it all that a door keeps of the outside
-world: its store, its HTTP client and the fetches under way.
+A performer belongs to a middleware, and with it all that a middleware keeps of the
+outside world: its store, its HTTP client and the fetches under way.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a door is built from: checked as it is built, not at the first request."""
+"""What a middleware is built from: checked as it is built, not at the first request."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = [
 def check_arguments(
     app: object, resource_server: ResourceServer, store: object
 ) -> None:
-    """Refuse what neither door can work with.
+    """Refuse what neither middleware can work with.
 
     Raises:
-        ConfigurationError: names the argument, its fault and the mend.
+        ConfigurationError: names the argument, its fault and the fix.
     """
     check_resource_server(
         resource_server, "AgentAuthMiddleware(app, ResourceServer(...))"
@@ -85,10 +85,10 @@ def check_store(store: object) -> None:
 
 
 def check_key_files(resource_server: ResourceServer) -> None:
-    """Refuse a file without keys now, and not with every request until it is mended.
+    """Refuse a file without keys now, and not with every request until it is fixed.
 
     Raises:
-        ConfigurationError: names the file, its fault and the mend.
+        ConfigurationError: names the file, its fault and the fix.
     """
     for issuer in resource_server.listed_issuers:
         url = issuer.keys_url
@@ -124,7 +124,7 @@ def check_remote_user(remote_user: object) -> None:
     """Refuse the name of a claim where a function is wanted.
 
     Raises:
-        ConfigurationError: names the argument, its fault and the mend.
+        ConfigurationError: names the argument, its fault and the fix.
     """
     if remote_user is not None and not callable(remote_user):
         raise ConfigurationError(

@@ -1,7 +1,7 @@
 """One structured log record for each decision, for whoever has to explain it later.
 
 Logger ``agentauth_middleware.audit``; what was granted at DEBUG, what was refused at
-INFO, our own trouble at WARNING, and at ERROR what nobody but the operator can mend.
+INFO, our own trouble at WARNING, and at ERROR what nobody but the operator can fix.
 The members stand in ``record.agentauth``. Tokens, proofs and plain subjects never do.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from agentauth_middleware._core.decide import Anonymous
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._middleware.explanations import explain
 from agentauth_middleware._syntax.http import Request
@@ -61,7 +61,7 @@ def _level(decision: Access | Anonymous | Refusal) -> int:
 
 def write_audit(
     decision: Access | Anonymous | Refusal,
-    gate: Gate,
+    state: MiddlewareState,
     request: Request | None,
     duration: float | None = None,
 ) -> None:
@@ -73,14 +73,14 @@ def write_audit(
     members: dict[str, Any] = {"outcome": outcome, "reason": reason}
     place = ""
     if request is not None:
-        path, route = shown_path(request.path), _route(gate, request)
+        path, route = shown_path(request.path), _route(state, request)
         members |= {"method": request.method, "path": path, "route": route}
         place = f" ({request.method} {path}, route {route})"
     if duration is not None:
         members["duration"] = duration
     detail = ""
     if isinstance(decision, Refusal):
-        told = explain(decision, gate, request)
+        told = explain(decision, state, request)
         detail = "" if told == reason else f": {told}"
         members |= {"status": decision.status, "detail": told}
     access = decision if isinstance(decision, Access) else _access_of(decision)
@@ -113,9 +113,9 @@ def _access_of(decision: Anonymous | Refusal) -> Access | None:
     return decision.access if isinstance(decision, Refusal) else None
 
 
-def _route(gate: Gate, request: Request) -> str | None:
+def _route(state: MiddlewareState, request: Request) -> str | None:
     try:
-        return gate.routes.select(request).pattern
+        return state.routes.select(request).pattern
     except RequestRefusedError:
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._syntax.http import Request
 from agentauth_middleware._syntax.listing import one_of, quoted
@@ -21,7 +21,7 @@ _CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")
 _SCOPE_CLAIMS = ("scope", "scp", "permissions")
 
 
-def explain(refusal: Refusal, gate: Gate, request: Request | None) -> str:
+def explain(refusal: Refusal, state: MiddlewareState, request: Request | None) -> str:
     """The detail of *refusal*, with what its token has and the setting that may help.
 
     Names neither the token nor its subject.
@@ -35,7 +35,7 @@ def explain(refusal: Refusal, gate: Gate, request: Request | None) -> str:
     explanation = _EXPLANATIONS.get(refusal.reason)
     if access is None or explanation is None:
         return refusal.detail
-    trusted = gate.trust.known(access.issuer)
+    trusted = state.trust.known(access.issuer)
     if trusted is None:
         return refusal.detail
     return explanation(refusal, access, trusted.settings)

@@ -1,7 +1,8 @@
-"""The guards of handlers: what they demand, and how a door finds out beforehand.
+"""The guards of handlers: what they demand, and how a middleware finds out beforehand.
 
-A guard raises what a door, or an error handler of the framework, then answers. What it
-demands stays on the handler, so that an answer can name it before the handler runs.
+A guard raises what a middleware, or an error handler of the framework, then answers.
+What it demands stays on the handler, so that an answer can name it before the handler
+runs.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ Returned = TypeVar("Returned")
 
 
 NO_CONTEXT = (
-    "no door stands in front of this handler, or it runs in a thread without the "
-    "request's context: install the door, or use copy_context().run"
+    "no middleware stands in front of this handler, or it runs in a thread without the "
+    "request's context: install the middleware, or use copy_context().run"
 )
 _DEMANDS = "__agentauth_demands__"
 """The attribute of a guarded handler that says what it demands. Decorators that keep a
@@ -41,7 +42,7 @@ def require_access(scopes: Sequence[str]) -> Access:
 
     Raises:
         AuthenticationRequiredError: the request has none; answered 401.
-        ConfigurationError: no door has seen the request.
+        ConfigurationError: no middleware has seen the request.
         InsufficientScopeError: a scope is missing; answered 403.
         ActorRefusedError: its agent may not use one; answered 403.
     """

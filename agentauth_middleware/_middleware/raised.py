@@ -1,7 +1,7 @@
 """Answers to refusals that are raised while a handler runs.
 
-Whoever catches one first answers it, and all answer alike: a door what escapes from its
-application, an error handler of the framework what would not get that far.
+Whoever catches one first answers it, and all answer alike: a middleware what escapes
+from its application, an error handler of the framework what would not get that far.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.publish.challenge import (
     Refusal,
     check_declared,
@@ -48,20 +48,20 @@ def refusal_in(failure: Exception) -> RequestRefusedError | UnavailableError | N
 def answer_raised(
     failure: RequestRefusedError | UnavailableError,
     access: Access | None,
-    gate: Gate,
+    state: MiddlewareState,
     request: Request,
 ) -> Response:
     """The answer to *request*, whose handler raised *failure*; with its record."""
-    refusal = refusal_raised(failure, access, gate, request)
+    refusal = refusal_raised(failure, access, state, request)
     if is_audited(refusal):
-        write_audit(refusal, gate, request)
-    return gate.write_refusal(refusal)
+        write_audit(refusal, state, request)
+    return state.write_refusal(refusal)
 
 
 def refusal_raised(
     failure: RequestRefusedError | UnavailableError,
     access: Access | None,
-    gate: Gate,
+    state: MiddlewareState,
     request: Request,
 ) -> Refusal:
     """The refusal of *request*, whose handler raised *failure*.
@@ -76,10 +76,12 @@ def refusal_raised(
     if not (is_scope_named(refusal) or refusal.scopes):
         return refusal
     source = "requires(...) or require_scopes(...)"
-    check_declared(refusal.scopes, gate.server.scopes, source)
+    check_declared(refusal.scopes, state.server.scopes, source)
     try:
-        route = gate.routes.select(request)
-    except RequestRefusedError:  # seen from inside a mount, where the door is outside
+        route = state.routes.select(request)
+    except (
+        RequestRefusedError
+    ):  # seen from inside a mount, where the middleware is outside
         return refusal
     route_first = [*_named_by(route, access), *refusal.scopes]
     return name_scopes(replace(refusal, scopes=()), route_first)

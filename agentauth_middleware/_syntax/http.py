@@ -12,8 +12,8 @@ EXPOSED = "WWW-Authenticate, Retry-After, DPoP-Nonce"
 class Request:
     """What a decision may depend on.
 
-    Doors make one for each request, of a class of their own that looks up only when
-    asked what few decisions ask for. It is not changed once it is made.
+    Middlewares make one for each request, of a class of their own that looks up only
+    when asked what few decisions ask for. It is not changed once it is made.
     """
 
     __slots__ = ("authorization", "method", "mount", "path", "query")

@@ -26,7 +26,7 @@ def check_url(url: str, key: str, *, insecure_loopback: bool) -> str:
     """*url*, if it is an absolute https URL that cannot be spelt another way.
 
     Raises:
-        ConfigurationError: it is not; names *key*, the fault and the mend.
+        ConfigurationError: it is not; names *key*, the fault and the fix.
     """
     fault = _fault(url, insecure_loopback)
     if fault:

@@ -65,7 +65,7 @@ class AuthorizationServer:
             providers: Who may vouch for agents' users. What was registered through
                 one that is no longer among them is revoked at start.
             database: A file for users, links, registrations and signing keys.
-            store: The one that the doors of *resources* use, for revocations.
+            store: The one that the middlewares of *resources* use, for revocations.
             max_auth_age: Seconds since a user signed in at the provider, at most.
             access_token_lifetime: Seconds.
             assertion_lifetime: Seconds for which an agent may get access tokens
@@ -139,8 +139,8 @@ class AuthorizationServer:
         """Say that *subject* of *provider* is *user_id* here; for seeding.
 
         Nothing happens to a link that was withdrawn, so it may be called at each start.
-        If *subject* was another user, all doors are told that the agent's access for
-        that one is over.
+        If *subject* was another user, all middlewares are told that the agent's access
+        for that one is over.
 
         Raises:
             ValueError: one of the three is not known here.
@@ -161,7 +161,7 @@ class AuthorizationServer:
         """End what agents have of *user_id*, or one agent: tokens, and getting others.
 
         *registration_id* is the agent's ``sub`` in tokens. Its link is withdrawn, and
-        all doors are told.
+        all middlewares are told.
 
         Raises:
             ValueError: there is no such user, or they have no such registration.
@@ -173,7 +173,8 @@ class AuthorizationServer:
 
     @property
     def state(self) -> State:
-        """What is kept. No door hears of changes that are made here by themselves."""
+        """What is kept. No middleware hears of changes that are made here by
+        themselves."""
         return self.service.state
 
     def _check_provider(self, provider: str) -> None:

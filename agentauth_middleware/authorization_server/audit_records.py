@@ -1,4 +1,4 @@
-"""One structured log record for each request to an endpoint, as doors write them.
+"""One structured log record for each request to an endpoint, as middlewares write them.
 
 Logger ``agentauth_middleware.audit``; the members stand in ``record.agentauth``. What
 was granted or refused is at INFO, what this server could not do at WARNING. Assertions,

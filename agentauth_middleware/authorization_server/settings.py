@@ -207,7 +207,7 @@ def check_resources(issuer: str, resources: Sequence[ResourceServer]) -> None:
 
 
 def _check_trust(issuer: str, server: ResourceServer, key: str) -> None:
-    """Whether the doors of *server* take what *issuer* mints for them."""
+    """Whether the middlewares of *server* take what *issuer* mints for them."""
     trusted = server.find_issuer(issuer)
     if trusted is None:
         raise ConfigurationError(
@@ -258,7 +258,7 @@ def check_store(store: Store) -> None:
     if not callable(getattr(store, "append_log", None)):
         raise ConfigurationError(
             f"AuthorizationServer.store: {store!r} is no store; give the one that the "
-            "doors of the resources use, or they never hear of revocations"
+            "middlewares of the resources use, or they never hear of revocations"
         )
 
 

@@ -1,4 +1,4 @@
-"""Checks that several settings share: each names the key, the fault and the mend.
+"""Checks that several settings share: each names the key, the fault and the fix.
 
 Settings are checked when built and frozen afterwards, so that nothing is ever checked
 again while a request waits.
@@ -43,16 +43,16 @@ def checked_items(
         ConfigurationError: it is not.
     """
     name = kind.__name__
-    mend = f"write a list{' of str' if name == 'str' else f', [{name}(...)]'}"
+    fix = f"write a list{' of str' if name == 'str' else f', [{name}(...)]'}"
     is_text = isinstance(items, str)
     if name == "str" and is_text:
-        mend = f"write a list, {[items]!r}"
+        fix = f"write a list, {[items]!r}"
     if is_text or isinstance(items, Iterator) or not hasattr(items, "__iter__"):
-        raise ConfigurationError(f"{key}: {shown(items)} is no list; {mend}")
+        raise ConfigurationError(f"{key}: {shown(items)} is no list; {fix}")
     checked: list[Item] = []
     for item in items:
         if not isinstance(item, kind):
-            raise ConfigurationError(f"{key}: {shown(item)} is no {name}; {mend}")
+            raise ConfigurationError(f"{key}: {shown(item)} is no {name}; {fix}")
         checked.append(item)
     return tuple(checked)
 
@@ -93,14 +93,14 @@ def check_flag(flag: object, key: str) -> None:
         raise ConfigurationError(f"{key}: {flag!r} is no flag; write True or False")
 
 
-def check_text(value: object, key: str, mend: str) -> None:
+def check_text(value: object, key: str, fix: str) -> None:
     """Refuse what is no text, has nothing in it, or has more lines than one.
 
     Raises:
         ConfigurationError: *value* is that; it shows, so it must be no secret.
     """
     if not is_text(value):
-        raise ConfigurationError(f"{key}: {shown(value)} is no text or empty; {mend}")
+        raise ConfigurationError(f"{key}: {shown(value)} is no text or empty; {fix}")
     if not value.isprintable():
         raise ConfigurationError(
             f"{key}: {value!r} has a line break or other control character; remove it"

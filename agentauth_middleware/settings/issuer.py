@@ -265,7 +265,7 @@ def check_issuer(issuer: Issuer, *, insecure_loopback: bool) -> None:
     """Refuse an *issuer* with a URL that cannot be right.
 
     Raises:
-        ConfigurationError: names the URL, its fault and the mend.
+        ConfigurationError: names the URL, its fault and the fix.
     """
     asked = issuer.introspection
     check_url(issuer.issuer, "Issuer.issuer", insecure_loopback=insecure_loopback)

@@ -1,7 +1,7 @@
 """Settings: which resource this is, whose tokens it trusts, what its paths demand.
 
 All of it is checked when built and frozen afterwards. Settings do no I/O and hold no
-state, so one ``ResourceServer`` serves any number of doors.
+state, so one ``ResourceServer`` serves any number of middlewares.
 """
 
 from __future__ import annotations
@@ -261,18 +261,18 @@ class ResourceServer:
     def _ask_function(
         self, function: Callable[[str], Issuer | None], name: str
     ) -> Issuer | None:
-        key, mend = "ResourceServer.issuers", "return an Issuer, or None"
+        key, fix = "ResourceServer.issuers", "return an Issuer, or None"
         try:
             found = function(name)
         except Exception as fault:  # the operator's code may raise whatever it likes
             raise ConfigurationError(
-                f"{key}: raised {fault!r} for {name!r}{_place_of(fault)}; {mend}"
+                f"{key}: raised {fault!r} for {name!r}{_place_of(fault)}; {fix}"
             ) from fault
         if found is None:
             return None
         if not _is_issuer(found):
             raise ConfigurationError(
-                f"{key}: returned {shown(found)} for {name!r}; {mend}"
+                f"{key}: returned {shown(found)} for {name!r}; {fix}"
             )
         if found.issuer != name:
             raise ConfigurationError(
@@ -447,7 +447,7 @@ def _checked_metadata(members: Mapping[str, Any]) -> Mapping[str, Any]:
             raise ConfigurationError(f"{key}: has a setting of its own; use that")
         if member in _PROMISES_NOT_KEPT:
             raise ConfigurationError(
-                f"{key}: would promise what this door does not enforce; remove it"
+                f"{key}: would promise what this middleware does not enforce; remove it"
             )
         if value is None or value in ("", [], (), {}):
             raise ConfigurationError(

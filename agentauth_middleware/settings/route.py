@@ -131,8 +131,8 @@ def _checked_methods(methods: Sequence[str] | None, key: str) -> frozenset[str] 
     for method in checked:
         if not _METHOD.fullmatch(method):
             usual = method.upper()
-            mend = usual if _METHOD.fullmatch(usual) else "GET"
+            fix = usual if _METHOD.fullmatch(usual) else "GET"
             raise ConfigurationError(
-                f"{key}: {method!r} is not a method in upper case; write {mend!r}"
+                f"{key}: {method!r} is not a method in upper case; write {fix!r}"
             )
     return checked

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name):
-        # The doors import this package for MemoryStore; sqlite3 is loaded for those
-        # who ask for it.
+        # The middlewares import this package for MemoryStore; sqlite3 is loaded for
+        # those who ask for it.
         if name == "SQLiteStore":
             from agentauth_middleware.stores._sqlite import SQLiteStore
 

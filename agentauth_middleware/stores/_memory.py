@@ -23,7 +23,7 @@ is twice as long, so that an append costs no more on average for it."""
 
 
 class MemoryStore:
-    """Keeps everything in the memory of one process; the default of the doors.
+    """Keeps everything in the memory of one process; the default of the middlewares.
 
     Nothing is shared: a second worker accepts a replay that the first has seen, and
     never hears of a revocation told to the first. Nothing is durable either. For

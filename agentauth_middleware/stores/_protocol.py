@@ -11,7 +11,7 @@ __all__ = ["Store"]
 
 
 class Store(Protocol):
-    """State that several doors, processes or hosts share.
+    """State that several middlewares, processes or hosts share.
 
     Methods block, may be called from any thread and after a fork, and raise
     ``UnavailableError`` when the store cannot be reached. Instants are epoch seconds;

@@ -1,4 +1,4 @@
-"""For the tests of applications behind a door: an issuer that mints tokens.
+"""For the tests of applications behind a middleware: an issuer that mints tokens.
 
 Never for production: whoever holds a ``FakeIssuer`` is everybody.
 

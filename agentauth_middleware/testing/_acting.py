@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias, TypeVar, Unpack, runtime_checkable
 
-from agentauth_middleware.testing._doors import find_doors
 from agentauth_middleware.testing._issuer import FakeIssuer
+from agentauth_middleware.testing._middlewares import find_middlewares
 from agentauth_middleware.testing._tokens import TokenOptions
 from agentauth_middleware.testing._trust import trusting
 
@@ -58,7 +58,7 @@ class ActAs:
         Flask's test client. *options* are those of ``agent_token``.
 
         Raises:
-            LookupError: no door was found.
+            LookupError: no middleware was found.
         """
         with (
             trusting(self._tested_by(client), self._issuer) as agent_token,
@@ -81,7 +81,7 @@ class ActAs:
 
     def _tested_by(self, client: object) -> object:
         try:
-            find_doors(client)
+            find_middlewares(client)
         except LookupError:
             return self._app()
         return client

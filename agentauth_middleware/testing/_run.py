@@ -18,7 +18,7 @@ def check_runs_under_pytest() -> None:
     """
     if not RUNS:
         raise RuntimeError(
-            "a door trusts a fake issuer only while pytest runs in the same process. "
-            "In a test: is the plugin switched off? Add "
+            "a middleware trusts a fake issuer only while pytest runs in the same "
+            "process. In a test: is the plugin switched off? Add "
             "-p agentauth_middleware.testing.pytest_plugin"
         )

@@ -50,7 +50,8 @@ class AgentTokens:
         issuer: FakeIssuer,
         resources: Sequence[tuple[ResourceServer, Store]],
     ) -> None:
-        """*issuer* signs; *resources* are what doors protect, and their stores."""
+        """*issuer* signs; *resources* are what middlewares protect, and their
+        stores."""
         self._issuer = issuer
         self._resources = resources
 
@@ -63,7 +64,8 @@ class AgentTokens:
         return self._mint({"iat": now - 7200, "exp": now - 3600}, **options)
 
     def revoked(self, **options: Unpack[TokenOptions]) -> str:
-        """A token that was good; its revocation stands in the store of the door."""
+        """A token that was good; its revocation stands in the store of the
+        middleware."""
         token_id = secrets.token_urlsafe(12)
         token = self._mint({"jti": token_id}, **options)
         name = options.get("resource")
@@ -125,7 +127,7 @@ class AgentTokens:
             raise LookupError(f"several resources; add resource=, one of {[*servers]}")
         name = next(iter(servers)) if resource is None else resource
         if name not in servers:
-            raise LookupError(f"no door protects {name!r}; there is {[*servers]}")
+            raise LookupError(f"no middleware protects {name!r}; there is {[*servers]}")
         return servers[name]
 
     def _stores(self, resource: str | None) -> list[Store]:

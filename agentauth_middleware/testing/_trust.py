@@ -1,4 +1,4 @@
-"""Doors that trust a fake issuer, for as long as a test lasts.
+"""Middlewares that trust a fake issuer, for as long as a test lasts.
 
 Under the name of each issuer that the settings trust now stands the fake one, whose
 tokens are plain ones: what the settings say about the form of tokens does not count,
@@ -12,21 +12,21 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import LogPage
 from agentauth_middleware._core.revocations.cut_offs import RevocationView
 from agentauth_middleware._core.revocations.log import READ_LOG_AFTER
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
-from agentauth_middleware.testing._doors import (
-    Door,
+from agentauth_middleware.testing._issuer import FakeIssuer
+from agentauth_middleware.testing._middlewares import (
+    Middleware,
     exchanged,
-    find_doors,
-    gate_of,
+    find_middlewares,
+    state_of,
     store_of,
 )
-from agentauth_middleware.testing._issuer import FakeIssuer
 from agentauth_middleware.testing._run import check_runs_under_pytest
 from agentauth_middleware.testing._tokens import AgentTokens
 
@@ -40,35 +40,41 @@ _PLAIN = ("rfc8693", "actor_profile", "authmd")
 def trusting(
     app: object, issuer: FakeIssuer | None = None
 ) -> Generator[AgentTokens, None, None]:
-    """Let the doors of *app* trust *issuer* in place of every issuer in their settings.
+    """Let the middlewares of *app* trust *issuer* in place of every issuer in their
+    settings.
 
     ::
 
         with trusting(app) as agent_token:
             token = agent_token(user="ana", scopes=["notes.read"])
 
-    *app* is an application, a door, a ``Verifier`` or a test client. Where a door
-    cannot be found from there, give the door. What is revoked in a door's store counts
-    from the next request, and what was revoked before does not count.
+    *app* is an application, a middleware, a ``Verifier`` or a test client. Where a
+    middleware cannot be found from there, give the middleware. What is revoked in a
+    middleware's store counts from the next request, and what was revoked before does
+    not count.
 
     Raises:
-        LookupError: no door was found.
+        LookupError: no middleware was found.
         RuntimeError: pytest does not run in this process.
     """
     check_runs_under_pytest()
     issuer = FakeIssuer() if issuer is None else issuer
-    doors = find_doors(app)
+    middlewares = find_middlewares(app)
     with ExitStack() as changes:
-        for door in doors:
-            gate = _gate_for_tests(door, issuer)
-            changes.enter_context(exchanged(door, gate))
+        for middleware in middlewares:
+            state = _state_for_tests(middleware, issuer)
+            changes.enter_context(exchanged(middleware, state))
         yield AgentTokens(
-            issuer, [(gate_of(door).server, store_of(door)) for door in doors]
+            issuer,
+            [
+                (state_of(middleware).server, store_of(middleware))
+                for middleware in middlewares
+            ],
         )
 
 
-def _gate_for_tests(door: Door, issuer: FakeIssuer) -> Gate:
-    former = gate_of(door)
+def _state_for_tests(middleware: Middleware, issuer: FakeIssuer) -> MiddlewareState:
+    former = state_of(middleware)
     server = replace(
         former.server,
         issuers=[_impersonated(real, issuer) for real in _issuers(former.server)],
@@ -76,13 +82,13 @@ def _gate_for_tests(door: Door, issuer: FakeIssuer) -> Gate:
         routes=[replace(route, introspect=False) for route in former.server.routes],
         max_log_age=former.server.max_log_age + READ_LOG_AFTER,  # see _EagerView
     )
-    gate = Gate(server, application_root=former.application_root)
+    state = MiddlewareState(server, application_root=former.application_root)
     if isinstance(former.revocations, _EagerView):  # already in such a test
-        gate.revocations = former.revocations
+        state.revocations = former.revocations
     else:
-        gate.revocations = _EagerView()
-        gate.revocations.position = _end_of_log(store_of(door))
-    return gate
+        state.revocations = _EagerView()
+        state.revocations.position = _end_of_log(store_of(middleware))
+    return state
 
 
 def _issuers(server: ResourceServer) -> list[Issuer]:

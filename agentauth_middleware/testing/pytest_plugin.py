@@ -1,4 +1,5 @@
-"""Fixtures for the tests of applications behind a door; found by pytest by itself.
+"""Fixtures for the tests of applications behind a middleware; found by pytest by
+itself.
 
 Every run of pytest in the environment loads this module, so what the fixtures need is
 imported when one of them is used.

@@ -112,12 +112,12 @@ class Embedded:
         self.server.relink(self.provider.issuer, ANA, "user-ana")
 
     def call_api(self, token: str) -> Response:
-        """Call an API behind a door that has just been started."""
+        """Call an API behind a middleware that has just been started."""
         issuer = self.server.service.issuer
         trusted = Issuer(issuer, jwks=self.server.service.signer.jwks)
         server = ResourceServer(RESOURCE, issuers=[trusted], scopes=SCOPES)
-        door = AgentAuthMiddleware(API, server, store=self.store)
-        return TestClient(door).get(
+        middleware = AgentAuthMiddleware(API, server, store=self.store)
+        return TestClient(middleware).get(
             "/notes", headers={"authorization": f"Bearer {token}"}
         )
 

@@ -35,7 +35,7 @@ def records(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any
         return [
             {name: value for name, value in members.items() if name != "detail"}
             for members in found
-            # The door of the API writes its own.
+            # The middleware of the API writes its own.
             if members is not None and "action" in members
         ]
 

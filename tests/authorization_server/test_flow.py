@@ -74,7 +74,7 @@ class World:
             insecure_loopback=True,
         )
         # A store object of its own, as in a process of its own.
-        self.door = AgentAuthMiddleware(API, resource, store=SQLiteStore(store))
+        self.middleware = AgentAuthMiddleware(API, resource, store=SQLiteStore(store))
         self.provider_app = provider_app(FakeProvider(provider.url))
         self.authorization_server.add_user("user-ana", email="ana@example.com")
         self.link()
@@ -157,7 +157,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         sites.enter_context(world.http)
         sites.enter_context(provider.serve(world.provider_app))
         sites.enter_context(server.serve(world.authorization_server))
-        sites.enter_context(api.serve(world.door))
+        sites.enter_context(api.serve(world.middleware))
         yield world
 
 

@@ -833,7 +833,7 @@ def test_assertion_is_remembered_as_long_as_it_may_be_good(tmp_path: Path) -> No
     assert "presented before" in restarted.json()["error_description"]
 
 
-# A door that shares nothing with us.
+# A middleware that shares nothing with us.
 
 
 def in_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -868,7 +868,7 @@ FAR_CLIENTS = [
     ],
     ids=["basic", "post", "key"],
 )
-def test_door_of_ours_elsewhere_learns_of_revocations_by_asking(
+def test_middleware_of_ours_elsewhere_learns_of_revocations_by_asking(
     tmp_path: Path, who: Introspection, signed: bool
 ) -> None:
     """It finds keys and endpoint by the metadata, and has a store of its own."""
@@ -879,13 +879,13 @@ def test_door_of_ours_elsewhere_learns_of_revocations_by_asking(
         good, revoked = embedded.access_token(), embedded.access_token()
         embedded.post_form("/oauth2/revoke", {"token": revoked})
         transport = httpx.ASGITransport(embedded.server)
-        door = AgentAuthMiddleware(
+        middleware = AgentAuthMiddleware(
             API,
             resource,
             store=MemoryStore(),
             http_client=httpx.AsyncClient(transport=transport),
         )
-        with TestClient(door) as client:
+        with TestClient(middleware) as client:
             status = [
                 client.get(
                     "/notes", headers={"authorization": f"Bearer {token}"}

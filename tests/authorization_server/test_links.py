@@ -104,13 +104,13 @@ def test_revocation_that_cannot_be_told_holds_up_no_other(tmp_path: Path) -> Non
         told = embedded.push()
         anas_is_refused = embedded.call_api(anas)
         store.about = None
-        mended = embedded.push(subject="nobody")
+        fixed = embedded.push(subject="nobody")
         bobs_is_refused = embedded.call_api(bobs["access_token"])
 
     assert failed.status_code == 503
     assert (of_another.status_code, told.status_code) == (200, 202)
     assert anas_is_refused.status_code == 401
-    assert mended.status_code == 202
+    assert fixed.status_code == 202
     assert bobs_is_refused.status_code == 401
 
 

@@ -241,7 +241,8 @@ def test_server_works_where_no_lifespan_is_announced(tmp_path: Path, path: str) 
 
 
 def test_keys_out_of_reach_are_told(tmp_path: Path) -> None:
-    """A door that asks goes on with the keys it has, as long as this is no answer."""
+    """A middleware that asks goes on with the keys it has, as long as this is no
+    answer."""
     server = AuthorizationServer(
         ISSUER,
         resources=[resource_server()],

@@ -69,7 +69,7 @@ def test_revoking_twice_is_fine(embedded: Embedded) -> None:
 
 
 def test_expired_token_leaves_nothing_in_the_log(tmp_path: Path) -> None:
-    """As long as a door might still take it, by its leeway, it is revoked."""
+    """As long as a middleware might still take it, by its leeway, it is revoked."""
     with embed(tmp_path, access_token_lifetime=10) as embedded:
         service, now = embedded.server.service, time.time()
         tokens = [embedded.access_token() for _ in range(2)]

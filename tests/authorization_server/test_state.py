@@ -178,7 +178,7 @@ def test_file_of_the_store_is_not_taken(file: Path) -> None:
     append(SQLiteStore(file), b"{}")
 
 
-def test_failure_of_the_file_is_told_again_and_mended(file: Path) -> None:
+def test_failure_of_the_file_is_told_again_and_fixed(file: Path) -> None:
     """Nothing is remembered of a failure: the next call tries again."""
     state = State(file)
     file.mkdir()

@@ -416,7 +416,7 @@ def revoke_everything(embedded: Embedded) -> None:
 def test_token_that_leaves_after_a_revocation_is_good(
     embedded: Embedded, revoke: Callable[[Embedded], None]
 ) -> None:
-    """Doors refuse what was issued in the second of the revocation, or before."""
+    """Middlewares refuse what was issued in the second of the revocation, or before."""
     old = embedded.access_token()
     revoke(embedded)
     new = embedded.access_token()
@@ -547,7 +547,7 @@ def test_unreadable_log_is_no_verdict(tmp_path: Path) -> None:
 
 
 def disconnect_ana(embedded: Embedded) -> None:
-    """In the state alone; no door has heard of it yet."""
+    """In the state alone; no middleware has heard of it yet."""
     now = time.time()
     embedded.server.state.disconnect(
         PROVIDER,

@@ -1,8 +1,9 @@
 """Tokens that nobody may get in with, each with the reason it is refused for.
 
 One table, met three times: by the core, with issuers that publish their keys, where
-whatever a token asks for must be a document of a configured issuer; and by both doors,
-where the answer must be the one of the table of refusals, and the reason in the log.
+whatever a token asks for must be a document of a configured issuer; and by both
+middlewares, where the answer must be the one of the table of refusals, and the reason
+in the log.
 
 Attacks that need time or a bad issuer (floods of unknown keys, sets that are no sets,
 keys that were removed) are in ``tests/upstream``.
@@ -25,14 +26,19 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import OKPAlgorithm
 
 from agentauth_middleware._core.decide import Decision, decide
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import Fetch, LogPage, ReadLog
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware.access import Access
 from agentauth_middleware.settings.issuer import Issuer
 from tests.support import tokens
 from tests.support.deciding import request
-from tests.support.exchange import DOORS, Door, HTTPRequest, open_door
+from tests.support.exchange import (
+    MIDDLEWARES,
+    HTTPRequest,
+    Middleware,
+    running_middleware,
+)
 from tests.support.scenarios import invalid_request, invalid_token
 from tests.support.stepping import Clock, Stepper, json_reply
 from tests.support.tokens import (
@@ -57,7 +63,7 @@ ATTACKER = Key("attacker", "RS256", key("RS256", "attacker").private)
 OURS = jwks(RSA, EC, OTHER)
 
 NOW = int(time.time())
-"""The doors look at the clock on the wall."""
+"""The middlewares look at the clock on the wall."""
 DAY = 86_400
 
 PUBLISHED: Mapping[str, object] = {
@@ -75,10 +81,10 @@ PUBLISHED: Mapping[str, object] = {
 
 
 def present(presented: bytes, keys: Mapping[str, Any] = OURS) -> Decision:
-    """What a door that has seen no token before makes of *presented*."""
+    """What a middleware that has seen no token before makes of *presented*."""
     documents = {**PUBLISHED, f"{ISSUER}/keys": keys}
-    gate = Gate(server(Issuer(ISSUER), Issuer(OTHER_ISSUER)))
-    step = Stepper(decide(gate, request(presented), Clock(NOW)))
+    state = MiddlewareState(server(Issuer(ISSUER), Issuer(OTHER_ISSUER)))
+    step = Stepper(decide(state, request(presented), Clock(NOW)))
     while step.asks is not None:
         match step.asks:
             case Fetch(url):
@@ -96,10 +102,15 @@ def refusal_of(presented: bytes, keys: Mapping[str, Any] = OURS) -> Refusal:
     return decision
 
 
-def door_of(kind: str, keys: Mapping[str, Any] = OURS, **settings: Any) -> Door:
-    """A door with both issuers, whose keys are given. *settings* are ``Issuer``'s."""
+def middleware_of(
+    kind: str, keys: Mapping[str, Any] = OURS, **settings: Any
+) -> Middleware:
+    """A middleware with both issuers, whose keys are given. *settings* are
+    ``Issuer``'s."""
     ours = Issuer(ISSUER, jwks=keys, **settings)
-    return open_door(kind, server(ours, Issuer(OTHER_ISSUER, jwks=jwks(FOREIGN))), None)
+    return running_middleware(
+        kind, server(ours, Issuer(OTHER_ISSUER, jwks=jwks(FOREIGN))), None
+    )
 
 
 def bearing(presented: bytes) -> HTTPRequest:
@@ -139,11 +150,11 @@ def test_issuers_of_this_file_have_good_tokens_too() -> None:
         assert isinstance(present(good), Access)
 
 
-@pytest.mark.parametrize("kind", DOORS)
-def test_doors_of_this_file_let_good_tokens_in(kind: str) -> None:
-    door = door_of(kind)
+@pytest.mark.parametrize("kind", MIDDLEWARES)
+def test_middlewares_of_this_file_let_good_tokens_in(kind: str) -> None:
+    middleware = middleware_of(kind)
 
-    assert [door.ask(bearing(good)).status for good in GOOD_TOKENS] == [200] * 4
+    assert [middleware.ask(bearing(good)).status for good in GOOD_TOKENS] == [200] * 4
 
 
 # Made by hand
@@ -486,20 +497,20 @@ def test_attack_is_refused_and_asks_nobody_else(attack: str) -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("kind", DOORS)
-def test_attack_is_refused_at_the_door(
+@pytest.mark.parametrize("kind", MIDDLEWARES)
+def test_attack_is_refused_at_the_middleware(
     kind: str, attack: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Outside, no attack tells how far it got."""
     make, reason, published = ATTACKS[attack]
     expected = invalid_request if reason in OF_THE_REQUEST else invalid_token
     caplog.set_level("INFO")
-    door = door_of(kind, published)
-    answer = door.ask(bearing(make()))
+    middleware = middleware_of(kind, published)
+    answer = middleware.ask(bearing(make()))
 
     expected(reason).check(answer)
     assert reasons_in(caplog) == [reason]
-    assert door.seen == []
+    assert middleware.seen == []
 
 
 # Other kinds of tokens, signed by an issuer that is trusted
@@ -578,52 +589,54 @@ def signed_as(typ: str | None, members: Mapping[str, Any]) -> bytes:
 
 
 def test_issuer_that_states_no_types_has_good_tokens_too() -> None:
-    door = door_of("wsgi", token_types=("at+jwt", *NO_TYPE))
+    middleware = middleware_of("wsgi", token_types=("at+jwt", *NO_TYPE))
 
-    assert [door.ask(bearing(signed_as(typ, {}))).status for typ in NO_TYPE] == [
+    assert [middleware.ask(bearing(signed_as(typ, {}))).status for typ in NO_TYPE] == [
         200
     ] * 2
 
 
 @pytest.mark.parametrize("name", OTHER_KINDS)
-@pytest.mark.parametrize("kind", DOORS)
+@pytest.mark.parametrize("kind", MIDDLEWARES)
 def test_token_of_another_kind_is_no_access_token(
     kind: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = OTHER_KINDS[name]
     caplog.set_level("INFO")
-    door = door_of(kind)
+    middleware = middleware_of(kind)
 
-    invalid_token(TYPE).check(door.ask(bearing(signed_as(other.typ, other.claims))))
+    invalid_token(TYPE).check(
+        middleware.ask(bearing(signed_as(other.typ, other.claims)))
+    )
     assert reasons_in(caplog) == [TYPE]
-    assert door.seen == []
+    assert middleware.seen == []
 
 
 @pytest.mark.parametrize("name", OTHER_KINDS)
-@pytest.mark.parametrize("kind", DOORS)
+@pytest.mark.parametrize("kind", MIDDLEWARES)
 def test_token_of_another_kind_is_none_without_its_type_either(
     kind: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At an issuer whose tokens need not be of type ``at+jwt``."""
     other = OTHER_KINDS[name]
     caplog.set_level("INFO")
-    door = door_of(kind, token_types=("at+jwt", *NO_TYPE))
+    middleware = middleware_of(kind, token_types=("at+jwt", *NO_TYPE))
     for typ in NO_TYPE:
-        answer = door.ask(bearing(signed_as(typ, other.claims)))
+        answer = middleware.ask(bearing(signed_as(typ, other.claims)))
         invalid_token(other.untyped).check(answer)
 
     assert reasons_in(caplog) == [other.untyped] * 2
-    assert door.seen == []
+    assert middleware.seen == []
 
 
-@pytest.mark.parametrize("kind", DOORS)
+@pytest.mark.parametrize("kind", MIDDLEWARES)
 def test_loosened_issuer_still_takes_no_type_of_another_kind(kind: str) -> None:
-    door = door_of(kind, token_types=("at+jwt", *NO_TYPE))
+    middleware = middleware_of(kind, token_types=("at+jwt", *NO_TYPE))
     types = {other.typ for other in OTHER_KINDS.values()} - {"JWT"}
-    answers = [door.ask(bearing(signed_as(typ, {}))) for typ in types]
+    answers = [middleware.ask(bearing(signed_as(typ, {}))) for typ in types]
 
     assert {answer.status for answer in answers} == {401}
-    assert door.seen == []
+    assert middleware.seen == []
 
 
 MARKS: dict[str, Any] = {

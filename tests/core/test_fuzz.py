@@ -1,7 +1,7 @@
 """Whatever comes in, a verdict comes out: nothing else is raised, and nothing gets in.
 
 "Nothing else" includes what Python raises by itself for odd text and odd numbers: at a
-door that would be a 500. Tokens that somebody signed are in ``tests/hostile``.
+middleware that would be a 500. Tokens that somebody signed are in ``tests/hostile``.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._core.tokens.jose import parse_key_set
 from agentauth_middleware.access import Access
-from tests.support.deciding import decide_at_once, gate_for, request
+from tests.support.deciding import decide_at_once, request, state_for
 from tests.support.tokens import ISSUER, NOW, RESOURCE, key, sign
 from tests.support.tokens import token as good_token
 
-GATE: Gate = gate_for()
+STATE: MiddlewareState = state_for()
 GOOD = good_token()
 
 JSON = st.recursive(
@@ -38,7 +38,7 @@ JSON = st.recursive(
 
 def verdict(presented: bytes) -> Refusal | Access:
     """What becomes of a request with this token; never an exception."""
-    decision = decide_at_once(GATE, request(presented))
+    decision = decide_at_once(STATE, request(presented))
     assert isinstance(decision, Refusal | Access)
     return decision
 
@@ -75,7 +75,7 @@ def test_segments_of_garbage_are_refused(one: bytes, two: bytes, three: bytes) -
 def test_headers_and_queries_of_any_kind_get_a_verdict(
     lines: list[bytes], query: bytes
 ) -> None:
-    decide_at_once(GATE, request(authorization=lines, query=query))
+    decide_at_once(STATE, request(authorization=lines, query=query))
 
 
 @settings(max_examples=200)

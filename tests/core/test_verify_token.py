@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentauth_middleware._core.decide import verify_token
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import Fetch, LogPage, ReadLog
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._core.revocations.cut_offs import Revocation
@@ -21,7 +21,7 @@ from agentauth_middleware.errors import (
 )
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.route import Route
-from tests.support.deciding import decide_at_once, gate_for, request
+from tests.support.deciding import decide_at_once, request, state_for
 from tests.support.stepping import Clock, Stepper, json_reply, play
 from tests.support.tokens import (
     ISSUER,
@@ -41,19 +41,21 @@ KEYS = f"{ISSUER}/keys"
 EMPTY = LogPage(0, ())
 
 
-def verify_at_once(gate: Gate, presented: bytes, clock: Clock | None = None) -> Access:
+def verify_at_once(
+    state: MiddlewareState, presented: bytes, clock: Clock | None = None
+) -> Access:
     """What *presented* gives, which must need no operation."""
-    return play(verify_token(gate, presented, clock or Clock()), [])
+    return play(verify_token(state, presented, clock or Clock()), [])
 
 
 def test_transcript_of_a_first_token() -> None:
     """Metadata, keys, log: and then the same token asks for nothing."""
     clock = Clock()
-    gate = Gate(server(Issuer(ISSUER)))
+    state = MiddlewareState(server(Issuer(ISSUER)))
     metadata_url = f"{ISSUER}/.well-known/oauth-authorization-server"
     limits = (5.0, 512 * 1024)
     access = play(
-        verify_token(gate, token(A), clock),
+        verify_token(state, token(A), clock),
         [
             (
                 Fetch(
@@ -70,13 +72,13 @@ def test_transcript_of_a_first_token() -> None:
     )
 
     assert access.subject == "user-1"
-    assert verify_at_once(gate, token(A), clock) is access
+    assert verify_at_once(state, token(A), clock) is access
 
 
 def test_token_is_remembered_for_requests_and_the_other_way_round() -> None:
-    gate = gate_for()
+    state = state_for()
 
-    assert decide_at_once(gate, request(token())) is verify_at_once(gate, token())
+    assert decide_at_once(state, request(token())) is verify_at_once(state, token())
 
 
 @pytest.mark.parametrize(
@@ -95,46 +97,46 @@ def test_token_is_remembered_for_requests_and_the_other_way_round() -> None:
     ],
 )
 def test_refusal_is_that_of_a_request(presented: bytes) -> None:
-    gate = gate_for()
+    state = state_for()
     revoked = Revocation(ISSUER, NOW, token_id="revoked").entry
-    gate.revocations.apply(LogPage(1, (revoked,)), NOW)
-    decision = decide_at_once(gate, request(presented))
+    state.revocations.apply(LogPage(1, (revoked,)), NOW)
+    decision = decide_at_once(state, request(presented))
 
     assert isinstance(decision, Refusal)
     with pytest.raises(RequestRefusedError) as refused:
-        verify_at_once(gate, presented)
+        verify_at_once(state, presented)
     assert refused.value.reason == decision.reason
     assert refused.value.status == decision.status
 
 
 def test_longest_credential_is_read() -> None:
     with pytest.raises(InvalidTokenError):
-        verify_at_once(gate_for(), b"a" * MAX_CREDENTIAL_BYTES)
+        verify_at_once(state_for(), b"a" * MAX_CREDENTIAL_BYTES)
     with pytest.raises(InvalidRequestError, match="too_long"):
-        verify_at_once(gate_for(), b"a" * (MAX_CREDENTIAL_BYTES + 1))
+        verify_at_once(state_for(), b"a" * (MAX_CREDENTIAL_BYTES + 1))
 
 
 @pytest.mark.parametrize("change", ["expired", "revoked"])
 def test_remembered_token_is_refused_when_that_changes(change: str) -> None:
     clock = Clock()
-    gate = gate_for(clock=clock)
-    verify_at_once(gate, token(), clock)
+    state = state_for(clock=clock)
+    verify_at_once(state, token(), clock)
     page: Any = EMPTY
     if change == "revoked":
         page = LogPage(1, (Revocation(ISSUER, NOW).entry,))
     clock.tick(360 if change == "expired" else 1)
-    gate.revocations.apply(page, clock())
+    state.revocations.apply(page, clock())
 
     with pytest.raises(InvalidTokenError) as refused:
-        verify_at_once(gate, token(), clock)
+        verify_at_once(state, token(), clock)
     assert refused.value.reason == change
 
 
 def test_nothing_is_granted_while_the_log_cannot_be_read() -> None:
     clock = Clock()
-    gate = gate_for(clock=clock)
+    state = state_for(clock=clock)
     clock.tick(1)
-    step = Stepper(verify_token(gate, token(), clock))
+    step = Stepper(verify_token(state, token(), clock))
 
     assert step.asks == ReadLog(0)
     with pytest.raises(UnavailableError, match="store_unreachable"):
@@ -144,4 +146,4 @@ def test_nothing_is_granted_while_the_log_cannot_be_read() -> None:
 def test_routes_say_nothing_about_a_token_by_itself() -> None:
     demanding = server(issuer(), routes=[Route("/*", agent="required")])
 
-    assert verify_at_once(gate_for(demanding), token()).agent is None
+    assert verify_at_once(state_for(demanding), token()).agent is None

@@ -240,7 +240,7 @@ def test_refusal_of_a_handler_names_what_the_route_needs() -> None:
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["at once", "streaming"])
-def test_refusal_that_reaches_the_door_names_what_the_route_needs(
+def test_refusal_that_reaches_the_middleware_names_what_the_route_needs(
     streams: bool,
 ) -> None:
     def raising(environ: Any, start_response: Any) -> Iterator[bytes]:
@@ -251,7 +251,8 @@ def test_refusal_that_reaches_the_door_names_what_the_route_needs(
         body = raising(environ, start_response)
         return body if streams else iter(list(body))
 
-    # The door tells the server of the failure, which is right and no failure here.
+    # The middleware tells the server of the failure, which is right and no failure
+    # here.
     transport = httpx.WSGITransport(
         WSGIMiddleware(app, SERVER), raise_app_exceptions=False
     )
@@ -348,7 +349,7 @@ def test_init_app_checks_the_views_that_there_are() -> None:
         AgentAuth(LISTED).init_app(app)
 
 
-# The doors' own
+# The middlewares' own
 
 
 def asgi_status(asked: list[str], headers: dict[str, str], path: str) -> int:
@@ -360,8 +361,8 @@ def asgi_status(asked: list[str], headers: dict[str, str], path: str) -> int:
         return PlainTextResponse("")
 
     app = Starlette(routes=[Route("/{path:path}", handler)])
-    door = AgentAuthMiddleware(app, SERVER, scopes_for=scopes_for)
-    return TestClient(door).get(path, headers=headers).status_code
+    middleware = AgentAuthMiddleware(app, SERVER, scopes_for=scopes_for)
+    return TestClient(middleware).get(path, headers=headers).status_code
 
 
 def wsgi_status(asked: list[str], headers: dict[str, str], path: str) -> int:
@@ -395,7 +396,7 @@ def wsgi_status(asked: list[str], headers: dict[str, str], path: str) -> int:
         ),
     ],
 )
-def test_door_asks_for_scopes_only_when_the_answer_names_them(
+def test_middleware_asks_for_scopes_only_when_the_answer_names_them(
     get: Callable[[list[str], dict[str, str], str], int],
     path: str,
     headers: dict[str, str],

@@ -209,7 +209,7 @@ def test_public_view_needs_no_token(site: Site) -> None:
     assert (response.status_code, response.text) == (200, "ok")
 
 
-def test_view_without_a_token_is_challenged_by_the_door(site: Site) -> None:
+def test_view_without_a_token_is_challenged_by_the_middleware(site: Site) -> None:
     response = site.client.get("/notes")
     (challenge,) = parse_strictly(response.headers["www-authenticate"])
 
@@ -259,18 +259,18 @@ def test_requires_refuses_a_missing_scope(site: Site, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/refuse", "/refuse/async"])
-def test_refusal_raised_in_a_view_is_answered_as_by_the_door(
+def test_refusal_raised_in_a_view_is_answered_as_by_the_middleware(
     site: Site, path: str
 ) -> None:
     raised = site.get(path)
-    by_door = site.get("/notes")
+    by_middleware = site.get("/notes")
 
-    assert raised.status_code == by_door.status_code == 403
+    assert raised.status_code == by_middleware.status_code == 403
     assert raised.json()["error"] == "actor_unauthorized"
     assert raised.json()["resource_metadata"] == METADATA
     assert 'error="actor_unauthorized"' in raised.headers["www-authenticate"]
     for name in ("content-type", "cache-control"):
-        assert raised.headers[name] == by_door.headers[name]
+        assert raised.headers[name] == by_middleware.headers[name]
 
 
 def test_trouble_raised_in_a_view_asks_to_try_again(site: Site) -> None:

@@ -148,7 +148,7 @@ def test_security_demands_the_scopes(
 
 @pytest.mark.parametrize("path", ["/one", "/optional"])
 def test_security_without_credentials_is_challenged(path: str) -> None:
-    """By the door, or by ``auth`` where a route lets the request through."""
+    """By the middleware, or by ``auth`` where a route lets the request through."""
     response = client.get(path)
 
     assert response.status_code == 401
@@ -197,13 +197,13 @@ def test_auth_may_be_overridden_in_tests_of_the_application() -> None:
     assert response.json() == "tester"
 
 
-def test_install_refuses_a_second_door() -> None:
+def test_install_refuses_a_second_middleware() -> None:
     twice, beside = FastAPI(), FastAPI()
     auth.install(twice)
     beside.add_middleware(AgentAuthMiddleware, resource_server=SERVER)
 
     for app in (twice, beside):
-        with pytest.raises(ConfigurationError, match="has a door already"):
+        with pytest.raises(ConfigurationError, match="has a middleware already"):
             auth.install(app)
 
 
@@ -258,7 +258,7 @@ def test_install_stands_inside_of_cors_whichever_comes_first(
     assert early.status_code == 401
 
 
-def test_install_gives_the_door_the_store() -> None:
+def test_install_gives_the_middleware_the_store() -> None:
     store = MemoryStore()
     app = FastAPI()
     AgentAuth(SERVER, store=store).install(app)
@@ -270,7 +270,7 @@ def test_install_gives_the_door_the_store() -> None:
     assert response.json()["error"] == InvalidTokenError.error
 
 
-def test_install_gives_the_door_the_http_client() -> None:
+def test_install_gives_the_middleware_the_http_client() -> None:
     fetched: list[str] = []
 
     async def note(request: httpx.Request) -> None:

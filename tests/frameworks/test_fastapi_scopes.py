@@ -398,7 +398,7 @@ def test_openapi_names_the_scopes_of_each_operation_together() -> None:
     assert operation(app, "/policy")["security"] == [{"AgentAuth": ["admin", "read"]}]
 
 
-def test_openapi_tells_what_the_door_lets_through() -> None:
+def test_openapi_tells_what_the_middleware_lets_through() -> None:
     """Also for handlers that do not ask who is calling."""
     app = installed()
 

@@ -67,11 +67,14 @@ def test_user_may_be_returned_as_json() -> None:
 def test_access_without_one_answers_as_without_credentials() -> None:
     client = create_app().test_client()
     by_handler = client.get("/optional")
-    by_door = client.get("/")
+    by_middleware = client.get("/")
 
-    assert by_handler.status_code == by_door.status_code == 401
-    assert by_handler.data == by_door.data
-    assert by_handler.headers["WWW-Authenticate"] == by_door.headers["WWW-Authenticate"]
+    assert by_handler.status_code == by_middleware.status_code == 401
+    assert by_handler.data == by_middleware.data
+    assert (
+        by_handler.headers["WWW-Authenticate"]
+        == by_middleware.headers["WWW-Authenticate"]
+    )
 
 
 def test_access_without_one_is_false() -> None:
@@ -85,7 +88,7 @@ def test_access_outside_of_requests_can_be_looked_at_but_not_used() -> None:
     assert not bool(access)
     assert "unbound" in repr(access)
     assert not isinstance(access, type)
-    with pytest.raises(ConfigurationError, match="install the door"):
+    with pytest.raises(ConfigurationError, match="install the middleware"):
         print(access.subject)  # noqa: T201 - any use will do
 
 
@@ -112,10 +115,10 @@ def test_init_app_serves_the_documents() -> None:
     assert client.get("/auth.md").status_code == 200
 
 
-def test_init_app_refuses_a_second_door() -> None:
+def test_init_app_refuses_a_second_middleware() -> None:
     app = create_app()
 
-    with pytest.raises(ConfigurationError, match="has a door already"):
+    with pytest.raises(ConfigurationError, match="has a middleware already"):
         AgentAuth(SERVER).init_app(app)
 
 
@@ -127,7 +130,7 @@ def test_init_app_serves_several_applications() -> None:
         assert app.test_client().get("/", headers=bearer()).status_code == 200
 
 
-def test_init_app_gives_the_door_the_store() -> None:
+def test_init_app_gives_the_middleware_the_store() -> None:
     store = MemoryStore()
     client = create_app(AgentAuth(SERVER, store=store)).test_client()
     headers = bearer(subject="alice")
@@ -139,14 +142,14 @@ def test_init_app_gives_the_door_the_store() -> None:
     assert response.json["error"] == "invalid_token"
 
 
-def test_init_app_gives_the_door_the_name_for_remote_user() -> None:
+def test_init_app_gives_the_middleware_the_name_for_remote_user() -> None:
     auth = AgentAuth(SERVER, remote_user=lambda granted: granted.subject)
     client = create_app(auth).test_client()
 
     assert client.get("/account", headers=bearer(subject="alice")).text == "alice"
 
 
-def test_init_app_gives_the_door_the_http_client() -> None:
+def test_init_app_gives_the_middleware_the_http_client() -> None:
     fetched: list[str] = []
 
     def note(request: httpx.Request) -> None:

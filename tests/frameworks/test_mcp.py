@@ -1,4 +1,5 @@
-"""Servers of the MCP SDK, behind the door and with the SDK's own auth settings."""
+"""Servers of the MCP SDK, behind the middleware and with the SDK's own auth
+settings."""
 
 from __future__ import annotations
 
@@ -81,7 +82,7 @@ def token(*scopes: str, **members: Any) -> str:
 
 
 async def who_am_i() -> dict[str, Any]:
-    """What the SDK and what the door say of the caller."""
+    """What the SDK and what the middleware say of the caller."""
     known, access = get_access_token(), current_access()
     assert isinstance(known, AgentAccessToken)
     return {
@@ -244,7 +245,7 @@ def running(app: Any) -> Generator[TestClient, None, None]:
         yield client
 
 
-def door(server: ResourceServer = SERVER, *, as_json: bool = False) -> Any:
+def middleware(server: ResourceServer = SERVER, *, as_json: bool = False) -> Any:
     app = notes_server().streamable_http_app(json_response=as_json)
     return AgentAuthMiddleware(app, server)
 
@@ -255,15 +256,15 @@ def door(server: ResourceServer = SERVER, *, as_json: bool = False) -> Any:
 def wire(request: pytest.FixtureRequest) -> Generator[Wire, None, None]:
     """Every way in which an MCP client and a server speak HTTP."""
     revision, kind = request.param.split(" ")
-    with running(door(OPEN, as_json=kind == "json")) as client:
+    with running(middleware(OPEN, as_json=kind == "json")) as client:
         session = initialize(client, token()) if revision == "2025" else None
         yield Wire(client, session)
 
 
-# The door
+# The middleware
 
 
-def test_sdk_learns_from_the_door_who_is_calling(wire: Wire) -> None:
+def test_sdk_learns_from_the_middleware_who_is_calling(wire: Wire) -> None:
     """But not the token, which no tool may pass on."""
     told = result(wire.call("who_am_i", token("notes.write", "notes.read")))
 
@@ -359,7 +360,7 @@ def test_session_goes_on_after_a_refusal(wire: Wire) -> None:
     assert said(wire.call("add_note", token("notes.write"), text="now")) == "now"
 
 
-def test_what_a_tool_refuses_itself_is_answered_by_the_door(wire: Wire) -> None:
+def test_what_a_tool_refuses_itself_is_answered_by_the_middleware(wire: Wire) -> None:
     refused = wire.call("ask_agent", token())
 
     assert refused.status_code == 403
@@ -372,7 +373,7 @@ def test_what_a_tool_refuses_itself_is_answered_by_the_door(wire: Wire) -> None:
 @pytest.mark.parametrize("kind", ["stream", "json"])
 def test_session_of_one_agent_is_not_found_by_another(kind: str) -> None:
     """Of the same user, and with the same client: agents may share one."""
-    with running(door(OPEN, as_json=kind == "json")) as client:
+    with running(middleware(OPEN, as_json=kind == "json")) as client:
         session = initialize(client, token(agent="assistant-7"))
         mine, theirs, users = (
             post(client, "tools/list", {}, bearer, session).status_code
@@ -412,7 +413,7 @@ async def test_refusal_after_the_first_words_is_told_to_the_model() -> None:
 
 
 def test_request_without_access_is_asked_for_credentials_by_a_tool() -> None:
-    with running(door(OPEN)) as client:
+    with running(middleware(OPEN)) as client:
         answer = Wire(client, None).call("add_note", text="hello")
 
     assert answer.status_code == 401
@@ -421,7 +422,7 @@ def test_request_without_access_is_asked_for_credentials_by_a_tool() -> None:
 
 
 def test_session_is_not_found_by_others_than_who_opened_it() -> None:
-    with running(door()) as client:
+    with running(middleware()) as client:
         wire = Wire(client, initialize(client, token(subject="ana")))
         statuses = {
             "ana": wire.call("who_am_i", token(subject="ana")).status_code,
@@ -439,7 +440,7 @@ def test_session_of_another_issuers_user_is_not_found() -> None:
     server = ResourceServer(
         RESOURCE, issuers=[ISSUER.trust(), other.trust()], insecure_loopback=True
     )
-    with running(door(server)) as client:
+    with running(middleware(server)) as client:
         wire = Wire(client, initialize(client, token()))
 
         assert wire.call("who_am_i", other.token(RESOURCE)).status_code == 404
@@ -447,13 +448,13 @@ def test_session_of_another_issuers_user_is_not_found() -> None:
 
 
 def test_session_opened_without_access_is_not_somebodys() -> None:
-    with running(door(OPEN)) as client:
+    with running(middleware(OPEN)) as client:
         wire = Wire(client, initialize(client, None))
 
         assert wire.call("who_am_i", token()).status_code == 404
 
 
-def test_door_may_be_added_to_the_application() -> None:
+def test_middleware_may_be_added_to_the_application() -> None:
     app = notes_server().streamable_http_app()
     app.add_middleware(AgentAuthMiddleware, resource_server=SERVER)
     with running(app) as client:
@@ -502,14 +503,14 @@ def test_scopes_for_names_what_a_handler_will_demand() -> None:
 
 
 @pytest.mark.anyio
-async def test_tool_without_a_door_is_not_called() -> None:
+async def test_tool_without_a_middleware_is_not_called() -> None:
     with pytest.raises(UnexpectedToolError) as failed:
         await notes_server().call_tool("add_note", {"text": "hello"})
 
     assert isinstance(failed.value.__cause__, ConfigurationError)
 
 
-def test_arguments_are_checked_as_by_every_door() -> None:
+def test_arguments_are_checked_as_by_every_middleware() -> None:
     app: Any = None
 
     with pytest.raises(ConfigurationError, match=r"^app: None is no application"):

@@ -1,4 +1,4 @@
-"""Refusals raised in handlers come out as the door's own, in every set-up."""
+"""Refusals raised in handlers come out as the middleware's own, in every set-up."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def asking_wsgi(app: Flask) -> Ask:
 
 
 def plain(failure: Failure) -> Ask:
-    """The door around an application that is nothing but the handler."""
+    """The middleware around an application that is nothing but the handler."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise failure
@@ -169,18 +169,20 @@ WHERE_SENT = ("www-authenticate", "retry-after")
     "failure", FAILURES, ids=lambda failure: type(failure).__name__
 )
 @pytest.mark.parametrize("set_up", SET_UPS)
-def test_raised_refusal_is_answered_as_by_the_door(
+def test_raised_refusal_is_answered_as_by_the_middleware(
     set_up: Callable[[Failure], Ask], failure: Failure
 ) -> None:
     status, headers, body = set_up(failure)("GET", "/notes")
-    door_status, door_headers, door_body = plain(failure)("GET", "/notes")
+    middleware_status, middleware_headers, middleware_body = plain(failure)(
+        "GET", "/notes"
+    )
 
-    assert status == door_status == failure.status
-    assert body == door_body
+    assert status == middleware_status == failure.status
+    assert body == middleware_body
     for name in SAME:
-        assert headers[name] == door_headers[name]
+        assert headers[name] == middleware_headers[name]
     for name in WHERE_SENT:
-        assert headers.get(name) == door_headers.get(name)
+        assert headers.get(name) == middleware_headers.get(name)
 
 
 @pytest.mark.parametrize("set_up", CALLED_AT_ONCE)
@@ -236,14 +238,16 @@ def bare_mount() -> ASGIApp:
 
 
 @pytest.mark.parametrize("app", [bare_wrap(), bare_mount()], ids=["wrap", "mount"])
-def test_starlette_answers_500_before_a_door_outside_of_it_can(app: ASGIApp) -> None:
+def test_starlette_answers_500_before_a_middleware_outside_of_it_can(
+    app: ASGIApp,
+) -> None:
     """Which is what ``answer_refusals`` is for."""
     status, _, _ = asking_asgi(app)("GET", "/notes")
 
     assert status == 500
 
 
-def test_middleware_inside_the_door_sees_an_answer_not_an_exception() -> None:
+def test_middleware_inside_the_middleware_sees_an_answer_not_an_exception() -> None:
     seen: list[int] = []
 
     async def watch(

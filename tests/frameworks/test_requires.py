@@ -53,7 +53,7 @@ class Methods(HTTPEndpoint):
         return PlainTextResponse(agent_name())
 
 
-def behind_the_door(*routes: BaseRoute) -> TestClient:
+def behind_the_middleware(*routes: BaseRoute) -> TestClient:
     app = Starlette(routes=routes)
     app.add_middleware(AgentAuthMiddleware, resource_server=SERVER)
     return TestClient(app)
@@ -69,15 +69,15 @@ def getting(client: TestClient) -> Get:
 
 
 def starlette_async() -> Get:
-    return getting(behind_the_door(Route("/optional", asynchronous)))
+    return getting(behind_the_middleware(Route("/optional", asynchronous)))
 
 
 def starlette_thread() -> Get:
-    return getting(behind_the_door(Route("/optional", in_a_thread)))
+    return getting(behind_the_middleware(Route("/optional", in_a_thread)))
 
 
 def starlette_method() -> Get:
-    return getting(behind_the_door(Route("/optional", Methods)))
+    return getting(behind_the_middleware(Route("/optional", Methods)))
 
 
 def fastapi_function() -> Get:
@@ -173,7 +173,7 @@ def test_requires_without_scopes_demands_an_access() -> None:
     async def endpoint(request: Request) -> Response:
         return PlainTextResponse(agent_name())
 
-    get = getting(behind_the_door(Route("/optional", endpoint)))
+    get = getting(behind_the_middleware(Route("/optional", endpoint)))
 
     assert get("/optional", bearer())[0] == 200
     assert get("/optional", {})[0] == 401
@@ -186,7 +186,7 @@ def test_requires_guards_a_websocket() -> None:
         await websocket.send_text(agent_name())
         await websocket.close()
 
-    client = behind_the_door(WebSocketRoute("/live", endpoint))
+    client = behind_the_middleware(WebSocketRoute("/live", endpoint))
     with client.websocket_connect("/live", headers=bearer("notes.read")) as websocket:
         greeting = websocket.receive_text()
     with (
@@ -243,9 +243,9 @@ def test_requires_is_the_same_for_all_frameworks() -> None:
     assert for_flask.requires is for_starlette.requires
 
 
-def test_requires_without_a_door_is_the_developers_fault() -> None:
+def test_requires_without_a_middleware_is_the_developers_fault() -> None:
     """A forgotten ``install`` must not look like a caller without a token."""
     client = TestClient(Starlette(routes=[Route("/", asynchronous)]))
 
-    with pytest.raises(ConfigurationError, match="install the door"):
+    with pytest.raises(ConfigurationError, match="install the middleware"):
         client.get("/", headers=bearer(*BOTH))

@@ -299,7 +299,7 @@ def test_requires_demands_what_it_says(
     ids=["some", "none"],
 )
 @pytest.mark.parametrize("build", [starlette, flask])
-def test_age_is_counted_with_the_leeway_of_the_door(
+def test_age_is_counted_with_the_leeway_of_the_middleware(
     build: Callable[[Callable[..., Any], ResourceServer], Ask],
     leeway: int,
     expected: Answer,
@@ -315,7 +315,8 @@ def test_age_is_counted_with_the_leeway_of_the_door(
 def test_requires_names_the_preferred_scope_where_there_are_no_credentials(
     handle: Callable[[Guard], Ask],
 ) -> None:
-    """At the door, and at a handler that the door lets such requests reach."""
+    """In the middleware, and at a handler that the middleware lets such requests
+    reach."""
     ask = handle(BOTH)
 
     for path in ("/plain", "/optional"):

@@ -1,4 +1,4 @@
-"""The documents at the root of a host whose door stands inside a ``Mount``."""
+"""The documents at the root of a host whose middleware stands inside a ``Mount``."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def client_of_notes() -> TestClient:
 
 
 @pytest.mark.parametrize("path", [f"{METADATA}/notes", METADATA])
-def test_metadata_of_a_mounted_door_is_served_at_the_root(path: str) -> None:
+def test_metadata_of_a_mounted_middleware_is_served_at_the_root(path: str) -> None:
     response = client_of_notes().get(path)
 
     assert response.status_code == 200
@@ -55,14 +55,14 @@ def test_metadata_of_a_mounted_door_is_served_at_the_root(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/auth.md", "/notes/auth.md"])
-def test_auth_md_of_a_mounted_door_is_served_at_the_root(path: str) -> None:
+def test_auth_md_of_a_mounted_middleware_is_served_at_the_root(path: str) -> None:
     response = client_of_notes().get(path)
 
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/markdown")
 
 
-def test_challenge_of_a_mounted_door_leads_to_its_metadata() -> None:
+def test_challenge_of_a_mounted_middleware_leads_to_its_metadata() -> None:
     client = client_of_notes()
     refused = client.get("/notes/")
     metadata = client.get(refused.json()["resource_metadata"])
@@ -71,7 +71,7 @@ def test_challenge_of_a_mounted_door_leads_to_its_metadata() -> None:
     assert metadata.json()["resource"] == f"{HOST}/notes"
 
 
-def test_mounted_door_still_lets_through_and_refuses() -> None:
+def test_mounted_middleware_still_lets_through_and_refuses() -> None:
     client = client_of_notes()
     token = ISSUER.token(f"{HOST}/notes")
     response = client.get("/notes/", headers={"Authorization": f"Bearer {token}"})
@@ -84,7 +84,8 @@ def test_mounted_door_still_lets_through_and_refuses() -> None:
 def test_well_known_routes_serve_a_slash_too_many_without_a_redirect(
     method: str, path: str
 ) -> None:
-    """A client that follows none would find nothing; doors at the root send none."""
+    """A client that follows none would find nothing; middlewares at the root send
+    none."""
     client = client_of_notes()
     with_slash = client.request(method, f"{path}/", follow_redirects=False)
     without = client.request(method, path, follow_redirects=False)
@@ -112,7 +113,9 @@ def test_well_known_routes_serve_every_spelling_of_their_resource(
 @pytest.mark.parametrize(
     ("method", "status"), [("HEAD", 200), ("OPTIONS", 204), ("POST", 405)]
 )
-def test_well_known_routes_answer_as_the_door_does(method: str, status: int) -> None:
+def test_well_known_routes_answer_as_the_middleware_does(
+    method: str, status: int
+) -> None:
     response = client_of_notes().request(method, f"{METADATA}/notes")
 
     assert response.status_code == status

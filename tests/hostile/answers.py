@@ -21,7 +21,6 @@ from tests.hostile.credentials import (
     TYPES,
     bearer,
 )
-from tests.hostile.doors import Reply
 from tests.hostile.issuers import (
     ATTACKER,
     CLIENT,
@@ -32,6 +31,7 @@ from tests.hostile.issuers import (
     UNUSED,
     signed,
 )
+from tests.hostile.middlewares import Reply
 from tests.hostile.pieces import (
     RAW_MEMBERS,
     SPOILINGS,

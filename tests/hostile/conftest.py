@@ -1,4 +1,4 @@
-"""The doors that all hostile requests go through."""
+"""The middlewares that all hostile requests go through."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.doors import Hall, opened
+from tests.hostile.middlewares import Hall, opened
 
 
 @pytest.fixture(scope="module")
 def hall() -> Iterator[Hall]:
-    """Doors of each kind of settings."""
+    """Middlewares of each kind of settings."""
     with opened() as hall:
         yield hall

@@ -17,7 +17,7 @@ from tests.support.tokens import ISSUER, RESOURCE, Key, base64url, header, jwks,
 from tests.support.tokens import signing_input as signing_input
 
 NOW = int(time.time())
-"""When this run began. The doors look at the clock themselves."""
+"""When this run began. The middlewares look at the clock themselves."""
 
 OTHER_ISSUER = "https://idp.example.net"
 TENANTS = ("https://one.tenants.example", "https://two.tenants.example")

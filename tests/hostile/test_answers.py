@@ -19,9 +19,9 @@ from tests.hostile.answers import (
     plain,
     signed_answer,
 )
-from tests.hostile.doors import Hall, Verdict, instants
 from tests.hostile.issuers import CLIENT, PUBLISHED
 from tests.hostile.judge import is_judged_good, judge_answer
+from tests.hostile.middlewares import Hall, Verdict, instants
 from tests.hostile.running import Tally, seed_of, try_all
 from tests.support.tokens import ISSUER, RESOURCE, as_json
 
@@ -43,14 +43,14 @@ SERVERS = {signed: _server(signed=signed) for signed in (False, True)}
 
 
 def present(hall: Hall, answer: Answer, lines: tuple[bytes, ...]) -> Verdict:
-    """What both doors make of a token that *answer* is given about.
+    """What both middlewares make of a token that *answer* is given about.
 
     They are new, so that nobody is held off because of what an issuer said before.
     """
-    doors = hall.make(SERVERS[answer.is_signed])
-    doors.endpoint.reply = reply = answer.reply
-    (one, other), first, last = instants(lambda: doors.ask(lines))
-    assert doors.endpoint.asked >= 2
+    middlewares = hall.make(SERVERS[answer.is_signed])
+    middlewares.endpoint.reply = reply = answer.reply
+    (one, other), first, last = instants(lambda: middlewares.ask(lines))
+    assert middlewares.endpoint.asked >= 2
     assert (one.status, one.reason) == (other.status, other.reason)
     assert one.status in (204, 401, 429, 503)
     if one.is_let_in:

@@ -17,7 +17,7 @@ import pytest
 from agentauth_middleware._core.tokens.credential import MAX_CREDENTIAL_BYTES
 from tests.hostile.answers import JWT, OPAQUE, named_answers
 from tests.hostile.corpus import CORPUS
-from tests.hostile.doors import Hall
+from tests.hostile.middlewares import Hall
 from tests.hostile.test_answers import SERVERS
 
 KINDS = ("strict", "asked about opaque tokens")
@@ -59,12 +59,12 @@ def test_credential_costs_no_more_than_its_length_allows(
 ) -> None:
     """Of a long one no more is looked at than a token may be long; a few copies of the
     field are made, since servers have it in other forms."""
-    lines, doors = CORPUS[name].lines, hall.doors[kind]
+    lines, middlewares = CORPUS[name].lines, hall.middlewares[kind]
     length = sum(map(len, lines))
     looked_at = min(length, MAX_CREDENTIAL_BYTES)
 
     def ask() -> None:
-        doors.ask(lines)
+        middlewares.ask(lines)
 
     ask()  # What is made once is no cost of this one.
 
@@ -83,9 +83,9 @@ def test_answer_costs_no_more_than_its_length_allows(
     length = len(answer.reply.body)
 
     def ask() -> None:
-        doors = hall.make(SERVERS[answer.is_signed])
-        doors.endpoint.reply = answer.reply
-        doors.ask(lines)
+        middlewares = hall.make(SERVERS[answer.is_signed])
+        middlewares.endpoint.reply = answer.reply
+        middlewares.ask(lines)
 
     ask()
 

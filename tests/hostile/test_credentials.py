@@ -1,4 +1,5 @@
-"""Whatever comes as a credential, both doors say the same and let nothing bad in."""
+"""Whatever comes as a credential, both middlewares say the same and let nothing bad
+in."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ import pytest
 from agentauth_middleware.access import Access
 from tests.hostile.corpus import CORPUS, GOOD_ONES
 from tests.hostile.credentials import CREDENTIALS, GOOD_TOKEN, Credential, bearer
-from tests.hostile.doors import KINDS, Doors, Hall, Verdict, instants
 from tests.hostile.judge import is_judged_good, judge_request
+from tests.hostile.middlewares import KINDS, Hall, Middlewares, Verdict, instants
 from tests.hostile.running import Tally, seed_of, try_all
 
 ANSWERS = {
@@ -22,10 +23,11 @@ DEADLINE = 10.0
 the square of a megabyte would take longer."""
 
 
-def present(kind: str, doors: Doors, credential: Credential) -> Verdict:
-    """What both doors make of *credential*, which is checked to be as it should be."""
+def present(kind: str, middlewares: Middlewares, credential: Credential) -> Verdict:
+    """What both middlewares make of *credential*, which is checked to be as it should
+    be."""
     lines, query = credential.lines, credential.query
-    (one, other), first, last = instants(lambda: doors.ask(lines, query))
+    (one, other), first, last = instants(lambda: middlewares.ask(lines, query))
     assert last - first < DEADLINE
     check_answer(one)
     check_answer(other)
@@ -71,7 +73,9 @@ def check_access(access: Access) -> None:
 def test_good_token_of_this_file_is_good(kind: str, hall: Hall) -> None:
     """Else everything below would be refused for a reason of its own. Only where all
     tokens are asked about is it not: there none is active."""
-    verdict = present(kind, hall.doors[kind], Credential(bearer(GOOD_TOKEN), "good"))
+    verdict = present(
+        kind, hall.middlewares[kind], Credential(bearer(GOOD_TOKEN), "good")
+    )
 
     assert verdict.is_let_in == (kind != "asked about all tokens")
 
@@ -80,7 +84,8 @@ def test_good_token_of_this_file_is_good(kind: str, hall: Hall) -> None:
 def test_credential_of_the_corpus_is_refused(name: str, hall: Hall) -> None:
     """By the strict settings; by others unless they may let it in."""
     verdicts = {
-        kind: present(kind, doors, CORPUS[name]) for kind, doors in hall.doors.items()
+        kind: present(kind, middlewares, CORPUS[name])
+        for kind, middlewares in hall.middlewares.items()
     }
 
     assert verdicts["strict"].is_let_in == (name in GOOD_ONES)
@@ -92,7 +97,7 @@ def test_good_ones_are_in_the_corpus() -> None:
 
 
 def try_credentials(hall: Hall, how_many: int, number: int | None) -> Tally:
-    """Present so many different ones to the doors of all kinds."""
+    """Present so many different ones to the middlewares of all kinds."""
     tally = Tally()
 
     def attempt(credential: Credential) -> None:
@@ -100,8 +105,8 @@ def try_credentials(hall: Hall, how_many: int, number: int | None) -> Tally:
         tally.tried.add(key)
         if credential.is_signed_again:
             tally.signed_again.add(key)
-        for kind, doors in hall.doors.items():
-            verdict = present(kind, doors, credential)
+        for kind, middlewares in hall.middlewares.items():
+            verdict = present(kind, middlewares, credential)
             tally.reasons[verdict.reason] += 1
             tally.let_in += verdict.is_let_in
 

@@ -18,8 +18,8 @@ import pytest
 from agentauth_middleware.testing import ServedIssuer
 from tests.examples.programs import free_port, running
 from tests.interop.authorization import AGENT, USER, Authorization, authorizing
-from tests.interop.doors import OpenDoor
-from tests.support.exchange import DOORS, open_door
+from tests.interop.middlewares import RunningMiddleware
+from tests.support.exchange import MIDDLEWARES, running_middleware
 
 APPLICATIONS = {
     "FastAPI on uvicorn": (
@@ -109,7 +109,8 @@ def notes(
 
 @pytest.fixture(scope="session")
 def mcp_url(authorization: Authorization) -> Generator[str, None, None]:
-    """Where a real MCP server answers, with nothing but our door in front of it."""
+    """Where a real MCP server answers, with nothing but our middleware in front of
+    it."""
     pytest.importorskip("mcp")
     port = free_port()
     url = f"http://127.0.0.1:{port}/mcp"
@@ -123,10 +124,10 @@ def mcp_url(authorization: Authorization) -> Generator[str, None, None]:
     assert not [line for line in program.lines if "Traceback" in line]
 
 
-@pytest.fixture(params=DOORS)
-def open_a_door(request: pytest.FixtureRequest) -> OpenDoor:
-    """A test that asks for it runs on each door."""
-    return partial(open_door, request.param, store=None)
+@pytest.fixture(params=MIDDLEWARES)
+def start_middleware(request: pytest.FixtureRequest) -> RunningMiddleware:
+    """A test that asks for it runs on each side."""
+    return partial(running_middleware, request.param, store=None)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """MCP servers that were written for nobody in particular, and what stands before them.
 
-Each is a factory for uvicorn: with our door alone, with the door that also tells the
-SDK who is calling, and with the SDK's own auth settings.
+Each is a factory for uvicorn: with our middleware alone, with the middleware that also
+tells the SDK who is calling, and with the SDK's own auth settings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SCOPES = {"notes.read": "Read your notes", "notes.write": "Add to your notes"}
 
 
 def create_app() -> ASGIApp:
-    """With nothing but the door in front of it."""
+    """With nothing but the middleware in front of it."""
     mcp = MCPServer("Notes")
     mcp.tool()(who_am_i)
     mcp.tool()(add_note)
@@ -79,7 +79,7 @@ def add_note(text: str) -> str:
 
 
 def access() -> Access:
-    """As the door tells it, or else the SDK."""
+    """As the middleware tells it, or else the SDK."""
     known = get_access_token()
     found = known.access if isinstance(known, AgentAccessToken) else current_access()
     assert found is not None

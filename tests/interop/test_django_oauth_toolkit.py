@@ -29,9 +29,9 @@ from tests.interop.django_server.clients import (
     USER,
     Client,
 )
-from tests.interop.doors import (
+from tests.interop.middlewares import (
     AUDIT,
-    OpenDoor,
+    RunningMiddleware,
     ask,
     is_our_trouble,
     is_refused,
@@ -134,12 +134,12 @@ def resource_server(toolkit: Toolkit, asking: Introspection) -> ResourceServer:
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 def test_token_is_accepted(
-    open_a_door: OpenDoor, toolkit: Toolkit, method: Any
+    start_middleware: RunningMiddleware, toolkit: Toolkit, method: Any
 ) -> None:
     asking = introspection(auth_method=method)
-    door = open_a_door(resource_server(toolkit, asking))
-    answer = ask(door, toolkit.token("notes.read"))
-    access = seen_access(door)
+    middleware = start_middleware(resource_server(toolkit, asking))
+    answer = ask(middleware, toolkit.token("notes.read"))
+    access = seen_access(middleware)
 
     assert answer.status == 200
     assert access.scopes == {"notes.read"}
@@ -149,19 +149,21 @@ def test_token_is_accepted(
 
 
 def test_token_needs_the_scopes_of_the_route(
-    open_a_door: OpenDoor, toolkit: Toolkit
+    start_middleware: RunningMiddleware, toolkit: Toolkit
 ) -> None:
-    door = open_a_door(resource_server(toolkit, introspection()))
+    middleware = start_middleware(resource_server(toolkit, introspection()))
 
-    assert ask(door, toolkit.token("notes.read"), method="POST").status == 403
-    assert ask(door, toolkit.token("notes.write"), method="POST").status == 200
+    assert ask(middleware, toolkit.token("notes.read"), method="POST").status == 403
+    assert ask(middleware, toolkit.token("notes.write"), method="POST").status == 200
 
 
-def test_name_of_a_user_is_no_subject(open_a_door: OpenDoor, toolkit: Toolkit) -> None:
+def test_name_of_a_user_is_no_subject(
+    start_middleware: RunningMiddleware, toolkit: Toolkit
+) -> None:
     """It tells ``username`` alone, which may pass from one person to another."""
-    door = open_a_door(resource_server(toolkit, introspection()))
-    answer = ask(door, toolkit.user_token("notes.read"))
-    access = seen_access(door)
+    middleware = start_middleware(resource_server(toolkit, introspection()))
+    answer = ask(middleware, toolkit.user_token("notes.read"))
+    access = seen_access(middleware)
 
     assert answer.status == 200
     assert access.user is None
@@ -170,101 +172,113 @@ def test_name_of_a_user_is_no_subject(open_a_door: OpenDoor, toolkit: Toolkit) -
 
 
 def test_token_for_nobody_in_particular_is_refused_unless_allowed(
-    open_a_door: OpenDoor, toolkit: Toolkit
+    start_middleware: RunningMiddleware, toolkit: Toolkit
 ) -> None:
     asking = introspection(require_audience=True)
-    door = open_a_door(resource_server(toolkit, asking))
+    middleware = start_middleware(resource_server(toolkit, asking))
 
-    assert is_refused(ask(door, toolkit.token("notes.read")))
+    assert is_refused(ask(middleware, toolkit.token("notes.read")))
 
 
 def test_token_for_a_resource_is_good_for_that_one_alone(
-    open_a_door: OpenDoor, toolkit: Toolkit
+    start_middleware: RunningMiddleware, toolkit: Toolkit
 ) -> None:
     """What is allowed is no audience, not the audience of somebody else."""
     strict = introspection(require_audience=True)
-    doors = [
-        open_a_door(resource_server(toolkit, asking))
+    middlewares = [
+        start_middleware(resource_server(toolkit, asking))
         for asking in (strict, introspection())
     ]
     ours = toolkit.token("notes.read", resource=RESOURCE)
     theirs = toolkit.token("notes.read", resource="https://others.example.com")
 
-    assert [ask(door, ours).status for door in doors] == [200, 200]
-    assert seen_access(doors[0]).audience == (RESOURCE,)
-    assert all(is_refused(ask(door, theirs)) for door in doors)
+    assert [ask(middleware, ours).status for middleware in middlewares] == [200, 200]
+    assert seen_access(middlewares[0]).audience == (RESOURCE,)
+    assert all(is_refused(ask(middleware, theirs)) for middleware in middlewares)
 
 
-def test_unknown_token_is_refused(open_a_door: OpenDoor, toolkit: Toolkit) -> None:
-    door = open_a_door(resource_server(toolkit, introspection()))
+def test_unknown_token_is_refused(
+    start_middleware: RunningMiddleware, toolkit: Toolkit
+) -> None:
+    middleware = start_middleware(resource_server(toolkit, introspection()))
 
-    assert is_refused(ask(door, secrets.token_urlsafe(24)))
+    assert is_refused(ask(middleware, secrets.token_urlsafe(24)))
 
 
 def test_revoked_token_is_refused_when_it_is_forgotten(
-    open_a_door: OpenDoor, toolkit: Toolkit
+    start_middleware: RunningMiddleware, toolkit: Toolkit
 ) -> None:
-    door = open_a_door(resource_server(toolkit, introspection(remember_for=1)))
+    middleware = start_middleware(
+        resource_server(toolkit, introspection(remember_for=1))
+    )
     token = toolkit.token("notes.read")
-    before = ask(door, token)
+    before = ask(middleware, token)
     toolkit.revoke(token)
-    after = try_within(3, lambda: ask(door, token), lambda answer: answer.status != 200)
+    after = try_within(
+        3, lambda: ask(middleware, token), lambda answer: answer.status != 200
+    )
 
     assert before.status == 200
     assert is_refused(after)
 
 
 def test_revoked_token_is_refused_at_once_where_it_is_always_asked_about(
-    open_a_door: OpenDoor, toolkit: Toolkit
+    start_middleware: RunningMiddleware, toolkit: Toolkit
 ) -> None:
-    door = open_a_door(resource_server(toolkit, introspection(remember_for=300)))
+    middleware = start_middleware(
+        resource_server(toolkit, introspection(remember_for=300))
+    )
     token = toolkit.token("notes.read")
-    before = ask(door, token, "/vault")
+    before = ask(middleware, token, "/vault")
     toolkit.revoke(token)
 
     assert before.status == 200
-    assert is_refused(ask(door, token, "/vault"))
+    assert is_refused(ask(middleware, token, "/vault"))
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 def test_wrong_credentials_of_ours_are_not_held_against_the_client(
-    open_a_door: OpenDoor,
+    start_middleware: RunningMiddleware,
     toolkit: Toolkit,
     method: Any,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It answers them with a bare 403."""
     asking = introspection(client_secret="not-it", auth_method=method)
-    door = open_a_door(resource_server(toolkit, asking))
+    middleware = start_middleware(resource_server(toolkit, asking))
     with caplog.at_level(logging.INFO, AUDIT):
-        answer = ask(door, toolkit.token("notes.read"))
+        answer = ask(middleware, toolkit.token("notes.read"))
 
     assert is_our_trouble(answer)
     assert reasons(caplog) == ["introspection_forbidden"]
-    assert door.seen == []
+    assert middleware.seen == []
 
 
 def test_plain_answer_is_our_trouble_where_a_signed_one_is_demanded(
-    open_a_door: OpenDoor, toolkit: Toolkit, caplog: pytest.LogCaptureFixture
+    start_middleware: RunningMiddleware,
+    toolkit: Toolkit,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It cannot sign, and takes no notice of what it is asked for."""
-    door = open_a_door(resource_server(toolkit, introspection(signed=True)))
+    middleware = start_middleware(resource_server(toolkit, introspection(signed=True)))
     with caplog.at_level(logging.INFO, AUDIT):
-        answer = ask(door, toolkit.token("notes.read"))
+        answer = ask(middleware, toolkit.token("notes.read"))
 
     assert is_our_trouble(answer)
     assert reasons(caplog) == ["introspection_unusable"]
 
 
 def test_known_token_goes_on_while_the_server_is_stopped(
-    open_a_door: OpenDoor, tmp_path: Path
+    start_middleware: RunningMiddleware, tmp_path: Path
 ) -> None:
     with started(tmp_path) as toolkit:
-        door = open_a_door(resource_server(toolkit, introspection(remember_for=300)))
+        middleware = start_middleware(
+            resource_server(toolkit, introspection(remember_for=300))
+        )
         known, unknown = toolkit.token("notes.read"), toolkit.token("notes.read")
-        before = ask(door, known)
+        before = ask(middleware, known)
         toolkit.program.stop()
 
-        assert before.status == ask(door, known).status == 200
-        assert is_our_trouble(ask(door, unknown))
-        assert is_our_trouble(ask(door, known, "/vault"))
+        assert before.status == ask(middleware, known).status == 200
+        assert is_our_trouble(ask(middleware, unknown))
+        assert is_our_trouble(ask(middleware, known, "/vault"))

@@ -21,9 +21,9 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from agentauth_middleware import Introspection, Issuer, ResourceServer, Route
 from tests.interop.conftest import has_node_package
-from tests.interop.doors import (
+from tests.interop.middlewares import (
     AUDIT,
-    OpenDoor,
+    RunningMiddleware,
     ask,
     is_our_trouble,
     is_refused,
@@ -187,12 +187,12 @@ def asking(client: str = "api-basic", **settings: Any) -> Introspection:
 
 @pytest.mark.parametrize("algorithm", JWT)
 def test_jwt_is_accepted_with_discovered_keys(
-    open_a_door: OpenDoor, provider: OIDCProvider, algorithm: str
+    start_middleware: RunningMiddleware, provider: OIDCProvider, algorithm: str
 ) -> None:
     resource = JWT[algorithm]
-    door = open_a_door(resource_server(resource, provider))
-    answer = ask(door, provider.token(resource, "notes.read"))
-    access = seen_access(door)
+    middleware = start_middleware(resource_server(resource, provider))
+    answer = ask(middleware, provider.token(resource, "notes.read"))
+    access = seen_access(middleware)
 
     assert answer.status == 200
     assert access.scopes == {"notes.read"}
@@ -204,12 +204,15 @@ def test_jwt_is_accepted_with_discovered_keys(
 @pytest.mark.parametrize("signed", [False, True], ids=["plain", "signed"])
 @pytest.mark.parametrize("client", CLIENTS)
 def test_opaque_token_is_accepted_by_introspection(
-    open_a_door: OpenDoor, provider: OIDCProvider, client: str, signed: bool
+    start_middleware: RunningMiddleware,
+    provider: OIDCProvider,
+    client: str,
+    signed: bool,
 ) -> None:
     asked = asking(client, signed=signed)
-    door = open_a_door(resource_server(OPAQUE, provider, asked))
-    answer = ask(door, provider.token(OPAQUE, "notes.read"))
-    access = seen_access(door)
+    middleware = start_middleware(resource_server(OPAQUE, provider, asked))
+    answer = ask(middleware, provider.token(OPAQUE, "notes.read"))
+    access = seen_access(middleware)
 
     assert answer.status == 200
     assert access.scopes == {"notes.read"}
@@ -220,13 +223,13 @@ def test_opaque_token_is_accepted_by_introspection(
 
 @pytest.mark.parametrize("resource", [OPAQUE, JWT["ES256"]], ids=["opaque", "JWT"])
 def test_token_of_a_user_tells_who_it_is(
-    open_a_door: OpenDoor, provider: OIDCProvider, resource: str
+    start_middleware: RunningMiddleware, provider: OIDCProvider, resource: str
 ) -> None:
     server = resource_server(resource, provider, asking(), subjects="users")
-    door = open_a_door(server)
+    middleware = start_middleware(server)
     tokens = provider.user_tokens("alice", resource, "notes.read")
-    answer = ask(door, tokens["access_token"])
-    access = seen_access(door)
+    answer = ask(middleware, tokens["access_token"])
+    access = seen_access(middleware)
 
     assert answer.status == 200
     assert access.user is not None
@@ -237,14 +240,14 @@ def test_token_of_a_user_tells_who_it_is(
 
 @pytest.mark.parametrize("resource", [OPAQUE, JWT["ES256"]], ids=["opaque", "JWT"])
 def test_token_needs_the_scopes_of_the_route(
-    open_a_door: OpenDoor, provider: OIDCProvider, resource: str
+    start_middleware: RunningMiddleware, provider: OIDCProvider, resource: str
 ) -> None:
-    door = open_a_door(resource_server(resource, provider, asking()))
+    middleware = start_middleware(resource_server(resource, provider, asking()))
     reading = provider.token(resource, "notes.read")
     writing = provider.token(resource, "notes.read", "notes.write")
 
-    assert ask(door, reading, method="POST").status == 403
-    assert ask(door, writing, method="POST").status == 200
+    assert ask(middleware, reading, method="POST").status == 403
+    assert ask(middleware, writing, method="POST").status == 200
 
 
 @pytest.mark.parametrize(
@@ -256,99 +259,113 @@ def test_token_needs_the_scopes_of_the_route(
     ],
 )
 def test_token_for_another_resource_is_refused(
-    open_a_door: OpenDoor, provider: OIDCProvider, ours: str, theirs: str, signed: bool
+    start_middleware: RunningMiddleware,
+    provider: OIDCProvider,
+    ours: str,
+    theirs: str,
+    signed: bool,
 ) -> None:
-    door = open_a_door(resource_server(ours, provider, asking(signed=signed)))
-    answer = ask(door, provider.token(theirs, "notes.read"))
+    middleware = start_middleware(
+        resource_server(ours, provider, asking(signed=signed))
+    )
+    answer = ask(middleware, provider.token(theirs, "notes.read"))
 
     assert is_refused(answer)
-    assert door.seen == []
+    assert middleware.seen == []
 
 
 @pytest.mark.parametrize("other", ["refresh_token", "id_token"])
 def test_token_of_another_kind_is_refused(
-    open_a_door: OpenDoor, provider: OIDCProvider, other: str
+    start_middleware: RunningMiddleware, provider: OIDCProvider, other: str
 ) -> None:
     """A refresh token is active too, and has the scopes; but it is for nobody."""
     server = resource_server(OPAQUE, provider, asking(), audience=[OPAQUE, AGENT])
-    door = open_a_door(server)
+    middleware = start_middleware(server)
     tokens = provider.user_tokens("alice", OPAQUE, "notes.read")
 
-    assert is_refused(ask(door, tokens[other]))
-    assert ask(door, tokens["access_token"]).status == 200
+    assert is_refused(ask(middleware, tokens[other]))
+    assert ask(middleware, tokens["access_token"]).status == 200
 
 
 @pytest.mark.parametrize("resource", [OPAQUE, JWT["ES256"]], ids=["opaque", "JWT"])
 def test_token_bound_to_a_key_is_no_bearer_token(
-    open_a_door: OpenDoor, provider: OIDCProvider, resource: str
+    start_middleware: RunningMiddleware, provider: OIDCProvider, resource: str
 ) -> None:
-    door = open_a_door(resource_server(resource, provider, asking()))
+    middleware = start_middleware(resource_server(resource, provider, asking()))
     token = provider.token(resource, "notes.read", bound=True)
 
-    assert is_refused(ask(door, token))
-    assert door.seen == []
+    assert is_refused(ask(middleware, token))
+    assert middleware.seen == []
 
 
 @pytest.mark.parametrize("signed", [False, True], ids=["plain", "signed"])
 def test_unknown_opaque_token_is_refused(
-    open_a_door: OpenDoor, provider: OIDCProvider, signed: bool
+    start_middleware: RunningMiddleware, provider: OIDCProvider, signed: bool
 ) -> None:
-    door = open_a_door(resource_server(OPAQUE, provider, asking(signed=signed)))
+    middleware = start_middleware(
+        resource_server(OPAQUE, provider, asking(signed=signed))
+    )
 
-    assert is_refused(ask(door, secrets.token_urlsafe(32)))
+    assert is_refused(ask(middleware, secrets.token_urlsafe(32)))
 
 
 def test_revoked_token_is_refused_when_it_is_forgotten(
-    open_a_door: OpenDoor, provider: OIDCProvider
+    start_middleware: RunningMiddleware, provider: OIDCProvider
 ) -> None:
-    door = open_a_door(resource_server(OPAQUE, provider, asking(remember_for=1)))
+    middleware = start_middleware(
+        resource_server(OPAQUE, provider, asking(remember_for=1))
+    )
     token = provider.token(OPAQUE, "notes.read")
-    before = ask(door, token)
+    before = ask(middleware, token)
     provider.revoke(token)
-    after = try_within(3, lambda: ask(door, token), lambda answer: answer.status != 200)
+    after = try_within(
+        3, lambda: ask(middleware, token), lambda answer: answer.status != 200
+    )
 
     assert before.status == 200
     assert is_refused(after)
 
 
 def test_revoked_token_is_refused_at_once_where_it_is_always_asked_about(
-    open_a_door: OpenDoor, provider: OIDCProvider
+    start_middleware: RunningMiddleware, provider: OIDCProvider
 ) -> None:
-    door = open_a_door(resource_server(OPAQUE, provider, asking(remember_for=300)))
+    middleware = start_middleware(
+        resource_server(OPAQUE, provider, asking(remember_for=300))
+    )
     token = provider.token(OPAQUE, "notes.read")
-    before = ask(door, token, "/vault")
+    before = ask(middleware, token, "/vault")
     provider.revoke(token)
 
     assert before.status == 200
-    assert is_refused(ask(door, token, "/vault"))
+    assert is_refused(ask(middleware, token, "/vault"))
 
 
 @pytest.mark.parametrize("client", STRANGERS)
 def test_wrong_credentials_of_ours_are_not_held_against_the_client(
-    open_a_door: OpenDoor,
+    start_middleware: RunningMiddleware,
     provider: OIDCProvider,
     client: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     asked = Introspection(client, **wrong_credentials(client), timeout=20)
-    door = open_a_door(resource_server(OPAQUE, provider, asked))
+    middleware = start_middleware(resource_server(OPAQUE, provider, asked))
     with caplog.at_level(logging.INFO, AUDIT):
-        answer = ask(door, provider.token(OPAQUE, "notes.read"))
+        answer = ask(middleware, provider.token(OPAQUE, "notes.read"))
 
     assert is_our_trouble(answer)
     assert reasons(caplog) == ["introspection_refused_us"]
-    assert door.seen == []
+    assert middleware.seen == []
 
 
 def test_jwt_that_the_provider_does_not_introspect_is_our_trouble(
-    open_a_door: OpenDoor, provider: OIDCProvider
+    start_middleware: RunningMiddleware, provider: OIDCProvider
 ) -> None:
     """It answers 400 about each JWT, so that such a setting lets nobody in."""
-    door = open_a_door(resource_server(JWT["ES256"], provider, asking()))
+    middleware = start_middleware(resource_server(JWT["ES256"], provider, asking()))
     token = provider.token(JWT["ES256"], "notes.read")
 
-    assert ask(door, token).status == 200
-    assert is_our_trouble(ask(door, token, "/vault"))
+    assert ask(middleware, token).status == 200
+    assert is_our_trouble(ask(middleware, token, "/vault"))
 
 
 @pytest.mark.parametrize(
@@ -359,38 +376,43 @@ def test_jwt_that_the_provider_does_not_introspect_is_our_trouble(
     ],
 )
 def test_new_key_passes_on_its_first_request(
-    open_a_door: OpenDoor, own_provider: OIDCProvider, keep_old: bool, status: int
+    start_middleware: RunningMiddleware,
+    own_provider: OIDCProvider,
+    keep_old: bool,
+    status: int,
 ) -> None:
     resource = JWT["ES256"]
-    door = open_a_door(resource_server(resource, own_provider))
+    middleware = start_middleware(resource_server(resource, own_provider))
     old = own_provider.token(resource, "notes.read")
-    before = ask(door, old)
+    before = ask(middleware, old)
     own_provider.change_keys(keep_old=keep_old)
     new = own_provider.token(resource, "notes.read")
 
     assert before.status == 200
-    assert ask(door, new).status == 200
-    assert ask(door, old).status == status
+    assert ask(middleware, new).status == 200
+    assert ask(middleware, old).status == status
 
 
 def test_answer_signed_with_a_new_key_passes_on_the_first_request(
-    open_a_door: OpenDoor, own_provider: OIDCProvider
+    start_middleware: RunningMiddleware, own_provider: OIDCProvider
 ) -> None:
-    door = open_a_door(resource_server(OPAQUE, own_provider, asking(signed=True)))
-    before = ask(door, own_provider.token(OPAQUE, "notes.read"))
+    middleware = start_middleware(
+        resource_server(OPAQUE, own_provider, asking(signed=True))
+    )
+    before = ask(middleware, own_provider.token(OPAQUE, "notes.read"))
     own_provider.change_keys(keep_old=False)
-    after = ask(door, own_provider.token(OPAQUE, "notes.read"))
+    after = ask(middleware, own_provider.token(OPAQUE, "notes.read"))
 
     assert before.status == after.status == 200
 
 
 def test_known_tokens_go_on_while_the_provider_is_stopped(
-    open_a_door: OpenDoor, own_provider: OIDCProvider
+    start_middleware: RunningMiddleware, own_provider: OIDCProvider
 ) -> None:
     asked = asking(remember_for=300)
-    opaque = open_a_door(resource_server(OPAQUE, own_provider, asked))
-    jwt = open_a_door(resource_server(JWT["ES256"], own_provider))
-    jwt_without_keys = open_a_door(resource_server(JWT["ES256"], own_provider))
+    opaque = start_middleware(resource_server(OPAQUE, own_provider, asked))
+    jwt = start_middleware(resource_server(JWT["ES256"], own_provider))
+    jwt_without_keys = start_middleware(resource_server(JWT["ES256"], own_provider))
     tokens = [own_provider.token(OPAQUE, "notes.read") for _ in range(2)]
     jwts = [own_provider.token(JWT["ES256"], "notes.read") for _ in range(2)]
     known = [ask(opaque, tokens[0]), ask(jwt, jwts[0])]
@@ -404,22 +426,26 @@ def test_known_tokens_go_on_while_the_provider_is_stopped(
 
 
 def test_tokens_of_a_provider_that_comes_back_are_accepted(
-    open_a_door: OpenDoor, own_provider: OIDCProvider
+    start_middleware: RunningMiddleware, own_provider: OIDCProvider
 ) -> None:
     """It has other keys then, and has forgotten its tokens."""
-    doors = {
-        resource: open_a_door(resource_server(resource, own_provider, asking()))
+    middlewares = {
+        resource: start_middleware(resource_server(resource, own_provider, asking()))
         for resource in (OPAQUE, JWT["ES256"])
     }
-    old = {resource: own_provider.token(resource, "notes.read") for resource in doors}
+    old = {
+        resource: own_provider.token(resource, "notes.read") for resource in middlewares
+    }
     own_provider.program.stop()
-    assert all(is_our_trouble(ask(doors[resource], old[resource])) for resource in old)
+    assert all(
+        is_our_trouble(ask(middlewares[resource], old[resource])) for resource in old
+    )
     with started(own_provider.port) as back:
-        for resource, door in doors.items():
+        for resource, middleware in middlewares.items():
             new = back.token(resource, "notes.read")
             answer = try_within(
-                15, partial(ask, door, new), lambda answer: answer.status != 503
+                15, partial(ask, middleware, new), lambda answer: answer.status != 503
             )
 
             assert answer.status == 200
-            assert is_refused(ask(door, old[resource]))
+            assert is_refused(ask(middleware, old[resource]))

@@ -32,12 +32,12 @@ from tests.interop.profiles import (
 from tests.support.application import asgi_application, wsgi_application
 from tests.support.deadlines import try_within
 from tests.support.exchange import (
-    DOORS,
+    MIDDLEWARES,
     Answer,
     HTTPRequest,
     ask_asgi,
     ask_wsgi,
-    open_door,
+    running_middleware,
 )
 
 ORIGIN = "https://api.example.com"
@@ -51,7 +51,7 @@ class SetUp:
     resource: str = ORIGIN
     issuer: str = AS
     mounted: bool = False
-    """Its door is inside of an application that mounts it at its path."""
+    """Its middleware is inside of an application that mounts it at its path."""
     neighbours: tuple[str, ...] = ()
     """Other resources of the same host, mounted as well."""
 
@@ -88,7 +88,9 @@ class World:
 
     def _host(self, kind: str) -> Callable[[HTTPRequest], Answer]:
         if not self._set_up.mounted:
-            return open_door(kind, self._server(self._set_up.resource), self.store).ask
+            return running_middleware(
+                kind, self._server(self._set_up.resource), self.store
+            ).ask
         resources = (self._set_up.resource, *self._set_up.neighbours)
         servers = {
             resource.removeprefix(ORIGIN): self._server(resource)
@@ -128,8 +130,8 @@ def _mounted_asgi(servers: Mapping[str, ResourceServer], store: MemoryStore) -> 
 def _mounted_wsgi(servers: Mapping[str, ResourceServer], store: MemoryStore) -> Any:
     mounts: dict[str, Any] = {}
     for path, server in servers.items():
-        door = wsgi.AgentAuthMiddleware(wsgi_application([]), server, store=store)
-        mounts |= {path: door, RESOURCE_METADATA + path: door}
+        middleware = wsgi.AgentAuthMiddleware(wsgi_application([]), server, store=store)
+        mounts |= {path: middleware, RESOURCE_METADATA + path: middleware}
 
     def nothing(environ: Any, start_response: Any) -> list[bytes]:
         start_response("404 Not Found", [])
@@ -138,7 +140,7 @@ def _mounted_wsgi(servers: Mapping[str, ResourceServer], store: MemoryStore) -> 
     return DispatcherMiddleware(nothing, mounts)
 
 
-@pytest.mark.parametrize("kind", DOORS)
+@pytest.mark.parametrize("kind", MIDDLEWARES)
 @pytest.mark.parametrize("set_up", SET_UPS.values(), ids=SET_UPS)
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 def test_client_gets_in_and_later_asks_for_more(
@@ -163,7 +165,7 @@ def test_client_gets_in_and_later_asks_for_more(
     assert client.call("/notes", larger, "POST").status == 200
 
 
-@pytest.mark.parametrize("kind", DOORS)
+@pytest.mark.parametrize("kind", MIDDLEWARES)
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 def test_client_whose_token_was_revoked_starts_again(
     kind: str, profile: Profile
@@ -186,7 +188,7 @@ def test_client_whose_token_was_revoked_starts_again(
     assert client.call("/notes", mint(jti="second")).status == 200
 
 
-@pytest.mark.parametrize("kind", DOORS)
+@pytest.mark.parametrize("kind", MIDDLEWARES)
 def test_token_of_one_resource_is_no_good_at_its_neighbour(kind: str) -> None:
     set_up = SET_UPS["two on one host"]
     world = World(kind, set_up)
@@ -208,7 +210,7 @@ def deaf(profile: Profile) -> Profile:
     return replace(profile, find=find)
 
 
-@pytest.mark.parametrize("kind", DOORS)
+@pytest.mark.parametrize("kind", MIDDLEWARES)
 @pytest.mark.parametrize("set_up", SET_UPS.values(), ids=SET_UPS)
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 def test_client_that_reads_no_challenge_finds_the_metadata_too(
@@ -266,9 +268,9 @@ def test_slash_of_an_issuer_matters(
             client.discover(refused)
 
 
-@pytest.mark.parametrize("kind", DOORS)
+@pytest.mark.parametrize("kind", MIDDLEWARES)
 @pytest.mark.parametrize("slash_is", ["ours", "theirs"])
-def test_door_takes_no_key_from_an_issuer_with_another_slash(
+def test_middleware_takes_no_key_from_an_issuer_with_another_slash(
     kind: str, slash_is: str
 ) -> None:
     """503, which tells the operator; the client keeps its token."""
@@ -284,7 +286,7 @@ def test_door_takes_no_key_from_an_issuer_with_another_slash(
         )
         server = ResourceServer(ORIGIN, issuers=[Issuer(ours)], insecure_loopback=True)
         token = issuer.token(ORIGIN, iss=ours)
-        answer = open_door(kind, server, None).get(
+        answer = running_middleware(kind, server, None).get(
             "/notes", {"Authorization": f"Bearer {token}"}
         )
 

@@ -105,7 +105,7 @@ def test_start_runs_the_same_key_again_afterwards(ending: str) -> None:
     assert notebook.texts == [ending, "again"]
 
 
-def test_same_key_of_another_door_runs() -> None:
+def test_same_key_of_another_middleware_runs() -> None:
     one, other = Notebook(), Notebook()
     start("keys", "wait", one)
     start("keys", "other", other)

@@ -94,7 +94,7 @@ def test_few_calls_hang_in_all(place: Place) -> None:
 
 
 def test_calls_that_hang_elsewhere_stop_nobody_who_answers(place: Place) -> None:
-    """Else a few issuers that hang would close the door to all others."""
+    """Else a few issuers that hang would close the middleware to all others."""
     threads = BlockingThreads()
     for number in range(40):
         assert leave_behind(threads, place, f"{number}.example")

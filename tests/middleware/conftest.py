@@ -8,12 +8,14 @@ import pytest
 
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore, Store
-from tests.support.exchange import DOORS, Door, open_door
+from tests.support.exchange import MIDDLEWARES, Middleware, running_middleware
 from tests.support.scenarios import Issuers, resource_server, revoke_some
 
 
-class OpenDoor(Protocol):
-    def __call__(self, server: ResourceServer, store: Store | None = None) -> Door: ...
+class RunningMiddleware(Protocol):
+    def __call__(
+        self, server: ResourceServer, store: Store | None = None
+    ) -> Middleware: ...
 
 
 @pytest.fixture(scope="session")
@@ -25,19 +27,21 @@ def issuers() -> Iterator[Issuers]:
         yield Issuers(f"http://127.0.0.1:{silent.getsockname()[1]}")
 
 
-@pytest.fixture(params=DOORS)
-def open_a_door(request: pytest.FixtureRequest) -> OpenDoor:
-    """A test that asks for it runs on each door."""
+@pytest.fixture(params=MIDDLEWARES)
+def start_middleware(request: pytest.FixtureRequest) -> RunningMiddleware:
+    """A test that asks for it runs on each side."""
 
-    def open_a_door(server: ResourceServer, store: Store | None = None) -> Door:
-        return open_door(request.param, server, store)
+    def start_middleware(
+        server: ResourceServer, store: Store | None = None
+    ) -> Middleware:
+        return running_middleware(request.param, server, store)
 
-    return open_a_door
+    return start_middleware
 
 
 @pytest.fixture
-def door(open_a_door: OpenDoor, issuers: Issuers) -> Door:
+def middleware(start_middleware: RunningMiddleware, issuers: Issuers) -> Middleware:
     """The API of the table, where some tokens have been revoked."""
     store = MemoryStore()
     revoke_some(store, issuers)
-    return open_a_door(resource_server(issuers.trusted), store)
+    return start_middleware(resource_server(issuers.trusted), store)

@@ -1,4 +1,5 @@
-"""What a door is built from: a fault is found then, named, and told how to mend."""
+"""What a middleware is built from: a fault is found then, named, and told how to
+fix."""
 
 from __future__ import annotations
 
@@ -22,21 +23,21 @@ from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.verifier import Verifier
 from tests.support.server_side import SERVER
 
-DOORS = {"asgi": asgi.AgentAuthMiddleware, "wsgi": wsgi.AgentAuthMiddleware}
+MIDDLEWARES = {"asgi": asgi.AgentAuthMiddleware, "wsgi": wsgi.AgentAuthMiddleware}
 
 
 def application(*arguments: Any) -> Any:
-    """One for both doors: it is never called."""
+    """One for both middlewares: it is never called."""
 
 
 def build(
     protocol: str, app: Any = application, server: Any = SERVER, **settings: Any
 ) -> object:
-    return DOORS[protocol](app, server, **settings)
+    return MIDDLEWARES[protocol](app, server, **settings)
 
 
 FAULTS: dict[str, tuple[Callable[[str], object], str, str]] = {
-    # What is built, the argument that is named, and words of fault and mend.
+    # What is built, the argument that is named, and words of fault and fix.
     "swapped": (
         lambda protocol: build(protocol, SERVER, application),
         "resource_server",
@@ -91,9 +92,9 @@ FAULTS: dict[str, tuple[Callable[[str], object], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("protocol", DOORS)
+@pytest.mark.parametrize("protocol", MIDDLEWARES)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_argument_of_the_wrong_kind_is_named_with_its_mend(
+def test_argument_of_the_wrong_kind_is_named_with_its_fix(
     protocol: str, fault: str
 ) -> None:
     construct, named, words = FAULTS[fault]
@@ -170,7 +171,7 @@ CONSTRUCTORS: dict[str, tuple[Callable[..., object], str]] = {
 def test_what_takes_settings_refuses_what_are_none(
     module: str, given: object, shown: str
 ) -> None:
-    """The mend is written as this very constructor is."""
+    """The fix is written as this very constructor is."""
     construct, name = CONSTRUCTORS[module]
 
     with pytest.raises(ConfigurationError) as refused:
@@ -202,7 +203,7 @@ async def asgi_application(*arguments: Any) -> None:
         pytest.param(asgi_application, "function", id="function"),
     ],
 )
-def test_wsgi_door_refuses_an_asgi_application(app: Any, shown: str) -> None:
+def test_wsgi_middleware_refuses_an_asgi_application(app: Any, shown: str) -> None:
     """It would be called with the wrong arguments, at the first request."""
     with pytest.raises(ConfigurationError) as refused:
         build("wsgi", app)

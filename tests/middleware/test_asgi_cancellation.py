@@ -1,4 +1,4 @@
-"""A request that is cancelled while the door waits leaves nothing behind.
+"""A request that is cancelled while the middleware waits leaves nothing behind.
 
 Servers and frameworks cancel when a client leaves or time is up. What the request had
 taken part in must go on without it: no task, no lock, no claim to be the one who asks.
@@ -70,7 +70,7 @@ def keys() -> Iterator[HeldKeys]:
 
 
 @pytest.fixture
-def door(keys: HeldKeys) -> AgentAuthMiddleware:
+def middleware(keys: HeldKeys) -> AgentAuthMiddleware:
     issuer = Issuer(ISSUER.issuer, jwks_uri=keys.url, timeout=30)
     server = ResourceServer(RESOURCE, issuers=[issuer], insecure_loopback=True)
     return AgentAuthMiddleware(application, server)
@@ -102,24 +102,24 @@ def other_tasks() -> list[str | None]:
 
 
 async def test_cancelled_while_waiting_for_keys_leaves_nothing_behind(
-    door: AgentAuthMiddleware, keys: HeldKeys
+    middleware: AgentAuthMiddleware, keys: HeldKeys
 ) -> None:
     before = other_tasks()
-    async with cancelled(door, keys.asked):
+    async with cancelled(middleware, keys.asked):
         pass
 
     assert other_tasks() == before
-    assert await get(door) == 204
+    assert await get(middleware) == 204
 
 
 async def test_cancelled_leader_hands_over_to_who_waits(
-    door: AgentAuthMiddleware, keys: HeldKeys
+    middleware: AgentAuthMiddleware, keys: HeldKeys
 ) -> None:
     """Those who share its exchange neither hang nor hear of it."""
     statuses: list[int] = []
-    async with anyio.create_task_group() as tasks, cancelled(door, keys.asked):
+    async with anyio.create_task_group() as tasks, cancelled(middleware, keys.asked):
         for _ in range(5):
-            tasks.start_soon(get_into, statuses, door)
+            tasks.start_soon(get_into, statuses, middleware)
         await wait_all_tasks_blocked()
 
     assert statuses == [204] * 5
@@ -127,15 +127,15 @@ async def test_cancelled_leader_hands_over_to_who_waits(
 
 
 async def test_cancelled_waiter_does_not_disturb_the_leader(
-    door: AgentAuthMiddleware, keys: HeldKeys
+    middleware: AgentAuthMiddleware, keys: HeldKeys
 ) -> None:
     statuses: list[int] = []
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(get_into, statuses, door)
+        tasks.start_soon(get_into, statuses, middleware)
         await anyio.to_thread.run_sync(keys.asked.wait, 10)
         async with anyio.create_task_group() as waiting:
             for _ in range(3):
-                waiting.start_soon(get, door)
+                waiting.start_soon(get, middleware)
             await wait_all_tasks_blocked()
             waiting.cancel_scope.cancel()
         keys.may_answer.set()
@@ -145,15 +145,15 @@ async def test_cancelled_waiter_does_not_disturb_the_leader(
 
 
 async def test_time_limit_around_a_request_is_kept(
-    door: AgentAuthMiddleware, keys: HeldKeys
+    middleware: AgentAuthMiddleware, keys: HeldKeys
 ) -> None:
-    """As a timeout middleware outside the door sets one."""
+    """As a timeout middleware outside the middleware sets one."""
     with pytest.raises(TimeoutError):
         with anyio.fail_after(0.01):
-            await get(door)
+            await get(middleware)
 
     keys.may_answer.set()
-    assert await get(door) == 204
+    assert await get(middleware) == 204
 
 
 class HeldStore:
@@ -186,13 +186,13 @@ class HeldStore:
 async def test_cancelled_while_reading_the_log_leaves_nothing_behind() -> None:
     """The next request reads by itself: nobody else will."""
     store = HeldStore()
-    door = AgentAuthMiddleware(application, SERVER, store=store)
+    middleware = AgentAuthMiddleware(application, SERVER, store=store)
     before = other_tasks()
     try:
-        async with cancelled(door, store.asked):
+        async with cancelled(middleware, store.asked):
             pass
 
         assert other_tasks() == before
-        assert await get(door) == 204
+        assert await get(middleware) == 204
     finally:
         store.may_answer.set()

@@ -42,7 +42,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def noting(seen: list[Scope]) -> ASGIApp:
-    """An application behind a door; *seen* gets the scope of each request."""
+    """An application behind a middleware; *seen* gets the scope of each request."""
 
     async def note(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append({**scope, "current": current_access()})
@@ -73,12 +73,12 @@ async def test_asgi_what_an_inner_layer_adds_is_of_its_own_request() -> None:
         scope["auth"].scopes.append("admin")
         await answer(scope, receive, send)
 
-    door = AgentAuthMiddleware(promote, SERVER)
+    middleware = AgentAuthMiddleware(promote, SERVER)
     token = bearer(subject="alice", scopes=["a"])
     for _ in range(2):
-        await request(door, http_scope(headers=[("Authorization", token)]))
+        await request(middleware, http_scope(headers=[("Authorization", token)]))
     for _ in range(2):
-        await request(door, http_scope("/public"))
+        await request(middleware, http_scope("/public"))
 
     assert [scope["scopes"] for scope in seen] == [
         ["a", "authenticated"],
@@ -128,7 +128,7 @@ async def test_asgi_request_without_access_has_none_anywhere(
 async def test_asgi_access_from_outside_is_removed(
     method: str, path: str, headers: list[tuple[str, str]]
 ) -> None:
-    """Whoever put it there, it is not this door's word."""
+    """Whoever put it there, it is not this middleware's word."""
     seen: list[Scope] = []
     scope = http_scope(path, with_token(headers), method=method)
     scope["agentauth.access"] = Access("https://evil.example", "root")
@@ -146,7 +146,7 @@ async def test_asgi_access_from_outside_is_replaced() -> None:
     assert seen[0]["agentauth.access"].subject == "user-1"
 
 
-async def test_asgi_access_of_an_outer_door_ends_at_an_inner_one() -> None:
+async def test_asgi_access_of_an_outer_middleware_ends_at_an_inner_one() -> None:
     """An API mounted in another: what one lets pass is nobody to the other."""
     seen: list[Scope] = []
     outer = ResourceServer("https://outer.example", issuers=[ISSUER.trust()])

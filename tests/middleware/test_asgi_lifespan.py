@@ -168,7 +168,7 @@ async def test_client_is_closed_when_the_lifespan_is_cancelled(keys: Server) -> 
 
 
 @pytest.mark.anyio
-async def test_door_works_on_after_shutdown(keys: Server) -> None:
+async def test_middleware_works_on_after_shutdown(keys: Server) -> None:
     """Tests start and stop one application many times."""
     app = protected(application, keys)
     for _ in range(2):
@@ -347,7 +347,7 @@ def test_client_is_made_on_first_use_and_closed_with_its_loop(
 @pytest.mark.parametrize(
     "backends", [("asyncio", "asyncio"), ("trio", "trio"), ("asyncio", "trio")]
 )
-def test_one_door_serves_several_loops_in_turn(backends: tuple[str, str]) -> None:
+def test_one_middleware_serves_several_loops_in_turn(backends: tuple[str, str]) -> None:
     """Each loop has to fetch; the client of an earlier one would be of no use to it."""
     with ExitStack() as stack:
         servers = [stack.enter_context(serving(publish_keys)) for _ in range(4)]
@@ -355,12 +355,12 @@ def test_one_door_serves_several_loops_in_turn(backends: tuple[str, str]) -> Non
             Issuer(f"https://as{number}.example", jwks_uri=server.url)
             for number, server in enumerate(servers)
         ]
-        door = AgentAuthMiddleware(
+        middleware = AgentAuthMiddleware(
             application,
             ResourceServer(RESOURCE, issuers=issuers, insecure_loopback=True),
         )
         statuses = [
-            anyio.run(get_from, door, issuer.issuer, backend=backend)
+            anyio.run(get_from, middleware, issuer.issuer, backend=backend)
             for issuer, backend in zip(issuers, backends * 2, strict=True)
         ]
 

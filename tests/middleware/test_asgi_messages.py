@@ -1,4 +1,4 @@
-"""What passes between server and application passes the ASGI door as it is."""
+"""What passes between server and application passes the ASGI middleware as it is."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_asgi_body_reaches_the_application_untouched() -> None:
         pytest.param("/.well-known/oauth-protected-resource", 200, id="own URL"),
     ],
 )
-async def test_asgi_door_answers_without_reading(path: str, status: int) -> None:
+async def test_asgi_middleware_answers_without_reading(path: str, status: int) -> None:
     talk = await request(
         AgentAuthMiddleware(read_all, SERVER), http_scope(path), *PIECES
     )
@@ -64,7 +64,7 @@ async def test_asgi_door_answers_without_reading(path: str, status: int) -> None
 
 
 async def test_asgi_answer_reaches_the_server_untouched() -> None:
-    """Messages of extensions included, about which the door knows nothing."""
+    """Messages of extensions included, about which the middleware knows nothing."""
     messages: list[Message] = [
         {"type": "http.response.debug", "info": {"template": "notes.html"}},
         {"type": "http.response.start", "status": 200, "headers": [], "trailers": True},
@@ -110,10 +110,10 @@ async def test_asgi_scope_that_nobody_can_decide_on_is_not_let_through(
         seen.append(scope)
 
     async def receive() -> Message:
-        raise AssertionError("read by the door")
+        raise AssertionError("read by the middleware")
 
     async def send(message: Message) -> None:
-        raise AssertionError("written by the door")
+        raise AssertionError("written by the middleware")
 
     with pytest.raises(RuntimeError, match=f"'{kind}'"):
         await AgentAuthMiddleware(note, SERVER)({"type": kind}, receive, send)

@@ -1,4 +1,4 @@
-"""Refusals that handlers raise, as the ASGI door answers them."""
+"""Refusals that handlers raise, as the ASGI middleware answers them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def starlette_in_a_thread(make: Make) -> ASGIApp:
 
 
 def starlette_below_middleware(make: Make) -> ASGIApp:
-    """Between handler and door stands one that runs what is inside as a task."""
+    """Between handler and middleware stands one that runs what is inside as a task."""
 
     async def endpoint(request: Request) -> Response:
         raise make()
@@ -151,9 +151,9 @@ async def test_asgi_guard_without_access_answers_as_without_credentials() -> Non
 
     app = AgentAuthMiddleware(insist, SERVER)
     by_handler = await request(app, http_scope("/optional"))
-    by_door = await request(app, http_scope("/"))
+    by_middleware = await request(app, http_scope("/"))
 
-    assert by_handler.sent == by_door.sent
+    assert by_handler.sent == by_middleware.sent
 
 
 async def test_asgi_raised_refusal_of_a_head_request_has_no_body() -> None:

@@ -1,4 +1,4 @@
-"""Streams, disconnects and websockets through the ASGI door and over sockets."""
+"""Streams, disconnects and websockets through the ASGI middleware and over sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Websockets at the ASGI door: refused before they are accepted, or not at all."""
+"""Websockets at the ASGI middleware: refused before they are accepted, or not at
+all."""
 
 from __future__ import annotations
 

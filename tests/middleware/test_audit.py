@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from agentauth_middleware import Access, Issuer, ResourceServer, Route
 from agentauth_middleware._core.revocations.cut_offs import Revocation
 from agentauth_middleware._middleware.audit import hashed
-from agentauth_middleware.asgi import AgentAuthMiddleware as AsgiDoor
+from agentauth_middleware.asgi import AgentAuthMiddleware as AsgiMiddleware
 from agentauth_middleware.errors import (
     ActorRefusedError,
     InsufficientScopeError,
@@ -24,7 +24,7 @@ from agentauth_middleware.errors import (
 )
 from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import FakeIssuer
-from agentauth_middleware.wsgi import AgentAuthMiddleware as WsgiDoor
+from agentauth_middleware.wsgi import AgentAuthMiddleware as WsgiMiddleware
 from tests.support.server_side import (
     ISSUER,
     RESOURCE,
@@ -87,7 +87,9 @@ def asgi_get(store: MemoryStore) -> Get:
         scope = http_scope(path, headers, method=method, query_string=query.encode())
 
         async def run() -> int:
-            async with exchange(AsgiDoor(app, SERVER, store=store), scope) as talk:
+            async with exchange(
+                AsgiMiddleware(app, SERVER, store=store), scope
+            ) as talk:
                 pass
             return talk.status if talk.raised is None else 500
 
@@ -117,14 +119,14 @@ def wsgi_get(store: MemoryStore) -> Get:
             members["HTTP_AUTHORIZATION"] = f"Bearer {token}"
         written = path.encode().decode("latin-1")  # PEP 3333
         given = environ(written, method=method, QUERY_STRING=query, **members)
-        return serve(WsgiDoor(app, SERVER, store=store), given).status
+        return serve(WsgiMiddleware(app, SERVER, store=store), given).status
 
     return get
 
 
 @pytest.fixture(params=[asgi_get, wsgi_get], ids=["asgi", "wsgi"])
 def get(request: pytest.FixtureRequest, store: MemoryStore) -> Get:
-    """One request through a new door; gives the status."""
+    """One request through a new middleware; gives the status."""
     make: Callable[[MemoryStore], Get] = request.param
     return make(store)
 
@@ -393,7 +395,7 @@ TROUBLE = [
     ("introspection_forbidden", logging.WARNING),
     # What follows from trouble that has records of its own.
     ("introspection_held_off", logging.INFO),
-    # What nobody but the operator can mend.
+    # What nobody but the operator can fix.
     ("http_client_unusable", logging.ERROR),
     ("introspection_not_configured", logging.ERROR),
     ("introspection_refused_us", logging.ERROR),
@@ -428,11 +430,11 @@ def test_audit_of_keys_out_of_reach_is_a_warning(
             RESOURCE, issuers=[issuer.trust()], insecure_loopback=True
         )
         issuer.replies["/jwks.json"] = (500, {}, b"")
-        ask(WsgiDoor(app, server), issuer.token(RESOURCE))
+        ask(WsgiMiddleware(app, server), issuer.token(RESOURCE))
         del issuer.replies["/jwks.json"]
-        door = WsgiDoor(app, server)
+        middleware = WsgiMiddleware(app, server)
         for key_id in (issuer.key_id, "junk-1", "junk-2"):
-            ask(door, issuer.token(RESOURCE, header={"kid": key_id}))
+            ask(middleware, issuer.token(RESOURCE, header={"kid": key_id}))
 
     assert [(members_of(it)["reason"], it.levelname) for it in records] == [
         ("keys_unusable", "WARNING"),
@@ -442,8 +444,8 @@ def test_audit_of_keys_out_of_reach_is_a_warning(
     ]
 
 
-def ask(door: WsgiDoor, token: str) -> int:
-    return serve(door, environ(HTTP_AUTHORIZATION=f"Bearer {token}")).status
+def ask(middleware: WsgiMiddleware, token: str) -> int:
+    return serve(middleware, environ(HTTP_AUTHORIZATION=f"Bearer {token}")).status
 
 
 # What must never be in a record
@@ -668,10 +670,12 @@ def test_audit_of_a_websocket(records: list[logging.LogRecord]) -> None:
 
     async def run() -> None:
         token = f"Bearer {ISSUER.token(RESOURCE)}"
-        door = AsgiDoor(app, SERVER)
-        async with exchange(door, websocket_scope(headers=[("Authorization", token)])):
+        middleware = AsgiMiddleware(app, SERVER)
+        async with exchange(
+            middleware, websocket_scope(headers=[("Authorization", token)])
+        ):
             pass
-        async with exchange(door, websocket_scope()):
+        async with exchange(middleware, websocket_scope()):
             pass
 
     anyio.run(run)
@@ -690,7 +694,7 @@ def test_audit_of_a_refused_body(records: list[logging.LogRecord]) -> None:
         yield b"never"
 
     token = f"Bearer {ISSUER.token(RESOURCE)}"
-    answer = serve(WsgiDoor(app, SERVER), environ(HTTP_AUTHORIZATION=token))
+    answer = serve(WsgiMiddleware(app, SERVER), environ(HTTP_AUTHORIZATION=token))
 
     assert answer.status == 403
     assert [members_of(record)["reason"] for record in records] == [
@@ -713,16 +717,16 @@ def test_audit_of_a_refusal_raised_too_late(records: list[logging.LogRecord]) ->
         raise ActorRefusedError("too_late")
 
     async def run() -> None:
-        async with exchange(AsgiDoor(asgi_app, SERVER), http_scope("/public")):
+        async with exchange(AsgiMiddleware(asgi_app, SERVER), http_scope("/public")):
             pass
 
     anyio.run(run)
-    serve(WsgiDoor(wsgi_app, SERVER), environ("/public"))
+    serve(WsgiMiddleware(wsgi_app, SERVER), environ("/public"))
 
     assert [members_of(record)["outcome"] for record in records] == ["passed"] * 2
 
 
-def test_audit_of_what_only_the_operator_can_mend_is_an_error(
+def test_audit_of_what_only_the_operator_can_fix_is_an_error(
     records: list[logging.LogRecord],
 ) -> None:
     tenant = ISSUER.trust()
@@ -739,10 +743,10 @@ def test_audit_of_what_only_the_operator_can_mend_is_an_error(
     server = ResourceServer(
         RESOURCE, issuers=find, authorization_servers=[tenant.issuer]
     )
-    door = WsgiDoor(app, server)
+    middleware = WsgiMiddleware(app, server)
     is_down = True
     token = f"Bearer {ISSUER.token(RESOURCE)}"
-    answer = serve(door, environ("/x", HTTP_AUTHORIZATION=token))
+    answer = serve(middleware, environ("/x", HTTP_AUTHORIZATION=token))
 
     assert answer.status == 503
     assert [record.levelno for record in records] == [logging.ERROR]
@@ -763,7 +767,7 @@ def test_stranger_for_whom_the_function_of_tenants_raises_writes_no_error(
 
     server = ResourceServer(RESOURCE, issuers=fails, authorization_servers=[])
     token = f"Bearer {ISSUER.token(RESOURCE)}"
-    answer = serve(WsgiDoor(app, server), environ("/x", HTTP_AUTHORIZATION=token))
+    answer = serve(WsgiMiddleware(app, server), environ("/x", HTTP_AUTHORIZATION=token))
 
     assert answer.status == 429
     assert "keep the token" in answer.json["error_description"]

@@ -1,4 +1,5 @@
-"""An API with sessions and keys of its own, under real servers, with and without door.
+"""An API with sessions and keys of its own, under real servers, with and without
+middleware.
 
 Each request of another client is sent to both, byte for byte the same, and the answers
 may differ in one line at most.
@@ -46,7 +47,7 @@ class Pair:
         return ask(self.guarded, request, body)
 
     def ask_both(self, request: HTTPRequest, body: bytes = b"") -> list[Answer]:
-        """The answers with a door and without."""
+        """The answers with a middleware and without."""
         return [ask(running, request, body) for running in (self.guarded, self.bare)]
 
     def bearer(self, **members: Any) -> tuple[str, str]:
@@ -107,7 +108,7 @@ def own_token(**members: Any) -> str:
 
 
 def log_in(pair: Pair) -> tuple[str, str]:
-    """The cookie of a person who has logged in behind the door."""
+    """The cookie of a person who has logged in behind the middleware."""
     request = HTTPRequest("POST", "/login?name=carol", (("Host", "api.example.com"),))
     with pair.guarded.connect_socket() as connection:
         connection.sendall(written(request))
@@ -116,7 +117,7 @@ def log_in(pair: Pair) -> tuple[str, str]:
     return ("Cookie", cookie.partition(";")[0])
 
 
-def test_each_kind_of_client_is_known_behind_the_door(pair: Pair) -> None:
+def test_each_kind_of_client_is_known_behind_the_middleware(pair: Pair) -> None:
     kinds = {
         "session": (log_in(pair), "carol"),
         "key": (("Authorization", KEY), "nightly job"),
@@ -162,11 +163,11 @@ def test_request_of_another_client_arrives_as_it_was_sent(
         (HTTPRequest("OPTIONS", target, (*PREFLIGHT, *fields)), b""),
         (HTTPRequest("GET", f"/inner{target}", fields), b""),
     ):
-        with_door, without = pair.ask_both(request, sent)
+        with_middleware, without = pair.ask_both(request, sent)
 
-        assert with_door == without
-        assert with_door.status == 200
-        assert all(line in str(with_door.json()["lines"]) for line in lines)
+        assert with_middleware == without
+        assert with_middleware.status == 200
+        assert all(line in str(with_middleware.json()["lines"]) for line in lines)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -181,16 +182,16 @@ def test_answer_to_another_client_gains_a_challenge_if_it_is_a_401(
         ("/optional", PLAIN),
         ("/inner/me", PLAIN),
     ):
-        with_door, without = pair.ask_both(HTTPRequest(method, target, fields))
+        with_middleware, without = pair.ask_both(HTTPRequest(method, target, fields))
 
-        assert with_door.status == without.status
-        assert with_door.body == without.body
+        assert with_middleware.status == without.status
+        assert with_middleware.body == without.body
         if without.status == 200:
-            assert with_door.fields == without.fields
+            assert with_middleware.fields == without.fields
             continue
         own = without.lines("www-authenticate")
-        assert with_door.lines("www-authenticate") == [challenge, *own]
-        assert others(with_door) == others(without)
+        assert with_middleware.lines("www-authenticate") == [challenge, *own]
+        assert others(with_middleware) == others(without)
 
 
 def others(answer: Answer) -> list[tuple[str, str]]:
@@ -198,38 +199,38 @@ def others(answer: Answer) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("status", [204, 302, 400, 403, 404, 407, 500, 503])
-def test_other_answers_are_the_same_with_a_door(pair: Pair, status: int) -> None:
+def test_other_answers_are_the_same_with_a_middleware(pair: Pair, status: int) -> None:
     request = HTTPRequest("GET", f"/answers/{status}", (("Authorization", KEY),))
-    with_door, without = pair.ask_both(request)
+    with_middleware, without = pair.ask_both(request)
 
-    assert with_door.status == status
-    assert with_door == without
+    assert with_middleware.status == status
+    assert with_middleware == without
 
 
-def test_401_without_a_challenge_has_one_with_a_door(pair: Pair) -> None:
-    with_door, without = pair.ask_both(HTTPRequest("GET", "/answers/401"))
+def test_401_without_a_challenge_has_one_with_a_middleware(pair: Pair) -> None:
+    with_middleware, without = pair.ask_both(HTTPRequest("GET", "/answers/401"))
 
     assert without.lines("www-authenticate") == []
-    assert with_door.lines("www-authenticate") == [PLAIN]
-    assert others(with_door) == others(without)
-    assert with_door.body == without.body
+    assert with_middleware.lines("www-authenticate") == [PLAIN]
+    assert others(with_middleware) == others(without)
+    assert with_middleware.body == without.body
 
 
 @pytest.mark.parametrize("status", ["200", "401"])
-def test_streams_are_the_same_with_a_door(pair: Pair, status: str) -> None:
+def test_streams_are_the_same_with_a_middleware(pair: Pair, status: str) -> None:
     request = HTTPRequest("POST", "/echo", (("X-Status", status),))
     body = bytes(range(256)) * 400
-    with_door, without = pair.ask_both(request, body)
+    with_middleware, without = pair.ask_both(request, body)
 
-    assert with_door.body == without.body == body
-    assert others(with_door) == others(without)
-    assert with_door.lines("transfer-encoding") == ["chunked"]
+    assert with_middleware.body == without.body == body
+    assert others(with_middleware) == others(without)
+    assert with_middleware.lines("transfer-encoding") == ["chunked"]
 
 
-def test_file_is_the_same_with_a_door(pair: Pair) -> None:
-    with_door, without = pair.ask_both(HTTPRequest("GET", "/file"))
+def test_file_is_the_same_with_a_middleware(pair: Pair) -> None:
+    with_middleware, without = pair.ask_both(HTTPRequest("GET", "/file"))
 
-    assert with_door == without
+    assert with_middleware == without
 
 
 def test_answer_to_an_agent_gains_nothing(pair: Pair) -> None:

@@ -45,20 +45,22 @@ Ask = Callable[..., int]
 def ask_asgi(
     settings: ResourceServer, path: str, name: str, value: bytes, query: bytes
 ) -> int:
-    door = asgi.AgentAuthMiddleware(_never_asgi, settings)
+    middleware = asgi.AgentAuthMiddleware(_never_asgi, settings)
     scope = http_scope(path, query_string=query)
     scope["headers"] = [(name.encode(), value)]
-    return answered_fast(lambda: anyio.run(request, door, scope).status, value + query)
+    return answered_fast(
+        lambda: anyio.run(request, middleware, scope).status, value + query
+    )
 
 
 def ask_wsgi(
     settings: ResourceServer, path: str, name: str, value: bytes, query: bytes
 ) -> int:
-    door = wsgi.AgentAuthMiddleware(_never_wsgi, settings)
+    middleware = wsgi.AgentAuthMiddleware(_never_wsgi, settings)
     field = "HTTP_" + name.upper().replace("-", "_")
     members = {field: value.decode("latin-1"), "QUERY_STRING": query.decode("latin-1")}
     given = environ(path, **members)
-    return answered_fast(lambda: serve(door, given).status, value + query)
+    return answered_fast(lambda: serve(middleware, given).status, value + query)
 
 
 async def _never_asgi(*_: object) -> None:

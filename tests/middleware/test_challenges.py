@@ -16,7 +16,7 @@ from tests.support.challenges import (
     find_in_bearer,
     parse_strictly,
 )
-from tests.support.exchange import Answer, Door
+from tests.support.exchange import Answer, Middleware
 from tests.support.scenarios import (
     AUTH_MD_URL,
     METADATA_URL,
@@ -128,9 +128,12 @@ def test_readers_by_expression_read_what_clients_read() -> None:
 
 
 @pytest.fixture
-def answers(door: Door, issuers: Issuers) -> Answers:
-    """How one door answers the table's refused requests, by the scenario's name."""
-    return {scenario.name: door.ask(scenario.request(issuers)) for scenario in REFUSED}
+def answers(middleware: Middleware, issuers: Issuers) -> Answers:
+    """How one middleware answers the table's refused requests, by the scenario's
+    name."""
+    return {
+        scenario.name: middleware.ask(scenario.request(issuers)) for scenario in REFUSED
+    }
 
 
 def test_fields_are_fit_for_any_client_and_no_cache(answers: Answers) -> None:
@@ -237,12 +240,12 @@ SPOOFED = (
 
 
 def test_spoofed_fields_change_no_refusal(
-    answers: Answers, door: Door, issuers: Issuers
+    answers: Answers, middleware: Middleware, issuers: Issuers
 ) -> None:
     for scenario in REFUSED:
         request = scenario.request(issuers)
         fields = tuple(line for line in request.fields if line[0] != "Host")
-        spoofed = door.ask(replace(request, fields=SPOOFED + fields))
+        spoofed = middleware.ask(replace(request, fields=SPOOFED + fields))
 
         assert spoofed == answers[scenario.name], scenario.name
 
@@ -293,9 +296,9 @@ CARRIERS = (
 
 @pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier.name)
 def test_nothing_of_a_request_comes_back(
-    carrier: Scenario, door: Door, issuers: Issuers
+    carrier: Scenario, middleware: Middleware, issuers: Issuers
 ) -> None:
-    answer = door.ask(carrier.request(issuers))
+    answer = middleware.ask(carrier.request(issuers))
 
     assert answer.status >= 400
     assert MARK not in repr(answer).lower()

@@ -1,7 +1,7 @@
-"""Beside an API's other clients, ``unauthenticated="pass"``, at both doors.
+"""Beside an API's other clients, ``unauthenticated="pass"``, in both middlewares.
 
-Whoever is no agent reaches the application as if there were no door, and hears of one
-only if the application answers 401. Agents meet what they meet anywhere.
+Whoever is no agent reaches the application as if there were no middleware, and hears of
+one only if the application answers 401. Agents meet what they meet anywhere.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ from tests.support.beside import (
     open_passage,
     wsgi_application,
 )
-from tests.support.exchange import DOORS, Answer, HTTPRequest
+from tests.support.exchange import MIDDLEWARES, Answer, HTTPRequest
 from tests.support.server_side import RESOURCE, environ, http_scope, request, serve
 
 
-@pytest.fixture(params=DOORS)
+@pytest.fixture(params=MIDDLEWARES)
 def passage(request: pytest.FixtureRequest) -> OpenPassage:
-    """A test that asks for it runs on each door."""
+    """A test that asks for it runs on each side."""
     return partial(open_passage, request.param)
 
 
@@ -157,7 +157,7 @@ def test_another_client_keeps_remote_user() -> None:
         {"REMOTE_USER": "carol", "HTTP_AUTHORIZATION": "Basic dTpw"},
         {"REMOTE_USER": "carol", "HTTP_AUTHORIZATION": f"Bearer {good()}"},
     ):
-        serve(opened.door, environ("/optional", **members))
+        serve(opened.middleware, environ("/optional", **members))
     users = [seen.given.get("REMOTE_USER") for seen in opened.seen]
 
     assert users == ["carol", "carol", None]
@@ -257,7 +257,7 @@ def test_token_in_the_query_alone_is_no_credential(passage: OpenPassage) -> None
 
 
 def test_public_route_looks_at_no_credential(passage: OpenPassage) -> None:
-    """As where the door challenges: it may be meant for the application."""
+    """As where the middleware challenges: it may be meant for the application."""
     opened = passage()
 
     assert opened.get("/public", f"Bearer {FORGER.token(RESOURCE)}").status == 200
@@ -273,11 +273,12 @@ OUTER_TOKEN = f"Bearer {OWN.token(OUTER.resource)}"
 
 
 def test_wsgi_access_cannot_be_injected() -> None:
-    """By whoever calls the door, or by an outer door of another resource."""
+    """By whoever calls the middleware, or by an outer middleware of another
+    resource."""
     seen: list[Seen] = []
-    door = wsgi.AgentAuthMiddleware(wsgi_application(seen), SERVER)
-    serve(door, {**environ("/optional"), "agentauth.access": INJECTED})
-    outer = wsgi.AgentAuthMiddleware(door, OUTER)
+    middleware = wsgi.AgentAuthMiddleware(wsgi_application(seen), SERVER)
+    serve(middleware, {**environ("/optional"), "agentauth.access": INJECTED})
+    outer = wsgi.AgentAuthMiddleware(middleware, OUTER)
     serve(outer, environ("/optional", HTTP_AUTHORIZATION=OUTER_TOKEN))
 
     assert [entry.access for entry in seen] == [None, None]
@@ -286,14 +287,15 @@ def test_wsgi_access_cannot_be_injected() -> None:
 
 @pytest.mark.anyio
 async def test_asgi_access_cannot_be_injected() -> None:
-    """By whoever calls the door, or by an outer door of another resource."""
+    """By whoever calls the middleware, or by an outer middleware of another
+    resource."""
     seen: list[Seen] = []
-    door = asgi.AgentAuthMiddleware(asgi_application(seen), SERVER)
+    middleware = asgi.AgentAuthMiddleware(asgi_application(seen), SERVER)
     members: dict[str, Any] = {"user": Caller(INJECTED), "auth": AuthCredentials(["x"])}
     for injected in (members, {"user": members["user"]}):
         injected["agentauth.access"] = INJECTED
-        await request(door, http_scope("/optional", **injected))
-    outer = asgi.AgentAuthMiddleware(door, OUTER)
+        await request(middleware, http_scope("/optional", **injected))
+    outer = asgi.AgentAuthMiddleware(middleware, OUTER)
     await request(outer, http_scope("/optional", [("Authorization", OUTER_TOKEN)]))
 
     assert [entry.access for entry in seen] == [None, None, None]

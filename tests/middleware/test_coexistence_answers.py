@@ -36,7 +36,7 @@ from tests.support.beside import (
     wsgi_application,
 )
 from tests.support.challenges import parse_strictly
-from tests.support.exchange import DOORS, Answer, HTTPRequest, ask_asgi, ask_wsgi
+from tests.support.exchange import MIDDLEWARES, Answer, HTTPRequest, ask_asgi, ask_wsgi
 from tests.support.server_side import (
     RESOURCE,
     environ,
@@ -57,9 +57,9 @@ PLAIN = f'Bearer resource_metadata="{METADATA_URL}"'
 READ = f'Bearer scope="notes.read", resource_metadata="{METADATA_URL}"'
 
 
-@pytest.fixture(params=DOORS)
+@pytest.fixture(params=MIDDLEWARES)
 def passage(request: pytest.FixtureRequest) -> OpenPassage:
-    """A test that asks for it runs on each door."""
+    """A test that asks for it runs on each side."""
     return partial(open_passage, request.param)
 
 
@@ -144,7 +144,7 @@ def test_answer_to_a_request_with_access_is_untouched(
 
 
 def test_challenge_that_is_there_is_not_added_again(passage: OpenPassage) -> None:
-    """An inner door's, or one that a guard has written."""
+    """An inner middleware's, or one that a guard has written."""
     fields = [("www-authenticate", 'Basic realm="theirs"'), ("www-authenticate", READ)]
     opened = passage(answered=(401, fields, b""))
 
@@ -176,10 +176,10 @@ def test_challenge_names_what_the_handler_demands(passage: OpenPassage) -> None:
 
 
 class Unread(io.BytesIO):
-    """A body that is not for the door."""
+    """A body that is not for the middleware."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        raise AssertionError("read by the door")
+        raise AssertionError("read by the middleware")
 
     readline = readlines = __next__ = read  # type: ignore[assignment]
 
@@ -209,8 +209,8 @@ def test_wsgi_streams_stay_streams(status: str) -> None:
         return pieces()
 
     unread = Unread()
-    door = wsgi.AgentAuthMiddleware(app, SERVER)
-    body = door({**environ(), "wsgi.input": unread}, unheard)
+    middleware = wsgi.AgentAuthMiddleware(app, SERVER)
+    body = middleware({**environ(), "wsgi.input": unread}, unheard)
     steps = iter(body)
 
     assert taken == []
@@ -288,8 +288,8 @@ async def test_asgi_streams_stay_streams() -> None:
             if not message["more_body"]:
                 return
 
-    door = asgi.AgentAuthMiddleware(app, SERVER)
-    async with exchange(door, http_scope("/", method="POST")) as talk:
+    middleware = asgi.AgentAuthMiddleware(app, SERVER)
+    async with exchange(middleware, http_scope("/", method="POST")) as talk:
         start = await talk.next_sent()
         for piece, more in ((b"one", True), (b"two", False)):
             message: Message = {"body": piece, "more_body": more}
@@ -309,7 +309,7 @@ async def test_asgi_application_is_given_what_the_server_gave() -> None:
         given.extend((scope, receive))
 
     async def receive() -> Message:
-        raise AssertionError("read by the door")
+        raise AssertionError("read by the middleware")
 
     async def send(message: Message) -> None: ...
 
@@ -373,8 +373,8 @@ async def test_websocket_of_another_client_is_its_own_affair() -> None:
         (greet, ["websocket.accept", "websocket.send"]),
         (close, ["websocket.close"]),
     ):
-        door = asgi.AgentAuthMiddleware(app, SERVER)
-        talk = await request(door, websocket_scope("/notes", headers), CONNECT)
+        middleware = asgi.AgentAuthMiddleware(app, SERVER)
+        talk = await request(middleware, websocket_scope("/notes", headers), CONNECT)
 
         assert [message["type"] for message in talk.sent] == sent
         assert talk.sent[-1] in (
@@ -385,8 +385,8 @@ async def test_websocket_of_another_client_is_its_own_affair() -> None:
 
 @pytest.mark.anyio
 async def test_websocket_denied_with_401_gains_our_challenge() -> None:
-    door = asgi.AgentAuthMiddleware(deny, SERVER)
-    talk = await request(door, websocket_scope("/notes", **DENIAL), CONNECT)
+    middleware = asgi.AgentAuthMiddleware(deny, SERVER)
+    talk = await request(middleware, websocket_scope("/notes", **DENIAL), CONNECT)
 
     assert talk.status == 401
     assert talk.headers == {"www-authenticate": READ}
@@ -407,7 +407,7 @@ async def test_websocket_of_a_bad_agent_is_refused() -> None:
 
 
 @requires("notes.write")
-async def guarded(request: Request) -> Response:
+async def middleware(request: Request) -> Response:
     raise AssertionError("nobody gets in")
 
 
@@ -422,7 +422,7 @@ async def refuses(request: Request) -> Response:
 
 def starlette(*, mounted: bool) -> ASGIApp:
     handlers = [
-        Endpoint("/guarded", guarded),
+        Endpoint("/middleware", middleware),
         Endpoint("/asks", asks),
         Endpoint("/refuses", requires("notes.write")(refuses)),
     ]
@@ -435,7 +435,7 @@ def starlette(*, mounted: bool) -> ASGIApp:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", ["guarded", "asks"])
+@pytest.mark.parametrize("name", ["middleware", "asks"])
 async def test_guard_without_access_answers_with_the_challenge_once(name: str) -> None:
     talk = await request(starlette(mounted=False), http_scope(f"/{name}"))
     lines = [value for key, value in talk.sent[0]["headers"] if key == CHALLENGE]
@@ -495,8 +495,8 @@ def test_challenge_names_the_scopes_below_a_dispatcher() -> None:
 
     app = DispatcherMiddleware(refuse, {"/in": refuse})
     server = replace(SERVER, scopes={})
-    door = wsgi.AgentAuthMiddleware(app, server, scopes_for=scopes_for)
-    answer = serve(door, environ("/in/deep"))
+    middleware = wsgi.AgentAuthMiddleware(app, server, scopes_for=scopes_for)
+    answer = serve(middleware, environ("/in/deep"))
     (challenge,) = parse_strictly(answer.headers["www-authenticate"])
 
     assert challenge.parameters["scope"] == "|/in/deep"

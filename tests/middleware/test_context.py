@@ -23,8 +23,8 @@ from starlette.routing import Route as Endpoint
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agentauth_middleware import current_access
-from agentauth_middleware.asgi import AgentAuthMiddleware as AsgiDoor
-from agentauth_middleware.wsgi import AgentAuthMiddleware as WsgiDoor
+from agentauth_middleware.asgi import AgentAuthMiddleware as AsgiMiddleware
+from agentauth_middleware.wsgi import AgentAuthMiddleware as WsgiMiddleware
 from tests.support.server_side import (
     SERVER,
     Exchange,
@@ -83,12 +83,12 @@ async def test_context_is_kept_apart_among_interleaved_requests() -> None:
             seen.append(subject())
         await answer(send, " ".join(sorted(set(seen))))
 
-    door = AsgiDoor(app, SERVER)
+    middleware = AsgiMiddleware(app, SERVER)
     talks: list[tuple[Exchange, str]] = []
 
     async def get(number: int) -> None:
         scope, expected = asgi_scope(number)
-        talks.append((await request(door, scope), expected))
+        talks.append((await request(middleware, scope), expected))
 
     async with anyio.create_task_group() as tasks:
         for number in range(MANY):
@@ -110,7 +110,7 @@ def test_context_is_kept_apart_among_interleaved_wsgi_bodies() -> None:
         finally:
             at_close.append(subject())
 
-    door = WsgiDoor(app, SERVER)
+    middleware = WsgiMiddleware(app, SERVER)
     bodies: list[Any] = []
     names: list[str] = []
     at_close: list[str] = []
@@ -119,7 +119,7 @@ def test_context_is_kept_apart_among_interleaved_wsgi_bodies() -> None:
         members = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
         given = environ(path, **members)
         given["test.at_close"] = at_close
-        bodies.append(door(given, unheard))
+        bodies.append(middleware(given, unheard))
         names.append(expected)
 
     for _ in range(2):
@@ -140,12 +140,12 @@ def test_context_is_kept_apart_among_wsgi_requests_in_threads() -> None:
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [subject().encode()]
 
-    door = WsgiDoor(app, SERVER)
+    middleware = WsgiMiddleware(app, SERVER)
 
     def get(number: int) -> tuple[str, str, str]:
         path, headers, expected = who_asks(number)
         members = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
-        body = serve(door, environ(path, **members)).body.decode()
+        body = serve(middleware, environ(path, **members)).body.decode()
         return body, subject(), expected
 
     with ThreadPoolExecutor(8) as threads:
@@ -160,7 +160,7 @@ async def test_context_of_a_request_made_inside_another_is_its_own() -> None:
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, subject())
 
-    inner_door = AsgiDoor(inner, SERVER)
+    inner_middleware = AsgiMiddleware(inner, SERVER)
 
     async def outer(scope: Scope, receive: Receive, send: Send) -> None:
         seen = [subject()]
@@ -168,12 +168,12 @@ async def test_context_of_a_request_made_inside_another_is_its_own() -> None:
             http_scope("/public"),
             http_scope(headers=[("Authorization", bearer(subject="bob"))]),
         ):
-            seen.append((await request(inner_door, made)).body.decode())
+            seen.append((await request(inner_middleware, made)).body.decode())
             seen.append(subject())
         await answer(send, " ".join(seen))
 
     talk = await request(
-        AsgiDoor(outer, SERVER),
+        AsgiMiddleware(outer, SERVER),
         http_scope(headers=[("Authorization", bearer(subject="alice"))]),
     )
 
@@ -183,7 +183,7 @@ async def test_context_of_a_request_made_inside_another_is_its_own() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("fails", [False, True], ids=["returns", "raises"])
 async def test_context_ends_with_the_request(fails: bool) -> None:
-    """In the very task that called the door."""
+    """In the very task that called the middleware."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, subject())
@@ -200,7 +200,7 @@ async def test_context_ends_with_the_request(fails: bool) -> None:
 
     scope = http_scope(headers=[("Authorization", bearer())])
     try:
-        await AsgiDoor(app, SERVER)(scope, receive, send)
+        await AsgiMiddleware(app, SERVER)(scope, receive, send)
     except OSError:
         assert fails
 
@@ -217,7 +217,9 @@ def test_wsgi_context_ends_with_the_call(fails: bool) -> None:
 
     body: Iterable[bytes] = [b"user-1"]
     try:
-        body = WsgiDoor(app, SERVER)(environ(HTTP_AUTHORIZATION=bearer()), unheard)
+        body = WsgiMiddleware(app, SERVER)(
+            environ(HTTP_AUTHORIZATION=bearer()), unheard
+        )
     except OSError:
         assert fails
 
@@ -244,7 +246,7 @@ async def test_context_reaches_tasks_and_threads_that_the_handler_starts() -> No
         await answer(send, "")
 
     await request(
-        AsgiDoor(app, SERVER),
+        AsgiMiddleware(app, SERVER),
         http_scope(headers=[("Authorization", bearer(subject="alice"))]),
     )
 
@@ -285,7 +287,7 @@ async def sync_stream(request: Request) -> Response:
 
 def starlette(*routes: Endpoint, middleware: Iterable[Middleware] = ()) -> ASGIApp:
     app = Starlette(routes=routes, middleware=list(middleware))
-    app.add_middleware(AsgiDoor, resource_server=SERVER)
+    app.add_middleware(AsgiMiddleware, resource_server=SERVER)
     return app
 
 

@@ -17,8 +17,8 @@ from starlette.routing import Route as Endpoint
 from starlette.types import Message, Receive, Scope, Send
 
 from agentauth_middleware import ResourceServer, asgi, wsgi
-from tests.middleware.conftest import OpenDoor
-from tests.support.exchange import Answer, Door, HTTPRequest, ask_asgi, ask_wsgi
+from tests.middleware.conftest import RunningMiddleware
+from tests.support.exchange import Answer, HTTPRequest, Middleware, ask_asgi, ask_wsgi
 from tests.support.scenarios import (
     GOOD,
     Issuers,
@@ -62,22 +62,22 @@ def preflight(
 
 
 @pytest.fixture
-def closed(open_a_door: OpenDoor, issuers: Issuers) -> Door:
+def closed(start_middleware: RunningMiddleware, issuers: Issuers) -> Middleware:
     """No page of another origin may call."""
-    return open_a_door(resource_server(issuers.trusted))
+    return start_middleware(resource_server(issuers.trusted))
 
 
 @pytest.fixture
-def listing(open_a_door: OpenDoor, issuers: Issuers) -> Door:
+def listing(start_middleware: RunningMiddleware, issuers: Issuers) -> Middleware:
     """Pages of ``PAGE`` may call."""
-    return open_a_door(resource_server(issuers.trusted, browser_origins=[PAGE]))
+    return start_middleware(resource_server(issuers.trusted, browser_origins=[PAGE]))
 
 
 @pytest.fixture
-def forwarding(open_a_door: OpenDoor, issuers: Issuers) -> Door:
+def forwarding(start_middleware: RunningMiddleware, issuers: Issuers) -> Middleware:
     """The application answers preflights."""
     server = resource_server(issuers.trusted, forward_unauthenticated_preflights=True)
-    return open_a_door(server)
+    return start_middleware(server)
 
 
 # By default nothing passes
@@ -86,15 +86,15 @@ def forwarding(open_a_door: OpenDoor, issuers: Issuers) -> Door:
 @pytest.mark.parametrize("unmatched", ["authenticated", "refuse"])
 @pytest.mark.parametrize("target", ["/notes", "/nowhere"])
 def test_preflight_is_a_request_without_credentials(
-    target: str, unmatched: str, open_a_door: OpenDoor, issuers: Issuers
+    target: str, unmatched: str, start_middleware: RunningMiddleware, issuers: Issuers
 ) -> None:
-    door = open_a_door(resource_server(issuers.trusted, unmatched=unmatched))
-    answer = door.ask(preflight(target=target))
+    middleware = start_middleware(resource_server(issuers.trusted, unmatched=unmatched))
+    answer = middleware.ask(preflight(target=target))
 
     scopes = "notes.read notes.write" if target == "/notes" else None
     no_credentials(scopes).check(answer)
     assert answer.lines("access-control-allow-origin") == []
-    assert not door.seen
+    assert not middleware.seen
 
 
 ODD_METHODS = ["OPTIONS", "options", "GET", "PROPFIND", "M-SEARCH", "QUERY", "DELETE"]
@@ -110,7 +110,7 @@ IN_DISGUISE: tuple[Fields, ...] = (
 @pytest.mark.parametrize("more", IN_DISGUISE, ids=str)
 @pytest.mark.parametrize("method", ODD_METHODS)
 def test_nothing_without_a_credential_passes_on_a_guarded_path(
-    method: str, more: Fields, closed: Door
+    method: str, more: Fields, closed: Middleware
 ) -> None:
     asked = replace(preflight(PAGE, "POST", None, *more), method=method)
 
@@ -224,7 +224,7 @@ def test_a_forwarded_preflight_becomes_no_other_method() -> None:
 # Answered by the middleware
 
 
-def test_preflight_of_a_listed_origin_is_answered(listing: Door) -> None:
+def test_preflight_of_a_listed_origin_is_answered(listing: Middleware) -> None:
     answer = listing.ask(preflight())
 
     assert answer.status == 204
@@ -257,7 +257,9 @@ def test_preflight_of_a_listed_origin_is_answered(listing: Door) -> None:
         "",
     ],
 )
-def test_preflight_of_another_origin_is_refused(origin: str, listing: Door) -> None:
+def test_preflight_of_another_origin_is_refused(
+    origin: str, listing: Middleware
+) -> None:
     answer = listing.ask(preflight(origin))
 
     assert answer.status == 401
@@ -281,7 +283,7 @@ def test_preflight_of_another_origin_is_refused(origin: str, listing: Door) -> N
     ids=["none", "empty", "one", "spaces", "odd", "split", "long name", "too many"],
 )
 def test_only_header_names_come_back(
-    asked: str | None, allowed: str | None, listing: Door
+    asked: str | None, allowed: str | None, listing: Middleware
 ) -> None:
     answer = listing.ask(preflight(PAGE, "GET", asked))
 
@@ -294,28 +296,34 @@ def test_only_header_names_come_back(
 @pytest.mark.parametrize(
     "method", ["", "A B", "GET,PUT", "G\u00c9T", "GET\r\nx: y", "A" * 65]
 )
-def test_what_asks_for_no_method_is_no_preflight(method: str, listing: Door) -> None:
+def test_what_asks_for_no_method_is_no_preflight(
+    method: str, listing: Middleware
+) -> None:
     assert listing.ask(preflight(PAGE, method)).status == 401
     assert not listing.seen
 
 
 def test_every_origin_may_be_listed_and_none_with_cookies(
-    open_a_door: OpenDoor, issuers: Issuers
+    start_middleware: RunningMiddleware, issuers: Issuers
 ) -> None:
-    door = open_a_door(resource_server(issuers.trusted, browser_origins=["*"]))
+    middleware = start_middleware(
+        resource_server(issuers.trusted, browser_origins=["*"])
+    )
     token = ("Authorization", f"Bearer {GOOD.mint(issuers)}")
     for answer in (
-        door.ask(preflight(OTHER)),
-        door.ask(HTTPRequest("GET", "/notes", (("Origin", OTHER),))),
-        door.ask(HTTPRequest("GET", "/agents", (("Origin", "null"), token))),
-        door.ask(HTTPRequest("GET", "/", (("Origin", OTHER), token))),
-        door.get(METADATA, {"Origin": OTHER}),
+        middleware.ask(preflight(OTHER)),
+        middleware.ask(HTTPRequest("GET", "/notes", (("Origin", OTHER),))),
+        middleware.ask(HTTPRequest("GET", "/agents", (("Origin", "null"), token))),
+        middleware.ask(HTTPRequest("GET", "/", (("Origin", OTHER), token))),
+        middleware.get(METADATA, {"Origin": OTHER}),
     ):
         assert answer.field("access-control-allow-origin") == "*"
         assert answer.lines("access-control-allow-credentials") == []
 
 
-def test_preflight_of_an_unclear_path_is_answered_all_the_same(listing: Door) -> None:
+def test_preflight_of_an_unclear_path_is_answered_all_the_same(
+    listing: Middleware,
+) -> None:
     """So that the page can read the 400 that its request gets."""
     assert listing.ask(preflight(target="/x/../health")).status == 204
     refused = listing.get("/x/../health", {"Origin": PAGE})
@@ -325,12 +333,12 @@ def test_preflight_of_an_unclear_path_is_answered_all_the_same(listing: Door) ->
     assert not listing.seen
 
 
-def test_preflight_on_a_public_path_is_the_application_s(listing: Door) -> None:
+def test_preflight_on_a_public_path_is_the_application_s(listing: Middleware) -> None:
     assert listing.ask(preflight(target="/health")).status == 200
     assert [seen.path for seen in listing.seen] == ["/health"]
 
 
-def test_preflight_on_an_optional_path_is_answered(listing: Door) -> None:
+def test_preflight_on_an_optional_path_is_answered(listing: Middleware) -> None:
     """For pages that send a token to paths that need none."""
     assert listing.ask(preflight(target="/greeting")).status == 204
     assert not listing.seen
@@ -354,7 +362,7 @@ ANSWERS: dict[str, tuple[str, int]] = {
 @pytest.mark.parametrize("name", ANSWERS)
 @pytest.mark.parametrize("origin", [PAGE, OTHER, None])
 def test_page_of_a_listed_origin_reads_every_answer(
-    origin: str | None, name: str, listing: Door, issuers: Issuers
+    origin: str | None, name: str, listing: Middleware, issuers: Issuers
 ) -> None:
     target, status = ANSWERS[name]
     fields: Fields = () if origin is None else (("Origin", origin),)
@@ -372,7 +380,9 @@ def test_page_of_a_listed_origin_reads_every_answer(
         assert exposed.split(", ") == ["WWW-Authenticate", "Retry-After", "DPoP-Nonce"]
 
 
-def test_without_the_setting_nothing_is_added(closed: Door, issuers: Issuers) -> None:
+def test_without_the_setting_nothing_is_added(
+    closed: Middleware, issuers: Issuers
+) -> None:
     token = ("Authorization", f"Bearer {GOOD.mint(issuers)}")
     answer = closed.ask(HTTPRequest("GET", "/", (("Origin", PAGE), token)))
 
@@ -382,14 +392,16 @@ def test_without_the_setting_nothing_is_added(closed: Door, issuers: Issuers) ->
 @pytest.mark.parametrize("path", [METADATA, "/auth.md"])
 @pytest.mark.parametrize("origins", [[], [PAGE]], ids=str)
 def test_what_is_published_is_for_all_origins(
-    origins: list[str], path: str, open_a_door: OpenDoor, issuers: Issuers
+    origins: list[str], path: str, start_middleware: RunningMiddleware, issuers: Issuers
 ) -> None:
-    door = open_a_door(resource_server(issuers.trusted, browser_origins=origins))
+    middleware = start_middleware(
+        resource_server(issuers.trusted, browser_origins=origins)
+    )
     for asked in (
         HTTPRequest("GET", path, (("Origin", OTHER),)),
         preflight(OTHER, target=path),
     ):
-        answer = door.ask(asked)
+        answer = middleware.ask(asked)
 
         assert answer.status in (200, 204)
         assert answer.field("access-control-allow-origin") == "*"
@@ -481,7 +493,7 @@ def test_wsgi_answers_keep_the_rules_on_both_sides() -> None:
 # Forwarded to the application
 
 
-def test_preflight_goes_on_where_settings_say_so(forwarding: Door) -> None:
+def test_preflight_goes_on_where_settings_say_so(forwarding: Middleware) -> None:
     answer = forwarding.ask(preflight())
 
     assert answer.status == 200
@@ -489,16 +501,16 @@ def test_preflight_goes_on_where_settings_say_so(forwarding: Door) -> None:
 
 
 def test_listed_origins_are_answered_and_others_go_on(
-    open_a_door: OpenDoor, issuers: Issuers
+    start_middleware: RunningMiddleware, issuers: Issuers
 ) -> None:
     server = resource_server(
         issuers.trusted, browser_origins=[PAGE], forward_unauthenticated_preflights=True
     )
-    door = open_a_door(server)
+    middleware = start_middleware(server)
 
-    assert door.ask(preflight()).status == 204
-    assert door.ask(preflight(OTHER)).status == 200
-    assert len(door.seen) == 1
+    assert middleware.ask(preflight()).status == 204
+    assert middleware.ask(preflight(OTHER)).status == 200
+    assert len(middleware.seen) == 1
 
 
 @pytest.mark.parametrize(
@@ -524,12 +536,12 @@ def test_listed_origins_are_answered_and_others_go_on(
         "chunked",
     ],
 )
-def test_only_preflights_go_on(asked: HTTPRequest, forwarding: Door) -> None:
+def test_only_preflights_go_on(asked: HTTPRequest, forwarding: Middleware) -> None:
     assert forwarding.ask(asked).status == 401
     assert not forwarding.seen
 
 
-def test_unclear_paths_do_not_go_on(forwarding: Door) -> None:
+def test_unclear_paths_do_not_go_on(forwarding: Middleware) -> None:
     assert forwarding.ask(preflight(target="/x/../health")).status == 400
     assert not forwarding.seen
 
@@ -569,8 +581,8 @@ def test_asgi_preflight_goes_on_without_all_else() -> None:
     lines = list(given["headers"])
 
     async def run() -> None:
-        door = asgi.AgentAuthMiddleware(app, FORWARDING)
-        async with exchange(door, given) as talk:
+        middleware = asgi.AgentAuthMiddleware(app, FORWARDING)
+        async with exchange(middleware, given) as talk:
             # As over HTTP/2, where no header announces a body.
             await talk.deliver(
                 {"type": "http.request", "body": b"smug", "more_body": True},

@@ -11,7 +11,7 @@ import pytest
 
 from agentauth_middleware import Issuer, ResourceServer, Route
 from agentauth_middleware.testing import FakeIssuer
-from tests.support.exchange import DOORS, open_door
+from tests.support.exchange import MIDDLEWARES, running_middleware
 
 RESOURCE = "https://api.example.com"
 SLASH = FakeIssuer("https://notes.eu.auth0.com/")
@@ -193,7 +193,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("side", DOORS)
+@pytest.mark.parametrize("side", MIDDLEWARES)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_refusal_is_explained(
     case: Case, side: str, caplog: pytest.LogCaptureFixture
@@ -206,7 +206,7 @@ def test_refusal_is_explained(
     token = case.issuer.token(RESOURCE, **claims)
 
     with caplog.at_level(logging.INFO, "agentauth_middleware.audit"):
-        open_door(side, server, None).get(
+        running_middleware(side, server, None).get(
             case.path, {"Authorization": f"Bearer {token}"}
         )
 
@@ -234,7 +234,7 @@ PRESENTED = {
 }
 
 
-@pytest.mark.parametrize("side", DOORS)
+@pytest.mark.parametrize("side", MIDDLEWARES)
 @pytest.mark.parametrize(("field", "line"), PRESENTED.values(), ids=PRESENTED)
 def test_refusal_of_what_is_no_token_is_explained(
     field: str, line: str, side: str, caplog: pytest.LogCaptureFixture
@@ -242,7 +242,7 @@ def test_refusal_of_what_is_no_token_is_explained(
     server = ResourceServer(RESOURCE, issuers=[PLAIN.trust()])
 
     with caplog.at_level(logging.INFO, "agentauth_middleware.audit"):
-        open_door(side, server, None).get("/", {"Authorization": field})
+        running_middleware(side, server, None).get("/", {"Authorization": field})
 
     assert caplog.messages == [f"refused: {line}"]
 
@@ -253,7 +253,9 @@ def test_long_lists_in_a_line_are_cut(caplog: pytest.LogCaptureFixture) -> None:
     token = PLAIN.token("x" * 5000)
 
     with caplog.at_level(logging.INFO, "agentauth_middleware.audit"):
-        open_door("wsgi", server, None).get("/", {"Authorization": f"Bearer {token}"})
+        running_middleware("wsgi", server, None).get(
+            "/", {"Authorization": f"Bearer {token}"}
+        )
 
     (line,) = caplog.messages
     assert line.endswith(

@@ -1,4 +1,5 @@
-"""How a door reads the log of revocations: seldom, together, and from any store."""
+"""How a middleware reads the log of revocations: seldom, together, and from any
+store."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from agentauth_middleware.asgi import AgentAuthMiddleware
 from agentauth_middleware.revocation import revoke_blocking
 from agentauth_middleware.stores import MemoryStore, SQLiteStore
 from tests.support.deadlines import try_within
-from tests.support.exchange import DOORS, HTTPRequest, open_door
+from tests.support.exchange import MIDDLEWARES, HTTPRequest, running_middleware
 from tests.support.server_side import ISSUER, RESOURCE, SERVER, bearer, http_scope
 
 CROWD = 200
@@ -70,14 +71,15 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 @dataclass
 class Crowd:
-    """Requests to one door, each in its task, and the statuses of their answers."""
+    """Requests to one middleware, each in its task, and the statuses of their
+    answers."""
 
-    door: AgentAuthMiddleware
+    middleware: AgentAuthMiddleware
     statuses: list[int] = field(default_factory=list[int])
 
     async def ask(self, token: str) -> None:
         scope = http_scope(headers=[("Authorization", token)])
-        await self.door(scope, self._receive, self._send)
+        await self.middleware(scope, self._receive, self._send)
 
     async def _receive(self) -> Message:
         raise AssertionError("there is no body")
@@ -107,13 +109,13 @@ async def test_crowd_before_a_cold_process_reads_a_long_log_once(
 def test_crowd_of_threads_before_a_cold_process_is_let_in(store: CountedStore) -> None:
     """Threads that take the same page in at once keep each other from it."""
     together = threading.Barrier(40)
-    door = open_door("wsgi", SERVER, store)
+    middleware = running_middleware("wsgi", SERVER, store)
     request = with_token("alice")
     store.may_go_on.set()
 
     def ask(_: int) -> int:
         together.wait(10)
-        return door.ask(request).status
+        return middleware.ask(request).status
 
     with ThreadPoolExecutor(40) as pool:
         statuses = list(pool.map(ask, range(40)))
@@ -153,19 +155,19 @@ class ListOfRevocations(MemoryStore):
         return 0
 
 
-@pytest.mark.parametrize("kind", DOORS)
+@pytest.mark.parametrize("kind", MIDDLEWARES)
 def test_store_that_is_empty_is_used(kind: str) -> None:
     """And not another one in its place, in which nothing is ever revoked."""
     store = ListOfRevocations()
     assert not store
-    door = open_door(kind, SERVER, store)
+    middleware = running_middleware(kind, SERVER, store)
     request = with_token("alice")
     revoke_blocking(store, ISSUER.issuer, subject="alice")
 
-    assert door.ask(request).status == 401
+    assert middleware.ask(request).status == 401
 
 
-@pytest.mark.parametrize("kind", DOORS)
+@pytest.mark.parametrize("kind", MIDDLEWARES)
 def test_store_may_give_the_log_in_pages(kind: str) -> None:
     """Whatever stands on a later page counts at the first request already."""
 
@@ -180,12 +182,17 @@ def test_store_may_give_the_log_in_pages(kind: str) -> None:
     requests = [with_token(name) for name in ("alice", "bob", "carol", "dave")]
     for subject in ("bob", "carol", "alice"):
         revoke_blocking(store, ISSUER.issuer, subject=subject)
-    door = open_door(kind, SERVER, store)
+    middleware = running_middleware(kind, SERVER, store)
 
-    assert [door.ask(request).status for request in requests] == [401, 401, 401, 200]
+    assert [middleware.ask(request).status for request in requests] == [
+        401,
+        401,
+        401,
+        200,
+    ]
 
 
-@pytest.mark.parametrize("kind", DOORS)
+@pytest.mark.parametrize("kind", MIDDLEWARES)
 def test_store_that_is_gone_is_trouble_that_only_the_operator_can_end(
     kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -194,28 +201,28 @@ def test_store_that_is_gone_is_trouble_that_only_the_operator_can_end(
     revoke_blocking(SQLiteStore(file), ISSUER.issuer, subject="mallory")
     for part in ("store.db", "store.db-wal", "store.db-shm"):
         file.with_name(part).unlink(missing_ok=True)
-    door = open_door(kind, SERVER, store=SQLiteStore(file))
+    middleware = running_middleware(kind, SERVER, store=SQLiteStore(file))
 
-    assert door.ask(with_token("mallory")).status == 503
+    assert middleware.ask(with_token("mallory")).status == 503
     assert caplog.records[-1].levelname == "ERROR"
     assert caplog.records[-1].__dict__["agentauth"]["reason"] == "store_gone"
 
 
-@pytest.mark.parametrize("kind", DOORS)
+@pytest.mark.parametrize("kind", MIDDLEWARES)
 def test_running_worker_puts_back_what_it_knows(kind: str, tmp_path: Path) -> None:
     """Once the operator has let the store be made anew, no revocation is lost."""
     file = tmp_path / "store.db"
-    door = open_door(kind, SERVER, store=SQLiteStore(file))
+    middleware = running_middleware(kind, SERVER, store=SQLiteStore(file))
     revoke_blocking(SQLiteStore(file), ISSUER.issuer, subject="mallory")
     request = with_token("mallory")
-    assert door.ask(request).status == 401
+    assert middleware.ask(request).status == 401
     for part in tmp_path.glob("store.db*"):
         part.unlink()
     try_within(
         10,
-        lambda: (door.ask(request), SQLiteStore(file).read_log(0).entries)[1],
+        lambda: (middleware.ask(request), SQLiteStore(file).read_log(0).entries)[1],
         until=bool,
     )
 
-    another = open_door(kind, SERVER, store=SQLiteStore(file))
+    another = running_middleware(kind, SERVER, store=SQLiteStore(file))
     assert another.ask(request).status == 401

@@ -1,4 +1,4 @@
-"""The documents that the door publishes itself: the metadata and ``auth.md``.
+"""The documents that the middleware publishes itself: the metadata and ``auth.md``.
 
 Sources: RFC 9728 §3, RFC 9110 §13.1.2
 """
@@ -16,8 +16,8 @@ from agentauth_middleware import Route, asgi, wsgi
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.testing import FakeIssuer
-from tests.middleware.conftest import OpenDoor
-from tests.support.exchange import Answer, Door, HTTPRequest
+from tests.middleware.conftest import RunningMiddleware
+from tests.support.exchange import Answer, HTTPRequest, Middleware
 from tests.support.scenarios import Issuers, Token, challenges_of, no_credentials
 from tests.support.server_side import environ, http_scope, request, serve
 
@@ -35,8 +35,10 @@ def server(resource: str = V1, **settings: Any) -> ResourceServer:
 
 
 @pytest.fixture
-def v1(open_a_door: OpenDoor) -> Door:
-    return open_a_door(server(name="Notes", scopes={"notes.read": "Read your notes"}))
+def v1(start_middleware: RunningMiddleware) -> Middleware:
+    return start_middleware(
+        server(name="Notes", scopes={"notes.read": "Read your notes"})
+    )
 
 
 # Where they are
@@ -59,15 +61,15 @@ def v1(open_a_door: OpenDoor) -> Door:
     ],
 )
 def test_metadata_is_where_challenges_say(
-    resource: str, target: str, open_a_door: OpenDoor
+    resource: str, target: str, start_middleware: RunningMiddleware
 ) -> None:
-    door = open_a_door(server(resource))
+    middleware = start_middleware(server(resource))
 
-    (challenge,) = challenges_of(door.get("/"))
+    (challenge,) = challenges_of(middleware.get("/"))
     named = challenge.parameters["resource_metadata"]
 
     assert named.endswith(target)
-    answer = door.get(target)
+    answer = middleware.get(target)
     assert answer.status == 200
     assert answer.json()["resource"] == resource
     assert f'"resource": "{resource}"' in answer.body.decode()
@@ -94,33 +96,33 @@ def test_metadata_is_where_challenges_say(
     ],
 )
 def test_metadata_is_where_agents_look_as_well(
-    resource: str, targets: list[str], open_a_door: OpenDoor
+    resource: str, targets: list[str], start_middleware: RunningMiddleware
 ) -> None:
-    door = open_a_door(server(resource))
+    middleware = start_middleware(server(resource))
 
     for target in targets:
-        assert door.get(target).status == 200
-        assert door.get(target).json()["resource"] == resource
-    assert not door.seen
+        assert middleware.get(target).status == 200
+        assert middleware.get(target).json()["resource"] == resource
+    assert not middleware.seen
 
 
 @pytest.mark.parametrize("target", [WELL_KNOWN, f"{WELL_KNOWN}/"])
 def test_metadata_at_the_root_can_be_switched_off(
-    target: str, open_a_door: OpenDoor
+    target: str, start_middleware: RunningMiddleware
 ) -> None:
-    door = open_a_door(server(metadata_at_root=False))
+    middleware = start_middleware(server(metadata_at_root=False))
 
-    assert "access" in door.get(target).json()  # the application's
-    assert [seen.path for seen in door.seen] == [target]
-    assert door.get(f"{WELL_KNOWN}/v1").status == 200
+    assert "access" in middleware.get(target).json()  # the application's
+    assert [seen.path for seen in middleware.seen] == [target]
+    assert middleware.get(f"{WELL_KNOWN}/v1").status == 200
 
 
 def test_metadata_of_an_origin_is_at_the_root_in_any_case(
-    open_a_door: OpenDoor,
+    start_middleware: RunningMiddleware,
 ) -> None:
-    door = open_a_door(server(ORIGIN, metadata_at_root=False))
+    middleware = start_middleware(server(ORIGIN, metadata_at_root=False))
 
-    assert door.get(WELL_KNOWN).status == 200
+    assert middleware.get(WELL_KNOWN).status == 200
 
 
 NEIGHBOURS = ("/v2", "/v1/notes", "/v10", "/V1", "/v2?x=1", "/v2/", "/v1/../v2", "//v2")
@@ -130,32 +132,34 @@ NEIGHBOURS = ("/v2", "/v1/notes", "/v10", "/V1", "/v2?x=1", "/v2/", "/v1/../v2",
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 @pytest.mark.parametrize("unmatched", ["authenticated", "refuse"])
 def test_metadata_of_other_resources_is_for_the_application(
-    unmatched: str, method: str, suffix: str, open_a_door: OpenDoor
+    unmatched: str, method: str, suffix: str, start_middleware: RunningMiddleware
 ) -> None:
     """Several resources may share a host; who looks for one has no token yet."""
-    door = open_a_door(server(unmatched=unmatched))
+    middleware = start_middleware(server(unmatched=unmatched))
     token = {"Authorization": "Bearer of another resource"}
 
     for headers in ({}, token):
         fields = tuple(headers.items())
-        answer = door.ask(HTTPRequest(method, WELL_KNOWN + suffix, fields))
+        answer = middleware.ask(HTTPRequest(method, WELL_KNOWN + suffix, fields))
         assert answer.status == 200
     path = (WELL_KNOWN + suffix).partition("?")[0]
-    assert [(seen.path, seen.access) for seen in door.seen] == [(path, None)] * 2
+    assert [(seen.path, seen.access) for seen in middleware.seen] == [(path, None)] * 2
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "QUERY"])
-def test_metadata_of_other_resources_is_only_read(method: str, v1: Door) -> None:
+def test_metadata_of_other_resources_is_only_read(method: str, v1: Middleware) -> None:
     assert v1.ask(HTTPRequest(method, f"{WELL_KNOWN}/v2")).status == 401
     assert not v1.seen
 
 
-def test_routes_come_before_metadata_of_other_resources(open_a_door: OpenDoor) -> None:
-    door = open_a_door(server(routes=[Route("/*", scopes=["notes.read"])]))
+def test_routes_come_before_metadata_of_other_resources(
+    start_middleware: RunningMiddleware,
+) -> None:
+    middleware = start_middleware(server(routes=[Route("/*", scopes=["notes.read"])]))
 
-    assert door.get(f"{WELL_KNOWN}/v2").status == 401
-    assert door.get(f"{WELL_KNOWN}/v1").status == 200
-    assert not door.seen
+    assert middleware.get(f"{WELL_KNOWN}/v2").status == 401
+    assert middleware.get(f"{WELL_KNOWN}/v1").status == 200
+    assert not middleware.seen
 
 
 @pytest.mark.parametrize(
@@ -178,7 +182,7 @@ def test_routes_come_before_metadata_of_other_resources(open_a_door: OpenDoor) -
     ],
 )
 def test_nothing_else_comes_in_by_the_well_known_path(
-    suffix: str, v1: Door, issuers: Issuers
+    suffix: str, v1: Middleware, issuers: Issuers
 ) -> None:
     """Some frameworks take dots, backslashes and encodings out of a path."""
     assert v1.get(WELL_KNOWN + suffix).status in (400, 401, 404)
@@ -198,7 +202,9 @@ def test_nothing_else_comes_in_by_the_well_known_path(
         "/.WELL-KNOWN/oauth-protected-resource/v1",
     ],
 )
-def test_another_spelling_of_an_own_url_is_not_ours(target: str, v1: Door) -> None:
+def test_another_spelling_of_an_own_url_is_not_ours(
+    target: str, v1: Middleware
+) -> None:
     assert v1.get(target).status in (400, 401, 404)
     assert not v1.seen
 
@@ -238,34 +244,36 @@ def test_one_resource_may_stand_in_front_of_another() -> None:
         assert answer.json["resource_metadata"] == ORIGIN + named
 
 
-def test_auth_md_at_the_host_can_be_switched_off(open_a_door: OpenDoor) -> None:
-    door = open_a_door(
+def test_auth_md_at_the_host_can_be_switched_off(
+    start_middleware: RunningMiddleware,
+) -> None:
+    middleware = start_middleware(
         server(metadata_at_root=False, routes=[Route("/auth.md", public=True)])
     )
 
-    assert door.get("/v1/auth.md").field(
+    assert middleware.get("/v1/auth.md").field(
         "content-type",
     ) == ("text/markdown; charset=utf-8")
-    assert "access" in door.get("/auth.md").json()
+    assert "access" in middleware.get("/auth.md").json()
 
 
 def test_two_resources_of_a_host_keep_apart(
-    open_a_door: OpenDoor, issuers: Issuers
+    start_middleware: RunningMiddleware, issuers: Issuers
 ) -> None:
-    doors = {
-        path: open_a_door(
+    middlewares = {
+        path: start_middleware(
             server(ORIGIN + path, issuers=issuers.trusted, metadata_at_root=False)
         )
         for path in ("/v1", "/v2")
     }
 
-    for path, door in doors.items():
-        (challenge,) = challenges_of(door.get("/"))
+    for path, middleware in middlewares.items():
+        (challenge,) = challenges_of(middleware.get("/"))
         assert challenge.parameters == {"resource_metadata": ORIGIN + WELL_KNOWN + path}
-        assert door.get(WELL_KNOWN + path).json()["resource"] == ORIGIN + path
-        for other in doors:
+        assert middleware.get(WELL_KNOWN + path).json()["resource"] == ORIGIN + path
+        for other in middlewares:
             token = issuers.main.token(ORIGIN + other)
-            status = door.get("/", {"Authorization": f"Bearer {token}"}).status
+            status = middleware.get("/", {"Authorization": f"Bearer {token}"}).status
             assert status == (200 if other == path else 401)
 
 
@@ -280,7 +288,7 @@ def test_two_resources_of_a_host_keep_apart(
     ],
 )
 def test_documents_of_a_mounted_application_are_found(
-    mount: str, target: str, v1: Door
+    mount: str, target: str, v1: Middleware
 ) -> None:
     answer = v1.ask(HTTPRequest("GET", target, mount=mount))
 
@@ -290,7 +298,7 @@ def test_documents_of_a_mounted_application_are_found(
 
 @pytest.mark.parametrize("mount", ["", "/v1", "/elsewhere"])
 def test_challenges_of_a_mounted_application_name_the_same_urls(
-    mount: str, v1: Door
+    mount: str, v1: Middleware
 ) -> None:
     answer = v1.ask(HTTPRequest("GET", "/notes", mount=mount))
 
@@ -326,7 +334,7 @@ def test_challenges_of_a_mounted_application_name_the_same_urls(
     ],
 )
 def test_documents_are_the_same_for_everybody(
-    target: str, fields: tuple[tuple[str, str], ...], v1: Door
+    target: str, fields: tuple[tuple[str, str], ...], v1: Middleware
 ) -> None:
     """Nobody can be asked at the issuer, and nobody is."""
     plain = v1.get(target)
@@ -337,7 +345,7 @@ def test_documents_are_the_same_for_everybody(
     assert not v1.seen
 
 
-def test_documents_do_not_need_the_issuer(v1: Door) -> None:
+def test_documents_do_not_need_the_issuer(v1: Middleware) -> None:
     """Its keys are out of reach, as a token would show."""
     token = FakeIssuer("http://127.0.0.1:9/as").token(V1)
     assert v1.get("/", {"Authorization": f"Bearer {token}"}).status == 503
@@ -348,7 +356,7 @@ def test_documents_do_not_need_the_issuer(v1: Door) -> None:
 
 @pytest.mark.parametrize("target", OWN_PATHS)
 def test_documents_may_be_cached_and_read_from_any_origin(
-    target: str, v1: Door
+    target: str, v1: Middleware
 ) -> None:
     answer = v1.get(target, {"Origin": "https://app.example.org"})
 
@@ -363,7 +371,7 @@ def test_documents_may_be_cached_and_read_from_any_origin(
 
 
 @pytest.mark.parametrize("target", OWN_PATHS)
-def test_head_gets_the_header_of_a_document(target: str, v1: Door) -> None:
+def test_head_gets_the_header_of_a_document(target: str, v1: Middleware) -> None:
     got = v1.get(target)
     headed = v1.ask(HTTPRequest("HEAD", target))
 
@@ -376,7 +384,7 @@ def test_head_gets_the_header_of_a_document(target: str, v1: Door) -> None:
     "condition", ["{etag}", "W/{etag}", '"other", {etag}', '"other",W/{etag} ', "*"]
 )
 def test_a_document_known_already_is_not_sent_again(
-    condition: str, method: str, target: str, v1: Door
+    condition: str, method: str, target: str, v1: Middleware
 ) -> None:
     etag = v1.get(target).field("etag") or ""
     fields = (("If-None-Match", condition.format(etag=etag)),)
@@ -391,14 +399,18 @@ def test_a_document_known_already_is_not_sent_again(
 
 
 @pytest.mark.parametrize("condition", ['"other"', "", 'W/"other", "third"', "junk"])
-def test_a_document_known_otherwise_is_sent(condition: str, v1: Door) -> None:
+def test_a_document_known_otherwise_is_sent(condition: str, v1: Middleware) -> None:
     assert v1.get(WELL_KNOWN, {"If-None-Match": condition}) == v1.get(WELL_KNOWN)
 
 
-def test_an_etag_changes_with_its_document(open_a_door: OpenDoor) -> None:
-    doors = [open_a_door(server(name=name)) for name in ("One", "Other", "One")]
+def test_an_etag_changes_with_its_document(start_middleware: RunningMiddleware) -> None:
+    middlewares = [
+        start_middleware(server(name=name)) for name in ("One", "Other", "One")
+    ]
     for target in OWN_PATHS:
-        one, other, same = [door.get(target).field("etag") for door in doors]
+        one, other, same = [
+            middleware.get(target).field("etag") for middleware in middlewares
+        ]
 
         assert one == same
         assert one != other
@@ -406,7 +418,7 @@ def test_an_etag_changes_with_its_document(open_a_door: OpenDoor) -> None:
 
 @pytest.mark.parametrize("target", OWN_PATHS)
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "QUERY"])
-def test_documents_can_only_be_read(method: str, target: str, v1: Door) -> None:
+def test_documents_can_only_be_read(method: str, target: str, v1: Middleware) -> None:
     answer = v1.ask(HTTPRequest(method, target))
 
     assert answer.status == 405
@@ -430,7 +442,7 @@ def test_documents_can_only_be_read(method: str, target: str, v1: Door) -> None:
     ids=["preflight", "plain OPTIONS"],
 )
 def test_browsers_may_read_documents_with_the_fields_of_their_protocols(
-    fields: tuple[tuple[str, str], ...], target: str, v1: Door
+    fields: tuple[tuple[str, str], ...], target: str, v1: Middleware
 ) -> None:
     answer = v1.ask(HTTPRequest("OPTIONS", target, fields))
 
@@ -465,8 +477,8 @@ FULL: dict[str, Any] = {
 }
 
 
-def test_metadata_is_what_settings_say(open_a_door: OpenDoor) -> None:
-    answer = open_a_door(server(**FULL)).get(f"{WELL_KNOWN}/v1")
+def test_metadata_is_what_settings_say(start_middleware: RunningMiddleware) -> None:
+    answer = start_middleware(server(**FULL)).get(f"{WELL_KNOWN}/v1")
 
     assert answer.json() == {
         "resource": V1,
@@ -486,9 +498,11 @@ def test_metadata_is_what_settings_say(open_a_door: OpenDoor) -> None:
     }
 
 
-def test_metadata_leaves_out_what_settings_leave_out(open_a_door: OpenDoor) -> None:
+def test_metadata_leaves_out_what_settings_leave_out(
+    start_middleware: RunningMiddleware,
+) -> None:
     """One client refuses a null, another takes an empty array for the last word."""
-    answer = open_a_door(server()).get(f"{WELL_KNOWN}/v1")
+    answer = start_middleware(server()).get(f"{WELL_KNOWN}/v1")
 
     assert answer.json() == {
         "resource": V1,
@@ -497,9 +511,11 @@ def test_metadata_leaves_out_what_settings_leave_out(open_a_door: OpenDoor) -> N
     }
 
 
-def test_a_name_is_utf_8_in_the_body_and_in_no_field(open_a_door: OpenDoor) -> None:
-    door = open_a_door(server(**FULL))
-    answers = [door.get(target) for target in (*OWN_PATHS, "/")]
+def test_a_name_is_utf_8_in_the_body_and_in_no_field(
+    start_middleware: RunningMiddleware,
+) -> None:
+    middleware = start_middleware(server(**FULL))
+    answers = [middleware.get(target) for target in (*OWN_PATHS, "/")]
 
     assert "Notizen für alle 📝".encode() in answers[0].body
     assert "Notizen für alle 📝".encode() in answers[3].body
@@ -508,29 +524,29 @@ def test_a_name_is_utf_8_in_the_body_and_in_no_field(open_a_door: OpenDoor) -> N
 
 
 def test_metadata_is_rendered_once_and_never_changes(
-    open_a_door: OpenDoor, issuers: Issuers
+    start_middleware: RunningMiddleware, issuers: Issuers
 ) -> None:
     settings: dict[str, Any] = {**FULL, "issuers": issuers.trusted}
-    door = open_a_door(server(**settings))
-    before = door.get(WELL_KNOWN)
+    middleware = start_middleware(server(**settings))
+    before = middleware.get(WELL_KNOWN)
     token = Token(audience=V1, subject="tenant-7").mint(issuers)
-    assert door.get("/", {"Authorization": f"Bearer {token}"}).status == 200
+    assert middleware.get("/", {"Authorization": f"Bearer {token}"}).status == 200
 
-    assert door.get(WELL_KNOWN) == before
+    assert middleware.get(WELL_KNOWN) == before
 
 
 # What auth.md says
 
 
-def auth_md(open_a_door: OpenDoor, **settings: Any) -> str:
-    return open_a_door(server(**settings)).get("/v1/auth.md").body.decode()
+def auth_md(start_middleware: RunningMiddleware, **settings: Any) -> str:
+    return start_middleware(server(**settings)).get("/v1/auth.md").body.decode()
 
 
-def test_auth_md_is_at_the_host_as_well(v1: Door) -> None:
+def test_auth_md_is_at_the_host_as_well(v1: Middleware) -> None:
     assert v1.get("/auth.md") == v1.get("/v1/auth.md")
 
 
-def test_auth_md_is_the_one_that_refusals_name(v1: Door) -> None:
+def test_auth_md_is_the_one_that_refusals_name(v1: Middleware) -> None:
     answer = v1.get("/notes")
 
     assert answer.status == no_credentials().status
@@ -538,12 +554,14 @@ def test_auth_md_is_the_one_that_refusals_name(v1: Door) -> None:
     assert v1.get(path).field("content-type") == "text/markdown; charset=utf-8"
 
 
-def test_auth_md_says_the_same_as_the_metadata(open_a_door: OpenDoor) -> None:
+def test_auth_md_says_the_same_as_the_metadata(
+    start_middleware: RunningMiddleware,
+) -> None:
     scopes = {"notes.read": "Read", "a|b": "Odd", "c`d``e": "Odd", "*x*": "Odd"}
     settings: dict[str, Any] = {**FULL, "scopes": scopes}
-    door = open_a_door(server(**settings))
-    metadata = door.get(f"{WELL_KNOWN}/v1").json()
-    text = door.get("/v1/auth.md").body.decode()
+    middleware = start_middleware(server(**settings))
+    metadata = middleware.get(f"{WELL_KNOWN}/v1").json()
+    text = middleware.get("/v1/auth.md").body.decode()
 
     assert f"\nGET {ORIGIN}{WELL_KNOWN}/v1\n" in text
     assert f"`{metadata['resource']}`" in text
@@ -553,11 +571,11 @@ def test_auth_md_says_the_same_as_the_metadata(open_a_door: OpenDoor) -> None:
 
 
 def test_auth_md_tells_where_metadata_of_every_kind_of_issuer_is(
-    open_a_door: OpenDoor,
+    start_middleware: RunningMiddleware,
 ) -> None:
     """Many servers know OpenID discovery alone, whose URL is built in another way."""
     text = auth_md(
-        open_a_door, issuers=[Issuer("https://sso.example.com/realms/notes")]
+        start_middleware, issuers=[Issuer("https://sso.example.com/realms/notes")]
     )
 
     urls = re.findall(r"^GET (.*)$", text.partition("its metadata")[2], re.MULTILINE)
@@ -609,13 +627,13 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_text_stays_where_it_belongs(
-    text: str, open_a_door: OpenDoor
+    text: str, start_middleware: RunningMiddleware
 ) -> None:
     """It comes from the operator, but perhaps out of a form that others can fill in."""
     scopes = {"notes.read": "Read", "notes.write": "Write"}
-    harmless = auth_md(open_a_door, name="Notes", scopes=scopes)
+    harmless = auth_md(start_middleware, name="Notes", scopes=scopes)
     scopes["notes.read"] = text
-    hostile = auth_md(open_a_door, name=text, scopes=scopes)
+    hostile = auth_md(start_middleware, name=text, scopes=scopes)
 
     assert structure(hostile) == structure(harmless)
     assert unescaped_markup(hostile) == unescaped_markup(harmless)

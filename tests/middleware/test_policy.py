@@ -1,4 +1,5 @@
-"""What an operator demands, by path and by agent: met and unmet, whatever the door.
+"""What an operator demands, by path and by agent: met and unmet, whatever the
+middleware.
 
 The order is that of the table of refusals: step-up (13), scope (14), actor (15).
 """
@@ -15,9 +16,9 @@ import pytest
 from agentauth_middleware.access import Identity
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.settings.route import Route
-from tests.middleware.conftest import OpenDoor
+from tests.middleware.conftest import RunningMiddleware
 from tests.support.challenges import Challenge, parse_strictly
-from tests.support.exchange import Answer, Door, HTTPRequest
+from tests.support.exchange import Answer, HTTPRequest, Middleware
 from tests.support.scenarios import (
     METADATA_URL,
     RESOURCE,
@@ -84,8 +85,8 @@ def policy(issuers: Issuers, **settings: Any) -> ResourceServer:
 
 
 @pytest.fixture
-def guarded(open_a_door: OpenDoor, issuers: Issuers) -> Door:
-    return open_a_door(policy(issuers))
+def middleware(start_middleware: RunningMiddleware, issuers: Issuers) -> Middleware:
+    return start_middleware(policy(issuers))
 
 
 def last_reason(caplog: pytest.LogCaptureFixture) -> str:
@@ -489,25 +490,25 @@ SCENARIOS = (*_SCOPES, *_STEP_UP, *_ACTORS, *_AGENTS, *_CEILINGS, *_OPEN)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_policy_is_kept_and_answered(
     scenario: Scenario,
-    guarded: Door,
+    middleware: Middleware,
     issuers: Issuers,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG, "agentauth_middleware.audit")
-    answer = guarded.ask(scenario.request(issuers))
+    answer = middleware.ask(scenario.request(issuers))
 
     scenario.expected.check(answer)
-    assert bool(guarded.seen) == scenario.expected.reaches
+    assert bool(middleware.seen) == scenario.expected.reaches
     assert last_reason(caplog) == scenario.expected.reason
 
 
 def test_policy_is_the_same_for_a_token_that_is_remembered(
-    guarded: Door, issuers: Issuers
+    middleware: Middleware, issuers: Issuers
 ) -> None:
     """And for the same token on another path."""
     for token in {scenario.token.mint(issuers): None for scenario in SCENARIOS}:
-        first = {path: ask(guarded, path, token) for path in PATHS}
-        again = {path: ask(guarded, path, token) for path in reversed(PATHS)}
+        first = {path: ask(middleware, path, token) for path in PATHS}
+        again = {path: ask(middleware, path, token) for path in reversed(PATHS)}
 
         assert again == first
 
@@ -515,12 +516,12 @@ def test_policy_is_the_same_for_a_token_that_is_remembered(
 PATHS = [route.pattern for route in ROUTES]
 
 
-def ask(door: Door, path: str, token: str) -> Answer:
-    return door.get(path, {"Authorization": f"Bearer {token}"})
+def ask(middleware: Middleware, path: str, token: str) -> Answer:
+    return middleware.get(path, {"Authorization": f"Bearer {token}"})
 
 
 def test_no_challenge_asks_for_a_scope_that_the_agent_may_not_use(
-    guarded: Door, issuers: Issuers
+    middleware: Middleware, issuers: Issuers
 ) -> None:
     """Whatever it carries, and whatever the path."""
     may = {"reader": {"notes.read"}, "nobody": set[str]()}
@@ -532,14 +533,14 @@ def test_no_challenge_asks_for_a_scope_that_the_agent_may_not_use(
 
     for agent, token in tokens:
         for path in PATHS:
-            for line in ask(guarded, path, token).lines("www-authenticate"):
+            for line in ask(middleware, path, token).lines("www-authenticate"):
                 (challenge,) = parse_strictly(line)
                 asked_for = challenge.parameters.get("scope", "").split()
                 assert may[agent].issuperset(asked_for), (agent, path)
 
 
 def test_refused_actor_learns_nothing_about_the_policy(
-    guarded: Door, issuers: Issuers
+    middleware: Middleware, issuers: Issuers
 ) -> None:
     """Not listed, without a user, forbidden or held back: one answer."""
     tokens = [
@@ -549,7 +550,7 @@ def test_refused_actor_learns_nothing_about_the_policy(
         (by_user(), "/agents"),
         (by_agent("notes.write", agent="reader"), "/write"),
     ]
-    answers = {ask(guarded, path, token.mint(issuers)) for token, path in tokens}
+    answers = {ask(middleware, path, token.mint(issuers)) for token, path in tokens}
 
     assert len(answers) == 1
 
@@ -576,22 +577,29 @@ def _unclaimed(claims: Mapping[str, Any]) -> Identity:
     ],
 )
 def test_agent_without_a_name(
-    trust: dict[str, Any], expected: Expected, open_a_door: OpenDoor, issuers: Issuers
+    trust: dict[str, Any],
+    expected: Expected,
+    start_middleware: RunningMiddleware,
+    issuers: Issuers,
 ) -> None:
     """Nobody may reach further by not saying who they are."""
     trusted = issuers.main.trust(identity=_unclaimed, **trust)
-    door = open_a_door(replace(policy(issuers), issuers=[trusted]))
+    middleware = start_middleware(replace(policy(issuers), issuers=[trusted]))
 
-    expected.check(ask(door, "/write", Token(scopes=("notes.write",)).mint(issuers)))
+    expected.check(
+        ask(middleware, "/write", Token(scopes=("notes.write",)).mint(issuers))
+    )
 
 
 def test_api_with_other_clients_tells_agents_the_preferred_scope(
-    open_a_door: OpenDoor, issuers: Issuers
+    start_middleware: RunningMiddleware, issuers: Issuers
 ) -> None:
     """In the challenge that is added to a 401 of its own."""
     demanded = Route("/answers/401", scopes=["mail.send"], any_scopes=tuple(SCOPES)[:2])
-    door = open_a_door(policy(issuers, routes=[demanded], unauthenticated="pass"))
-    ours, theirs = door.get("/answers/401").lines("www-authenticate")
+    middleware = start_middleware(
+        policy(issuers, routes=[demanded], unauthenticated="pass")
+    )
+    ours, theirs = middleware.get("/answers/401").lines("www-authenticate")
 
     assert parse_strictly(ours) == [
         Challenge(
@@ -617,20 +625,23 @@ def test_api_with_other_clients_tells_agents_the_preferred_scope(
     ],
 )
 def test_unmatched_path_is_refused_to_all_alike(
-    token: Token, expected: Expected, open_a_door: OpenDoor, issuers: Issuers
+    token: Token,
+    expected: Expected,
+    start_middleware: RunningMiddleware,
+    issuers: Issuers,
 ) -> None:
-    door = open_a_door(policy(issuers, unmatched="refuse"))
+    middleware = start_middleware(policy(issuers, unmatched="refuse"))
 
-    expected.check(ask(door, "/elsewhere", token.mint(issuers)))
+    expected.check(ask(middleware, "/elsewhere", token.mint(issuers)))
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST"])
 def test_scopes_are_demanded_of_every_method(
-    method: str, guarded: Door, issuers: Issuers
+    method: str, middleware: Middleware, issuers: Issuers
 ) -> None:
     token = by_agent("notes.read", agent="reader").mint(issuers)
     fields = (("Authorization", f"Bearer {token}"),)
 
-    assert guarded.ask(HTTPRequest(method, "/read", fields)).status == 200
-    assert guarded.ask(HTTPRequest(method, "/write", fields)).status == 403
-    assert len(guarded.seen) == 1
+    assert middleware.ask(HTTPRequest(method, "/read", fields)).status == 200
+    assert middleware.ask(HTTPRequest(method, "/write", fields)).status == 403
+    assert len(middleware.seen) == 1

@@ -1,4 +1,4 @@
-"""Whatever the door, the same request gets the same answer."""
+"""Whatever the middleware, the same request gets the same answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from agentauth_middleware._core.decide import Decision, decide
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import Fetch, LogPage, Operation, Start
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._io.drive import drive
@@ -27,9 +27,9 @@ from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.settings.route import Route
 from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import FakeIssuer, ServedIssuer
-from tests.middleware.conftest import OpenDoor
+from tests.middleware.conftest import RunningMiddleware
 from tests.support.deadlines import try_within
-from tests.support.exchange import Door, HTTPRequest, scope_of
+from tests.support.exchange import HTTPRequest, Middleware, scope_of
 from tests.support.scenarios import (
     GOOD,
     RESOURCE,
@@ -70,23 +70,25 @@ def last_reason(caplog: pytest.LogCaptureFixture) -> str:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_table_of_refusals_holds(
     scenario: Scenario,
-    door: Door,
+    middleware: Middleware,
     issuers: Issuers,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    answer = door.ask(scenario.request(issuers))
+    answer = middleware.ask(scenario.request(issuers))
 
     scenario.expected.check(answer)
-    assert bool(door.seen) == scenario.expected.reaches
-    assert last_reason(caplog) == scenario.expected.reason_at(door.kind)
+    assert bool(middleware.seen) == scenario.expected.reaches
+    assert last_reason(caplog) == scenario.expected.reason_at(middleware.kind)
 
 
-def test_head_gets_what_get_gets_without_the_body(door: Door, issuers: Issuers) -> None:
+def test_head_gets_what_get_gets_without_the_body(
+    middleware: Middleware, issuers: Issuers
+) -> None:
     for scenario in SCENARIOS:
         if scenario.method == "GET":
             request = scenario.request(issuers)
-            got = door.ask(request)
-            headed = door.ask(replace(request, method="HEAD"))
+            got = middleware.ask(request)
+            headed = middleware.ask(replace(request, method="HEAD"))
 
             assert headed == replace(got, body=b""), scenario.name
 
@@ -107,37 +109,41 @@ def test_head_gets_what_get_gets_without_the_body(door: Door, issuers: Issuers) 
 def test_unmatched_paths_are_refused_where_settings_say_so(
     token: Token | None,
     expected: Expected,
-    open_a_door: OpenDoor,
+    start_middleware: RunningMiddleware,
     issuers: Issuers,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """To whom they are forbidden is known only once it is known who asks."""
-    door = open_a_door(resource_server(issuers.trusted, unmatched="refuse"))
+    middleware = start_middleware(resource_server(issuers.trusted, unmatched="refuse"))
     fields = bearer(token.mint(issuers)) if token is not None else {}
 
-    expected.check(door.get("/elsewhere", fields))
+    expected.check(middleware.get("/elsewhere", fields))
     assert last_reason(caplog) == expected.reason
-    assert not door.seen
+    assert not middleware.seen
 
 
 def test_a_path_under_two_routes_is_refused(
-    open_a_door: OpenDoor, issuers: Issuers, caplog: pytest.LogCaptureFixture
+    start_middleware: RunningMiddleware,
+    issuers: Issuers,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    door = open_a_door(resource_server(issuers.trusted))
+    middleware = start_middleware(resource_server(issuers.trusted))
 
-    invalid_request("ambiguous_path").check(door.get("//health"))
+    invalid_request("ambiguous_path").check(middleware.get("//health"))
     assert last_reason(caplog) == "ambiguous_path"
-    assert not door.seen
+    assert not middleware.seen
 
 
 def test_access_token_in_a_query_may_mean_something_else(
-    open_a_door: OpenDoor, issuers: Issuers
+    start_middleware: RunningMiddleware, issuers: Issuers
 ) -> None:
-    door = open_a_door(resource_server(issuers.trusted, ignore_query_token=True))
+    middleware = start_middleware(
+        resource_server(issuers.trusted, ignore_query_token=True)
+    )
     token = GOOD.mint(issuers)
 
-    granted().check(door.get("/?access_token=theirs", bearer(token)))
-    no_credentials().check(door.get(f"/?access_token={token}"))
+    granted().check(middleware.get("/?access_token=theirs", bearer(token)))
+    no_credentials().check(middleware.get(f"/?access_token={token}"))
 
 
 @pytest.mark.parametrize(
@@ -156,9 +162,9 @@ def test_access_token_in_a_query_may_mean_something_else(
     ids=repr,
 )
 def test_a_query_of_any_bytes_is_none_of_our_business(
-    query: str, door: Door, issuers: Issuers
+    query: str, middleware: Middleware, issuers: Issuers
 ) -> None:
-    granted().check(door.get(f"/?{query}", bearer(GOOD.mint(issuers))))
+    granted().check(middleware.get(f"/?{query}", bearer(GOOD.mint(issuers))))
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -283,16 +289,16 @@ def test_an_issuer_in_trouble_is_no_verdict_about_its_tokens(
     fields: dict[str, str],
     body: bytes,
     reason: str,
-    open_a_door: OpenDoor,
+    start_middleware: RunningMiddleware,
     served: ServedIssuer,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     served.replies[path] = (status, fields, body)
-    door = open_a_door(trusting(served))
+    middleware = start_middleware(trusting(served))
 
-    unavailable(reason).check(door.get("/", bearer(served.token(RESOURCE))))
+    unavailable(reason).check(middleware.get("/", bearer(served.token(RESOURCE))))
     assert last_reason(caplog) == reason
-    assert not door.seen
+    assert not middleware.seen
     # No redirect was followed, and nobody else was asked.
     assert (served.requests[-1] == path) == (reason != "metadata_not_found")
     assert path == KEYS_PATH or KEYS_PATH not in served.requests
@@ -308,65 +314,76 @@ def test_an_issuer_in_trouble_is_no_verdict_about_its_tokens(
     ],
 )
 def test_issuer_that_publishes_as_openid_provider_alone_is_found(
-    status: int, fields: dict[str, str], open_a_door: OpenDoor, served: ServedIssuer
+    status: int,
+    fields: dict[str, str],
+    start_middleware: RunningMiddleware,
+    served: ServedIssuer,
 ) -> None:
     metadata = {"issuer": served.issuer, "jwks_uri": f"{served.issuer}{KEYS_PATH}"}
     served.replies[METADATA_PATH] = (status, fields, b"<html></html>")
     served.replies[OPENID_PATH] = (200, JSON, json.dumps(metadata).encode())
-    door = open_a_door(trusting(served))
+    middleware = start_middleware(trusting(served))
 
-    granted().check(door.get("/", bearer(served.token(RESOURCE))))
+    granted().check(middleware.get("/", bearer(served.token(RESOURCE))))
     assert served.requests == [METADATA_PATH, OPENID_PATH, KEYS_PATH]
 
 
 def test_known_keys_go_on_when_their_server_dies(
-    open_a_door: OpenDoor, served: ServedIssuer
+    start_middleware: RunningMiddleware, served: ServedIssuer
 ) -> None:
-    door = open_a_door(trusting(served))
+    middleware = start_middleware(trusting(served))
     remembered = served.token(RESOURCE)
-    granted().check(door.get("/", bearer(remembered)))
+    granted().check(middleware.get("/", bearer(remembered)))
 
     answer_all(served, 500)
 
-    granted().check(door.get("/", bearer(remembered)))
-    granted().check(door.get("/", bearer(served.token(RESOURCE, subject="user-1"))))
+    granted().check(middleware.get("/", bearer(remembered)))
+    granted().check(
+        middleware.get("/", bearer(served.token(RESOURCE, subject="user-1")))
+    )
 
 
 def test_a_key_nobody_knows_yet_is_no_verdict_while_the_server_is_dead(
-    open_a_door: OpenDoor, served: ServedIssuer
+    start_middleware: RunningMiddleware, served: ServedIssuer
 ) -> None:
-    door = open_a_door(trusting(served))
-    granted().check(door.get("/", bearer(served.token(RESOURCE))))
+    middleware = start_middleware(trusting(served))
+    granted().check(middleware.get("/", bearer(served.token(RESOURCE))))
 
     served.rotate()
     answer_all(served, 500)
 
-    unavailable("keys_unusable").check(door.get("/", bearer(served.token(RESOURCE))))
+    unavailable("keys_unusable").check(
+        middleware.get("/", bearer(served.token(RESOURCE)))
+    )
 
 
 def test_a_key_the_issuer_does_not_have_is_a_verdict(
-    open_a_door: OpenDoor, served: ServedIssuer, caplog: pytest.LogCaptureFixture
+    start_middleware: RunningMiddleware,
+    served: ServedIssuer,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    door = open_a_door(trusting(served))
+    middleware = start_middleware(trusting(served))
     forger = FakeIssuer(served.issuer)
 
-    answer = door.get("/", bearer(forger.token(RESOURCE)))
+    answer = middleware.get("/", bearer(forger.token(RESOURCE)))
 
     assert answer.status == 401
     assert last_reason(caplog) == "unknown_kid"
 
 
 def test_while_nobody_may_ask_an_unknown_key_is_no_verdict(
-    open_a_door: OpenDoor, served: ServedIssuer, caplog: pytest.LogCaptureFixture
+    start_middleware: RunningMiddleware,
+    served: ServedIssuer,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Otherwise junk sent just before a rotation would cost everybody their token."""
-    door = open_a_door(trusting(served))
-    granted().check(door.get("/", bearer(served.token(RESOURCE))))
+    middleware = start_middleware(trusting(served))
+    granted().check(middleware.get("/", bearer(served.token(RESOURCE))))
     junk = FakeIssuer(served.issuer)
-    assert door.get("/", bearer(junk.token(RESOURCE))).status == 401
+    assert middleware.get("/", bearer(junk.token(RESOURCE))).status == 401
 
     served.rotate()
-    answer = door.get("/", bearer(served.token(RESOURCE)))
+    answer = middleware.get("/", bearer(served.token(RESOURCE)))
 
     too_many("keys_cooling_down", retry_after="12").check(answer)
     assert last_reason(caplog) == "keys_cooling_down"
@@ -380,12 +397,15 @@ def test_while_nobody_may_ask_an_unknown_key_is_no_verdict(
     ],
 )
 def test_who_has_no_credentials_does_not_depend_on_the_issuer(
-    target: str, expected: Expected, open_a_door: OpenDoor, served: ServedIssuer
+    target: str,
+    expected: Expected,
+    start_middleware: RunningMiddleware,
+    served: ServedIssuer,
 ) -> None:
     answer_all(served, 500)
-    door = open_a_door(trusting(served))
+    middleware = start_middleware(trusting(served))
 
-    expected.check(door.get(target))
+    expected.check(middleware.get(target))
     assert served.requests == []
 
 
@@ -402,7 +422,8 @@ class Clock:
 
 @dataclass
 class Process:
-    """One process behind no door: what it remembers, and what time it is there."""
+    """One process behind no middleware: what it remembers, and what time it is
+    there."""
 
     server: ResourceServer
     store: MemoryStore = field(default_factory=MemoryStore)
@@ -411,13 +432,13 @@ class Process:
     """Seconds."""
 
     def __post_init__(self) -> None:
-        self._gate = Gate(self.server)
+        self._state = MiddlewareState(self.server)
         self._perform = BlockingPerformer(self.store)
 
     def decide(self, token: str) -> Decision:
         fields = tuple(bearer(token).items())
         request = read_request(scope_of(HTTPRequest(fields=fields)))
-        return drive(decide(self._gate, request, self.clock), self._perform_in_line)
+        return drive(decide(self._state, request, self.clock), self._perform_in_line)
 
     def _perform_in_line(self, operation: Operation[Any]) -> Any:
         if isinstance(operation, Start):
@@ -563,30 +584,32 @@ def test_nothing_is_granted_while_revocations_cannot_be_known(
     assert process.grants(token)
 
 
-# Revocations, through the doors
+# Revocations, through the middlewares
 
 
 def test_a_log_out_of_reach_is_no_verdict(
-    open_a_door: OpenDoor, issuers: Issuers
+    start_middleware: RunningMiddleware, issuers: Issuers
 ) -> None:
     store = FallibleStore()
     store.is_down = True
-    door = open_a_door(resource_server(issuers.trusted), store)
+    middleware = start_middleware(resource_server(issuers.trusted), store)
 
-    unavailable("store_unreachable").check(door.get("/", bearer(GOOD.mint(issuers))))
+    unavailable("store_unreachable").check(
+        middleware.get("/", bearer(GOOD.mint(issuers)))
+    )
     # Who shows no token needs no log, and a bad one is bad without it.
-    no_credentials().check(door.get("/"))
+    no_credentials().check(middleware.get("/"))
     bad = Token("stranger").mint(issuers)
-    invalid_token("unknown_issuer").check(door.get("/", bearer(bad)))
-    assert not door.seen
+    invalid_token("unknown_issuer").check(middleware.get("/", bearer(bad)))
+    assert not middleware.seen
 
 
 @pytest.mark.parametrize("way", ["blocking", "awaiting"])
-def test_an_open_door_refuses_a_revoked_token_within_a_second(
-    way: str, open_a_door: OpenDoor, issuers: Issuers
+def test_an_open_middleware_refuses_a_revoked_token_within_a_second(
+    way: str, start_middleware: RunningMiddleware, issuers: Issuers
 ) -> None:
     store = MemoryStore()
-    door = open_a_door(resource_server(issuers.trusted), store)
+    middleware = start_middleware(resource_server(issuers.trusted), store)
     main, retired = issuers.main.issuer, issuers.retired.issuer
     revoked: list[tuple[Token, str, dict[str, Any]]] = [
         (Token(claims={"jti": "token-1"}), main, {"token_id": "token-1"}),
@@ -597,7 +620,7 @@ def test_an_open_door_refuses_a_revoked_token_within_a_second(
     ]
     waiting = [bearer(token.mint(issuers)) for token, _, _ in revoked]
     for fields in waiting:
-        assert door.get("/", fields).status == 200
+        assert middleware.get("/", fields).status == 200
 
     for _, issuer, names in revoked:
         if way == "blocking":
@@ -605,11 +628,13 @@ def test_an_open_door_refuses_a_revoked_token_within_a_second(
         else:
             anyio.run(partial(revoke, store, issuer, **names))
     try_within(
-        1, lambda: door.get("/", waiting[0]), until=lambda late: late.status != 200
+        1,
+        lambda: middleware.get("/", waiting[0]),
+        until=lambda late: late.status != 200,
     )
 
     for fields in waiting:
-        invalid_token("revoked").check(door.get("/", fields))
+        invalid_token("revoked").check(middleware.get("/", fields))
     granted(subject="user-3").check(
-        door.get("/", bearer(Token(subject="user-3").mint(issuers)))
+        middleware.get("/", bearer(Token(subject="user-3").mint(issuers)))
     )

@@ -53,7 +53,7 @@ REFUSED_BY_THE_SERVER = {
     "gunicorn-gevent": _NUL | _CONTROL | _LONG,
     "waitress": _NUL | _CONTROL,
 }
-"""Scenarios that never reach the door."""
+"""Scenarios that never reach the middleware."""
 
 
 def breaks_lines(scenario: Scenario) -> bool:
@@ -82,7 +82,7 @@ def server(
 @pytest.fixture(scope="module")
 def store_path(tmp_path_factory: pytest.TempPathFactory, issuers: Issuers) -> Path:
     """A store that the servers share with the tests; some tokens have been revoked."""
-    path = tmp_path_factory.mktemp("doors") / "store.db"
+    path = tmp_path_factory.mktemp("middlewares") / "store.db"
     revoke_some(SQLiteStore(path), issuers)
     return path
 

@@ -1,10 +1,11 @@
 """No spelling of a path walks around the policy for it.
 
-Behind the doors stand real routers, of which each handler writes down that it ran and
+Behind the middlewares stand real routers, of which each handler writes down that it ran
+and
 with which ``Access``. For every handler one line says what it demands. Its path is
 then spelt in some thousand hostile ways. Those that lead to a handler when there is no
-door are sent through the door: without a token, and with one that has all scopes but
-the one that matters.
+middleware are sent through the middleware: without a token, and with one that has all
+scopes but the one that matters.
 """
 
 from __future__ import annotations
@@ -160,10 +161,10 @@ def flask(ran: Ran, *, strict: bool = True, merge: bool = True) -> Flask:
     return app
 
 
-# Where the door stands
+# Where the middleware stands
 
 Protect: TypeAlias = Callable[[App], App]
-"""Puts the door in front of an application, or nothing at all."""
+"""Puts the middleware in front of an application, or nothing at all."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,9 @@ class Setup:
     """``root_path`` or ``SCRIPT_NAME``, set by the server."""
     resource: str = ORIGIN
     hides_prefix: bool = False
-    """Whether something behind the door takes *prefix* off without telling. Then the
-    door refuses what might be public and cannot have a policy for everything else."""
+    """Whether something behind the middleware takes *prefix* off without telling. Then
+    the middleware refuses what might be public and cannot have a policy for everything
+    else."""
 
     def routes(self, *, catch_all: bool) -> list[settings.Route]:
         prefix = self.prefix if self.spelt_out else ""
@@ -192,25 +194,25 @@ class Setup:
             issuers=[ISSUER.trust()],
             routes=self.routes(catch_all=catch_all),
         )
-        door: App = {
+        guarded: App = {
             "asgi": asgi.AgentAuthMiddleware,
             "wsgi": wsgi.AgentAuthMiddleware,
         }[self.kind]
-        return lambda app: door(app, server)
+        return lambda app: guarded(app, server)
 
 
-def fastapi_with_the_door_added(ran: Ran, protect: Protect) -> App:
+def fastapi_with_the_middleware_added(ran: Ran, protect: Protect) -> App:
     app = fastapi(ran, root_path="/api")
     app.add_middleware(cast(Any, protect))
     return app
 
 
-def fastapi_with_the_door_outside(ran: Ran, protect: Protect) -> App:
+def fastapi_with_the_middleware_outside(ran: Ran, protect: Protect) -> App:
     return protect(fastapi(ran, root_path="/api"))
 
 
 class Wrapping:
-    """Other middleware between the door and the application."""
+    """Other middleware between the middleware and the application."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -271,33 +273,33 @@ SETUPS = {
     "Starlette under a root_path": Setup(
         "asgi", lambda ran, protect: protect(starlette(ran)), mount="/api", resource=API
     ),
-    "Starlette, Mount behind the door": Setup(
+    "Starlette, Mount behind the middleware": Setup(
         "asgi",
         lambda ran, protect: protect(Starlette(routes=[Mount("/api", starlette(ran))])),
         prefix="/api",
         spelt_out=True,
         resource=API,
     ),
-    "Starlette, Mount in front of the door": Setup(
+    "Starlette, Mount in front of the middleware": Setup(
         "asgi",
         lambda ran, protect: Starlette(routes=[Mount("/api", protect(starlette(ran)))]),
         prefix="/api",
         resource=API,
     ),
-    "FastAPI(root_path), door added": Setup(
-        "asgi", fastapi_with_the_door_added, prefix="/api", resource=API
+    "FastAPI(root_path), middleware added": Setup(
+        "asgi", fastapi_with_the_middleware_added, prefix="/api", resource=API
     ),
-    "FastAPI(root_path), door outside": Setup(
-        "asgi", fastapi_with_the_door_outside, prefix="/api", resource=API
+    "FastAPI(root_path), middleware outside": Setup(
+        "asgi", fastapi_with_the_middleware_outside, prefix="/api", resource=API
     ),
-    "FastAPI(root_path), other middleware behind the door": Setup(
+    "FastAPI(root_path), other middleware behind the middleware": Setup(
         "asgi", fastapi_with_other_middleware_between, prefix="/api", resource=API
     ),
-    "FastAPI(root_path) behind a proxy that strips it, door added": Setup(
-        "asgi", fastapi_with_the_door_added, resource=API
+    "FastAPI(root_path) behind a proxy that strips it, middleware added": Setup(
+        "asgi", fastapi_with_the_middleware_added, resource=API
     ),
-    "FastAPI(root_path) behind a proxy that strips it, door outside": Setup(
-        "asgi", fastapi_with_the_door_outside, resource=API
+    "FastAPI(root_path) behind a proxy that strips it, middleware outside": Setup(
+        "asgi", fastapi_with_the_middleware_outside, resource=API
     ),
     "Starlette behind one that decodes again": Setup("asgi", rewriting(unquote)),
     "Starlette behind one that resolves dots": Setup(
@@ -322,7 +324,7 @@ SETUPS = {
     "Flask under a SCRIPT_NAME": Setup(
         "wsgi", flask_variant(strict=False, merge=True), mount="/api"
     ),
-    "Flask, dispatcher behind the door": Setup(
+    "Flask, dispatcher behind the middleware": Setup(
         "wsgi",
         lambda ran, protect: protect(
             DispatcherMiddleware(not_found, {"/api": flask(ran, strict=False)})
@@ -331,7 +333,7 @@ SETUPS = {
         spelt_out=True,
         resource=API,
     ),
-    "Flask, dispatcher in front of the door": Setup(
+    "Flask, dispatcher in front of the middleware": Setup(
         "wsgi",
         lambda ran, protect: DispatcherMiddleware(
             not_found, {"/api": protect(flask(ran))}
@@ -509,7 +511,7 @@ def unprotected(app: App) -> App:
 
 @cache
 def hostile_requests_that_reach(setup: Setup) -> list[tuple[HTTPRequest, str]]:
-    """Each with the handler that runs if there is no door."""
+    """Each with the handler that runs if there is no middleware."""
     return [
         (exchange.request, name)
         for exchange in send_all(setup, hostile_requests(setup.prefix), unprotected)
@@ -601,14 +603,14 @@ def test_ordinary_spelling_goes_on_to_the_application(
         for exchange in send_all(setup, requests, unprotected)
         if exchange.status < 400
     ]
-    with_door = send_all(
+    with_middleware = send_all(
         setup,
         [exchange.request for exchange in answered],
         setup.protect(catch_all=catch_all),
     )
 
     assert len(answered) > len(requests) / 2
-    assert [exchange.outcome for exchange in with_door] == [
+    assert [exchange.outcome for exchange in with_middleware] == [
         exchange.outcome for exchange in answered
     ]
 
@@ -625,14 +627,14 @@ def test_websocket_handshake_is_spelt_in_vain() -> None:
     server = settings.ResourceServer(
         ORIGIN, issuers=[ISSUER.trust()], routes=live.routes("")
     )
-    door = asgi.AgentAuthMiddleware(app, server)
+    middleware = asgi.AgentAuthMiddleware(app, server)
 
     async def shake_hands(target: str, scopes: frozenset[str]) -> None:
         request = with_scopes(HTTPRequest("GET", target), SETUPS["Starlette"], scopes)
         scope = scope_of(request)
         del scope["method"]
         scope["type"] = "websocket"
-        await door(scope, receive, send)
+        await middleware(scope, receive, send)
 
     async def receive() -> dict[str, Any]:
         return {"type": "websocket.connect"}

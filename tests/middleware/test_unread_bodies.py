@@ -174,18 +174,18 @@ async def test_a_body_that_a_handler_has_read_is_not_waited_for() -> None:
 @pytest.mark.anyio
 async def test_few_connections_are_read_on_from_at_a_time() -> None:
     """One address has half of them, and the other half is for others."""
-    door = refusing(discard_seconds=300)
+    middleware = refusing(discard_seconds=300)
     clients = [1] * 32 + list(range(2, 34))
     waiting = [post(LENGTH, client=(f"192.0.2.{client}", 1)) for client in clients]
 
     async def has_been_read_on_from(scope: Scope) -> bool:
-        talk = await request(door, scope, piece(b"", more=False))
+        talk = await request(middleware, scope, piece(b"", more=False))
         return bool(talk.taken)
 
     async with anyio.create_task_group() as tasks:
 
         async def wait(scope: Scope, *, task_status: TaskStatus[None]) -> None:
-            async with exchange(door, scope) as talk:
+            async with exchange(middleware, scope) as talk:
                 await talk.next_sent()
                 assert (await talk.next_sent()).get("more_body")
                 task_status.started()
@@ -213,9 +213,9 @@ async def test_starlette_answers_and_what_is_left_is_read() -> None:
 
     app = Starlette(routes=[Endpoint("/notes", notes, methods=["POST"])])
     answer_refusals(app, SERVER)
-    door = asgi.AgentAuthMiddleware(app, SERVER)
+    middleware = asgi.AgentAuthMiddleware(app, SERVER)
 
-    talk = await request(door, allowed(LENGTH), *THREE)
+    talk = await request(middleware, allowed(LENGTH), *THREE)
 
     assert talk.status == 403
     assert talk.taken == list(THREE)
@@ -284,25 +284,25 @@ def upload(size: object, **members: Any) -> WSGIEnvironment:
 def test_a_thread_of_the_server_reads_on(
     size: Any, settings: dict[str, Any], members: dict[str, Any], read: int
 ) -> None:
-    door = wsgi.AgentAuthMiddleware(_unreached_wsgi, replace(SERVER, **settings))
+    middleware = wsgi.AgentAuthMiddleware(_unreached_wsgi, replace(SERVER, **settings))
 
-    assert ask(door, upload(size, **members)) == read
+    assert ask(middleware, upload(size, **members)) == read
 
 
 def test_one_thread_of_the_server_reads_on_at_a_time() -> None:
-    door = wsgi.AgentAuthMiddleware(_unreached_wsgi, SERVER)
+    middleware = wsgi.AgentAuthMiddleware(_unreached_wsgi, SERVER)
     others: list[int] = []
 
     class Slow(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
-            others.append(ask(door, upload(1000)))
+            others.append(ask(middleware, upload(1000)))
             return super().read(size)
 
     given = {**upload(1000), "wsgi.input": Slow(b"x" * 1000)}
 
-    assert ask(door, given) == 1000
+    assert ask(middleware, given) == 1000
     assert others == [0]
-    assert ask(door, upload(1000)) == 1000
+    assert ask(middleware, upload(1000)) == 1000
 
 
 def test_a_thread_of_the_server_reads_on_for_so_long() -> None:
@@ -314,10 +314,10 @@ def test_a_thread_of_the_server_reads_on_for_so_long() -> None:
             return super().read(size)
 
     settings = replace(SERVER, discard_seconds=0.01)
-    door = wsgi.AgentAuthMiddleware(_unreached_wsgi, settings)
+    middleware = wsgi.AgentAuthMiddleware(_unreached_wsgi, settings)
     given = {**upload(200_000), "wsgi.input": Slow(b"x" * 200_000)}
 
-    assert 0 < ask(door, given) < 200_000
+    assert 0 < ask(middleware, given) < 200_000
 
 
 def test_a_client_that_has_gone_is_no_error() -> None:
@@ -325,9 +325,9 @@ def test_a_client_that_has_gone_is_no_error() -> None:
         def read(self, size: int | None = -1, /) -> bytes:
             raise ConnectionResetError
 
-    door = wsgi.AgentAuthMiddleware(_unreached_wsgi, SERVER)
+    middleware = wsgi.AgentAuthMiddleware(_unreached_wsgi, SERVER)
 
-    assert ask(door, {**upload(1000), "wsgi.input": Gone()}) == 0
+    assert ask(middleware, {**upload(1000), "wsgi.input": Gone()}) == 0
 
 
 @pytest.mark.parametrize("kind", ["at once", "in the first step"])
@@ -341,9 +341,9 @@ def test_what_a_handler_may_have_read_is_not_waited_for(kind: str) -> None:
         yield from application()
 
     app = application if kind == "at once" else streaming
-    door = wsgi.AgentAuthMiddleware(app, SERVER)
+    middleware = wsgi.AgentAuthMiddleware(app, SERVER)
 
-    assert ask(door, upload(1000, HTTP_AUTHORIZATION=bearer())) == 0
+    assert ask(middleware, upload(1000, HTTP_AUTHORIZATION=bearer())) == 0
 
 
 class Gunicorn:
@@ -414,16 +414,16 @@ def test_connections_of_gunicorn_are_lingered_on_where_it_closes_them(
     start_response: Any, members: dict[str, Any], lingers: bool
 ) -> None:
     """On others the next request would be eaten."""
-    door = wsgi.AgentAuthMiddleware(_unreached_wsgi, SERVER)
+    middleware = wsgi.AgentAuthMiddleware(_unreached_wsgi, SERVER)
 
-    assert is_lingered_on(door, start_response, **members) == lingers
+    assert is_lingered_on(middleware, start_response, **members) == lingers
 
 
 def test_gunicorn_is_told_to_close() -> None:
-    door = wsgi.AgentAuthMiddleware(_unreached_wsgi, SERVER)
+    middleware = wsgi.AgentAuthMiddleware(_unreached_wsgi, SERVER)
     response = Gunicorn()
 
-    assert is_lingered_on(door, response.start_response)
+    assert is_lingered_on(middleware, response.start_response)
     assert response.closes
 
 

@@ -1,4 +1,4 @@
-"""What passes between server and application passes the WSGI door as it is."""
+"""What passes between server and application passes the WSGI middleware as it is."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def authorized(path: str = "/", **members: Any) -> WSGIEnvironment:
 
 
 def answering(make_body: Callable[[], Iterable[bytes]]) -> WSGIApplication:
-    """An application behind a door, whose body *make_body* makes."""
+    """An application behind a middleware, whose body *make_body* makes."""
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start_response(*OK)
@@ -40,7 +40,7 @@ def answering(make_body: Callable[[], Iterable[bytes]]) -> WSGIApplication:
 def test_wsgi_body_is_left_to_the_application() -> None:
     class Unread(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
-            raise AssertionError("read by the door")
+            raise AssertionError("read by the middleware")
 
         readline = readlines = __next__ = read  # type: ignore[assignment]
 
@@ -52,10 +52,10 @@ def test_wsgi_body_is_left_to_the_application() -> None:
         return []
 
     unread = Unread(b"body")
-    door = AgentAuthMiddleware(app, SERVER)
+    middleware = AgentAuthMiddleware(app, SERVER)
     with_body: dict[str, Any] = {"CONTENT_LENGTH": "4", "wsgi.input": unread}
-    door(authorized(method="POST", **with_body), unheard)
-    door(environ(method="POST", **with_body), unheard)
+    middleware(authorized(method="POST", **with_body), unheard)
+    middleware(environ(method="POST", **with_body), unheard)
 
     assert seen == [unread]
 
@@ -126,8 +126,8 @@ def test_wsgi_file_wrapper_that_is_a_function_does_no_harm() -> None:
     def wrap(file: io.BytesIO, size: int = 8192) -> Iterator[bytes]:
         return iter([file.read()])
 
-    door = AgentAuthMiddleware(app, SERVER)
-    body = door({**authorized(), "wsgi.file_wrapper": wrap}, unheard)
+    middleware = AgentAuthMiddleware(app, SERVER)
+    body = middleware({**authorized(), "wsgi.file_wrapper": wrap}, unheard)
 
     assert list(body) == [b"note"]
 

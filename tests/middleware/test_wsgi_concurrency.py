@@ -1,4 +1,4 @@
-"""One WSGI door under several threads and after a fork."""
+"""One WSGI middleware under several threads and after a fork."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def meeting(barrier: threading.Barrier) -> WSGIApplication:
 
 
 def test_threads_see_their_own_access_only() -> None:
-    door = AgentAuthMiddleware(meeting(threading.Barrier(THREADS)), SERVER)
+    middleware = AgentAuthMiddleware(meeting(threading.Barrier(THREADS)), SERVER)
 
     def get(number: int) -> Answer:
         token = bearer(subject=f"user-{number}")
-        return serve(door, environ(HTTP_AUTHORIZATION=token))
+        return serve(middleware, environ(HTTP_AUTHORIZATION=token))
 
     with ThreadPoolExecutor(THREADS) as threads:
         for numbers in (range(THREADS), range(THREADS, 2 * THREADS)):
@@ -72,12 +72,14 @@ def test_threads_that_come_at_once_fetch_the_keys_once() -> None:
         server = ResourceServer(
             RESOURCE, issuers=[issuer.trust()], insecure_loopback=True
         )
-        door = AgentAuthMiddleware(app, server)
+        middleware = AgentAuthMiddleware(app, server)
 
         def get(number: int) -> int:
             token = issuer.token(RESOURCE, subject=f"user-{number}")
             barrier.wait(30)
-            return serve(door, environ(HTTP_AUTHORIZATION=f"Bearer {token}")).status
+            return serve(
+                middleware, environ(HTTP_AUTHORIZATION=f"Bearer {token}")
+            ).status
 
         with ThreadPoolExecutor(THREADS) as threads:
             statuses = list(threads.map(get, range(THREADS)))
@@ -91,7 +93,7 @@ def test_threads_that_come_at_once_fetch_the_keys_once() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.parametrize("first", ["import", "use"])
-def test_door_works_in_a_forked_child_and_in_its_parent(first: str) -> None:
+def test_middleware_works_in_a_forked_child_and_in_its_parent(first: str) -> None:
     """The child has to fetch: its token is signed with a key nobody knows yet."""
     with FakeIssuer.serve() as issuer:
         with subprocess.Popen(

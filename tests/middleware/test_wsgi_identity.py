@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def noting(seen: list[WSGIEnvironment], **settings: Any) -> WSGIApplication:
-    """An application behind a door; *seen* gets the environ of each request."""
+    """An application behind a middleware; *seen* gets the environ of each request."""
 
     def note(
         environ: WSGIEnvironment, start_response: StartResponse
@@ -78,7 +78,7 @@ def test_wsgi_request_without_access_has_none_anywhere(
 def test_wsgi_access_from_outside_is_removed(
     method: str, path: str, members: dict[str, Any]
 ) -> None:
-    """Whoever put it there, it is not this door's word."""
+    """Whoever put it there, it is not this middleware's word."""
     seen: list[WSGIEnvironment] = []
     given = environ(path, method=method, **members)
     given["agentauth.access"] = Access("https://evil.example", "root")
@@ -96,7 +96,7 @@ def test_wsgi_access_from_outside_is_replaced() -> None:
     assert seen[0]["agentauth.access"].subject == "user-1"
 
 
-def test_wsgi_access_of_an_outer_door_ends_at_an_inner_one() -> None:
+def test_wsgi_access_of_an_outer_middleware_ends_at_an_inner_one() -> None:
     """An API mounted in another: what one lets pass is nobody to the other."""
     seen: list[WSGIEnvironment] = []
     outer = ResourceServer("https://outer.example", issuers=[ISSUER.trust()])

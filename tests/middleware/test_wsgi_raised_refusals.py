@@ -1,4 +1,4 @@
-"""Refusals that handlers raise, as the WSGI door answers them."""
+"""Refusals that handlers raise, as the WSGI middleware answers them."""
 
 from __future__ import annotations
 
@@ -137,13 +137,13 @@ def test_wsgi_guard_without_access_answers_as_without_credentials() -> None:
             raise AuthenticationRequiredError
         return []
 
-    door = AgentAuthMiddleware(insist, SERVER)
-    by_handler = serve(door, environ("/optional"))
-    by_door = serve(door, environ("/"))
-    for answer in (by_handler, by_door):
+    middleware = AgentAuthMiddleware(insist, SERVER)
+    by_handler = serve(middleware, environ("/optional"))
+    by_middleware = serve(middleware, environ("/"))
+    for answer in (by_handler, by_middleware):
         del answer.headers["date"]
 
-    assert by_handler == by_door
+    assert by_handler == by_middleware
 
 
 @pytest.mark.parametrize("set_up", [at_once, generator, after_start_response])

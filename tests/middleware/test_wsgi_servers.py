@@ -1,4 +1,4 @@
-"""Streams through the WSGI door and over sockets."""
+"""Streams through the WSGI middleware and over sockets."""
 
 from __future__ import annotations
 

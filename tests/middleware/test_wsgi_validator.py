@@ -1,4 +1,4 @@
-"""The standard library's referee of WSGI, in front of the door and behind it."""
+"""The standard library's referee of WSGI, in front of the middleware and behind it."""
 
 from __future__ import annotations
 
@@ -79,16 +79,16 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize(("method", "path", "members", "status"), REQUESTS)
-def test_wsgi_door_keeps_the_rules_on_both_sides(
+def test_wsgi_middleware_keeps_the_rules_on_both_sides(
     method: str,
     path: str,
     members: dict[str, Any],
     status: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    door = validator(AgentAuthMiddleware(validator(application), SERVER))
+    middleware = validator(AgentAuthMiddleware(validator(application), SERVER))
     body = "three" if method == "POST" else ""
-    answer = serve(door, environ(path, method=method, body=body, **members))
+    answer = serve(middleware, environ(path, method=method, body=body, **members))
     gc.collect()
 
     assert answer.raised is None

@@ -143,7 +143,7 @@ def test_shadow_falls_over_routes_in_between() -> None:
     check_reachable([])
 
 
-def test_settings_with_such_a_route_name_both_and_the_mend() -> None:
+def test_settings_with_such_a_route_name_both_and_the_fix() -> None:
     with pytest.raises(ConfigurationError) as refused:
         ResourceServer(
             RESOURCE,

@@ -1,4 +1,4 @@
-"""Settings: a fault is found when they are built, named, and told how to mend."""
+"""Settings: a fault is found when they are built, named, and told how to fix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware.errors import ConfigurationError
 from agentauth_middleware.settings.introspection import Introspection
 from agentauth_middleware.settings.issuer import Issuer
@@ -83,7 +83,7 @@ def of_route(pattern: Any = "/mail", **settings: Any) -> ResourceServer:
 
 
 FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
-    # What is built, the key that is named, and words of fault and mend.
+    # What is built, the key that is named, and words of fault and fix.
     "resource http": (
         lambda: server(resource="http://api.example.com"),
         "ResourceServer.resource",
@@ -267,12 +267,16 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "at least one key",
     ),
     "jwks with nothing to verify": (
-        lambda: Gate(of_issuer(jwks={"keys": [{"kty": "oct", "k": "AAAA"}]})),
+        lambda: MiddlewareState(
+            of_issuer(jwks={"keys": [{"kty": "oct", "k": "AAAA"}]})
+        ),
         f"Issuer.jwks of {ISSUER}",
         "give public signing keys",
     ),
     "jwks for none of the algorithms": (
-        lambda: Gate(of_issuer(jwks=jwks(key("ES256")), algorithms=["RS256"])),
+        lambda: MiddlewareState(
+            of_issuer(jwks=jwks(key("ES256")), algorithms=["RS256"])
+        ),
         f"Issuer.jwks of {ISSUER}",
         "no key in it is for RS256; add its algorithm to Issuer.algorithms",
     ),
@@ -1104,7 +1108,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_fault_is_named_with_its_key_and_its_mend(fault: str) -> None:
+def test_fault_is_named_with_its_key_and_its_fix(fault: str) -> None:
     build, named, words = FAULTS[fault]
 
     with pytest.raises(ConfigurationError) as refused:
@@ -1184,7 +1188,7 @@ def test_public_route_can_demand_nothing(demand: dict[str, Any]) -> None:
     ],
 )
 def test_settings_are_good(settings: dict[str, Any]) -> None:
-    assert Gate(server(**settings)).server.listed_issuers[0].issuer == ISSUER
+    assert MiddlewareState(server(**settings)).server.listed_issuers[0].issuer == ISSUER
 
 
 @pytest.mark.parametrize("timeout", [0.001, 5, 60])

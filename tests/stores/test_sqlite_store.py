@@ -231,7 +231,7 @@ def test_folder_that_vanished_is_unavailable(
     assert failure.value.reason == "store_unreachable"
 
 
-def test_store_works_again_once_the_file_is_mended(file: Path) -> None:
+def test_store_works_again_once_the_file_is_fixed(file: Path) -> None:
     no_database(file)
     store = SQLiteStore(file)
     with pytest.raises(UnavailableError):

@@ -1,4 +1,4 @@
-"""The application behind the doors, in plain ASGI and in plain WSGI.
+"""The application behind the middlewares, in plain ASGI and in plain WSGI.
 
 It tells what it saw, in its answer and in a list, and some of its paths raise our
 errors or refuse by themselves.

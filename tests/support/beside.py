@@ -1,7 +1,7 @@
 """An API that has other clients beside agents, and what all of them may send.
 
 ``unauthenticated="pass"``: whoever is no agent reaches the application as if there were
-no door.
+no middleware.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 AGENTS = FakeIssuer("https://as.example.com")
 FORGER = FakeIssuer("https://as.example.com")
 OWN = FakeIssuer("https://login.example.com")
-"""The API's own issuer, of which the door knows nothing."""
+"""The API's own issuer, of which the middleware knows nothing."""
 STORE = MemoryStore()
 revoke_blocking(STORE, AGENTS.issuer, token_id="revoked")
 
@@ -289,7 +289,7 @@ BAD: dict[str, tuple[tuple[str, ...], set[int]]] = {
 }
 
 
-# Doors, and what passes them
+# Middlewares, and what passes them
 
 Answered = tuple[int, Sequence[tuple[str, str]], bytes]
 """Status, field lines and body of what the application answers."""
@@ -308,16 +308,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Passage:
-    """A door of one kind, and all that went through it."""
+    """A middleware of one kind, and all that went through it."""
 
     kind: str
-    door: Any
+    middleware: Any
     seen: list[Seen]
 
     def ask(self, request: HTTPRequest) -> Answer:
         if self.kind == "wsgi":
-            return ask_wsgi(self.door, request)
-        return ask_asgi(self.door, self.kind.removeprefix("asgi-"), request)
+            return ask_wsgi(self.middleware, request)
+        return ask_asgi(self.middleware, self.kind.removeprefix("asgi-"), request)
 
     def get(self, target: str, *lines: str) -> Answer:
         """The answer to a request with these ``Authorization`` *lines*."""
@@ -325,7 +325,7 @@ class Passage:
         return self.ask(HTTPRequest("GET", target, fields))
 
     def given(self, request: HTTPRequest) -> dict[str, Any]:
-        """What the server hands to the door."""
+        """What the server hands to the middleware."""
         return environ_of(request) if self.kind == "wsgi" else scope_of(request)
 
 
@@ -344,17 +344,18 @@ def open_passage(
     answered: Answered = TAKEN,
     **options: Any,
 ) -> Passage:
-    """A door of *kind*, one of ``DOORS``, that has remembered nothing yet."""
+    """A middleware of *kind*, one of ``MIDDLEWARES``, that has remembered nothing
+    yet."""
     seen: list[Seen] = []
     options = {"store": STORE, **options}
-    door: Any
+    middleware: Any
     if kind == "wsgi":
         blocking = wsgi_application(seen, answered)
-        door = wsgi.AgentAuthMiddleware(blocking, server, **options)
+        middleware = wsgi.AgentAuthMiddleware(blocking, server, **options)
     else:
         awaiting = asgi_application(seen, answered)
-        door = asgi.AgentAuthMiddleware(awaiting, server, **options)
-    return Passage(kind, door, seen)
+        middleware = asgi.AgentAuthMiddleware(awaiting, server, **options)
+    return Passage(kind, middleware, seen)
 
 
 def asgi_application(seen: list[Seen], answered: Answered = TAKEN) -> ASGIApp:

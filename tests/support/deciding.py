@@ -1,4 +1,4 @@
-"""Requests and gates for tests that ask ``decide``."""
+"""Requests and states for tests that ask ``decide``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from agentauth_middleware._core.decide import Decision, decide
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import LogPage
 from agentauth_middleware._syntax.http import Request
 from agentauth_middleware.settings.resource_server import ResourceServer
@@ -71,16 +71,18 @@ def request(
     )
 
 
-def gate_for(
+def state_for(
     settings: ResourceServer | None = None, clock: Clock | None = None
-) -> Gate:
-    """A gate that has just read the log of revocations and found it empty."""
-    gate = Gate(settings or server())
-    gate.revocations.apply(LogPage(0, ()), clock() if clock else Clock()())
-    return gate
+) -> MiddlewareState:
+    """A state that has just read the log of revocations and found it empty."""
+    state = MiddlewareState(settings or server())
+    state.revocations.apply(LogPage(0, ()), clock() if clock else Clock()())
+    return state
 
 
-def decide_at_once(gate: Gate, asked: Request, clock: Clock | None = None) -> Any:
+def decide_at_once(
+    state: MiddlewareState, asked: Request, clock: Clock | None = None
+) -> Any:
     """The decision, which must need no operation."""
-    decision: Decision = play(decide(gate, asked, clock or Clock()), [])
+    decision: Decision = play(decide(state, asked, clock or Clock()), [])
     return decision

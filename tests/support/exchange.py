@@ -1,4 +1,4 @@
-"""A request as it goes over the wire, an answer as it comes back, and both doors.
+"""A request as it goes over the wire, an answer as it comes back, and both middlewares.
 
 Nothing here is a test client with opinions of its own: header lines stay as many as
 they are, targets keep their spelling, and what a server would refuse goes through.
@@ -22,7 +22,7 @@ from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
 from tests.support.application import Seen, asgi_application, wsgi_application
 
-DOORS = ("asgi-asyncio", "asgi-trio", "wsgi")
+MIDDLEWARES = ("asgi-asyncio", "asgi-trio", "wsgi")
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Door:
-    """One of the doors, with the application of ``application`` behind it."""
+class Middleware:
+    """One of the middlewares, with the application of ``application`` behind it."""
 
     kind: str
     ask: Callable[[HTTPRequest], Answer]
@@ -80,15 +80,18 @@ class Door:
         return self.ask(HTTPRequest("GET", target, tuple((fields or {}).items())))
 
 
-def open_door(kind: str, server: ResourceServer, store: Store | None) -> Door:
-    """A door of *kind*, one of ``DOORS``, that has remembered nothing yet."""
+def running_middleware(
+    kind: str, server: ResourceServer, store: Store | None
+) -> Middleware:
+    """A middleware of *kind*, one of ``MIDDLEWARES``, that has remembered nothing
+    yet."""
     seen: list[Seen] = []
     if kind == "wsgi":
         blocking = wsgi.AgentAuthMiddleware(wsgi_application(seen), server, store=store)
-        return Door(kind, partial(ask_wsgi, blocking), seen)
+        return Middleware(kind, partial(ask_wsgi, blocking), seen)
     backend = kind.removeprefix("asgi-")
     awaiting = asgi.AgentAuthMiddleware(asgi_application(seen), server, store=store)
-    return Door(kind, partial(ask_asgi, awaiting, backend), seen)
+    return Middleware(kind, partial(ask_asgi, awaiting, backend), seen)
 
 
 def ask_asgi(app: Any, backend: str, request: HTTPRequest) -> Answer:
@@ -154,7 +157,7 @@ def ask_wsgi(app: Any, request: HTTPRequest) -> Answer:
         return write
 
     def write(data: bytes) -> object:
-        raise AssertionError("neither the doors nor their application write")
+        raise AssertionError("neither the middlewares nor their application write")
 
     body = app(environ_of(request), start_response)
     try:

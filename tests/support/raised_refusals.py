@@ -1,4 +1,4 @@
-"""What handlers raise, and the answer that must come of it at either door."""
+"""What handlers raise, and the answer that must come of it at either middleware."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of refusals: what a request meets, row by row, whatever the door.
+"""The table of refusals: what a request meets, row by row, whatever the middleware.
 
 The rows are numbered as requests meet them; where a request deserves several, the
 first one decides.
@@ -174,7 +174,7 @@ class Expected:
     reason: str
     """In the audit record."""
     reason_on_wsgi: str | None = None
-    """Where servers have joined the field lines before the door sees them."""
+    """Where servers have joined the field lines before the middleware sees them."""
     challenge: Mapping[str, str] | None = None
     body: Mapping[str, Any] | bytes = field(default_factory=dict[str, Any])
     fields: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -194,12 +194,12 @@ class Expected:
             assert challenges_of(answer) == self._challenges()
 
     def reason_at(self, kind: str) -> str:
-        """The reason in the audit record of a door of this kind."""
+        """The reason in the audit record of a middleware of this kind."""
         return (kind == "wsgi" and self.reason_on_wsgi) or self.reason
 
     @property
     def is_ours(self) -> bool:
-        """Whether the answer is a refusal of the door's."""
+        """Whether the answer is a refusal of the middleware's."""
         return self.status >= 400 and not isinstance(self.body, bytes)
 
     def _challenges(self) -> list[Challenge]:

@@ -15,7 +15,7 @@ from agentauth_middleware.stores import SQLiteStore
 from tests.support.application import asgi_application, wsgi_application
 from tests.support.scenarios import Issuers, resource_server
 
-SETTINGS = "DOORS_UNDER_TEST"
+SETTINGS = "MIDDLEWARES_UNDER_TEST"
 """Name of the variable of the environment that tells a server what it needs."""
 
 
@@ -35,12 +35,12 @@ def _read_settings() -> tuple[ResourceServer, SQLiteStore]:
     return resource_server(trusted), SQLiteStore(told["store"])
 
 
-def asgi_door() -> Any:
+def asgi_middleware() -> Any:
     server, store = _read_settings()
     return asgi.AgentAuthMiddleware(asgi_application([]), server, store=store)
 
 
-def wsgi_door() -> Any:
+def wsgi_middleware() -> Any:
     server, store = _read_settings()
     return wsgi.AgentAuthMiddleware(wsgi_application([]), server, store=store)
 
@@ -49,7 +49,7 @@ def serve_with_waitress(listener: int) -> None:
     """Serve on the socket that *listener* is the file descriptor of."""
     import waitress  # type: ignore[import-untyped]
 
-    waitress.serve(wsgi_door(), sockets=[socket.socket(fileno=listener)])
+    waitress.serve(wsgi_middleware(), sockets=[socket.socket(fileno=listener)])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Real servers with a door inside, and a client that sends what it is told to send."""
+"""Real servers with a middleware inside, and a client that sends what it is told to
+send."""
 
 from __future__ import annotations
 
@@ -27,9 +28,13 @@ from tests.support.served import SETTINGS
 
 _ROOT = Path(__file__).parents[2]
 
-_UVICORN = "uvicorn --factory tests.support.served:asgi_door --no-access-log --fd {fd}"
-_HYPERCORN = "hypercorn tests.support.served:asgi_door() --workers 0 --bind fd://{fd}"
-_GUNICORN = "gunicorn tests.support.served:wsgi_door() --bind fd://{fd}"
+_UVICORN = (
+    "uvicorn --factory tests.support.served:asgi_middleware --no-access-log --fd {fd}"
+)
+_HYPERCORN = (
+    "hypercorn tests.support.served:asgi_middleware() --workers 0 --bind fd://{fd}"
+)
+_GUNICORN = "gunicorn tests.support.served:wsgi_middleware() --bind fd://{fd}"
 
 COMMANDS = {
     "uvicorn-h11": f"{_UVICORN} --http h11",

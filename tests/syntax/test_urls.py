@@ -79,13 +79,13 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("url", "mend"), FAULTS)
-def test_url_with_a_fault_is_refused_with_its_mend(url: str, mend: str) -> None:
+@pytest.mark.parametrize(("url", "fix"), FAULTS)
+def test_url_with_a_fault_is_refused_with_its_fix(url: str, fix: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         check_url(url, "Issuer.jwks_uri", insecure_loopback=False)
 
     assert str(refused.value).startswith(f"Issuer.jwks_uri: {url!r} ")
-    assert mend in str(refused.value)
+    assert fix in str(refused.value)
     assert not is_acceptable_url(url, insecure_loopback=False)
 
 

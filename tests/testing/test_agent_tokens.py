@@ -68,7 +68,7 @@ def test_bad_token_is_refused_for_what_it_is_named_after(
     is_warm: bool,
 ) -> None:
     client = TestClient(app)
-    if is_warm:  # then the door has just read the log of revocations
+    if is_warm:  # then the middleware has just read the log of revocations
         assert client.get("/", headers=bearer(agent_token())).status_code == 200
     token = getattr(agent_token, kind)(user="ana", scopes=["notes.read"])
     with caplog.at_level(logging.INFO, "agentauth_middleware.audit"):
@@ -206,8 +206,8 @@ def test_resource_is_named_where_there_are_several() -> None:
 
     def mounted(name: str) -> Mount:
         server = ResourceServer(f"{RESOURCE}/{name}", issuers=[Issuer(ISSUER)])
-        door = AgentAuthMiddleware(starlette_app(server), server, store=store)
-        return Mount(f"/{name}", door)
+        middleware = AgentAuthMiddleware(starlette_app(server), server, store=store)
+        return Mount(f"/{name}", middleware)
 
     app = Starlette(routes=[mounted("notes"), mounted("mail")])
     client = TestClient(app)
@@ -216,7 +216,7 @@ def test_resource_is_named_where_there_are_several() -> None:
         revoked = agent_token.revoked(resource=f"{RESOURCE}/mail")
         with pytest.raises(LookupError, match="several resources"):
             agent_token()
-        with pytest.raises(LookupError, match="no door protects"):
+        with pytest.raises(LookupError, match="no middleware protects"):
             agent_token(resource=RESOURCE)
 
         assert client.get("/mail/", headers=bearer(token)).status_code == 200

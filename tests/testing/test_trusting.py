@@ -1,4 +1,5 @@
-"""Doors that trust a fake issuer: found anywhere, for a while, and in tests only."""
+"""Middlewares that trust a fake issuer: found anywhere, for a while, and in tests
+only."""
 
 from __future__ import annotations
 
@@ -69,7 +70,7 @@ ASGI: dict[str, Callable[[], Any]] = {
         AgentAuthMiddleware(starlette_bare(), SERVER)
     ),
     "mounted": lambda: Starlette(routes=[Mount("/", starlette_app())]),
-    "door in a mount": lambda: Router(
+    "middleware in a mount": lambda: Router(
         [Mount("/", AgentAuthMiddleware(starlette_bare(), SERVER))]
     ),
 }
@@ -84,12 +85,14 @@ WSGI: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("make", ASGI.values(), ids=ASGI)
-def test_asgi_door_is_found_and_trusts_for_a_while(make: Callable[[], Any]) -> None:
+def test_asgi_middleware_is_found_and_trusts_for_a_while(
+    make: Callable[[], Any],
+) -> None:
     app = make()
     with trusting(app) as agent_token:
         headers = bearer(agent_token())
         inside = TestClient(app).get("/any", headers=headers)
-    # A door that still knew the token would let it in.
+    # A middleware that still knew the token would let it in.
     outside = TestClient(app).get("/any", headers=headers)
 
     assert inside.status_code == 200
@@ -97,7 +100,9 @@ def test_asgi_door_is_found_and_trusts_for_a_while(make: Callable[[], Any]) -> N
 
 
 @pytest.mark.parametrize("make", WSGI.values(), ids=WSGI)
-def test_wsgi_door_is_found_and_trusts_for_a_while(make: Callable[[], Any]) -> None:
+def test_wsgi_middleware_is_found_and_trusts_for_a_while(
+    make: Callable[[], Any],
+) -> None:
     app = make()
     with trusting(app) as agent_token:
         headers = bearer(agent_token())
@@ -133,9 +138,11 @@ def test_verifier_refuses_what_a_test_revokes() -> None:
                 verifier.verify_blocking(revoked)
 
 
-def test_door_without_an_application_is_named() -> None:
+def test_middleware_without_an_application_is_named() -> None:
     with (
-        pytest.raises(LookupError, match=r"no door stands in front of .*Starlette"),
+        pytest.raises(
+            LookupError, match=r"no middleware stands in front of .*Starlette"
+        ),
         trusting(starlette_bare()),
     ):
         pass
@@ -163,9 +170,9 @@ def test_mount_that_the_application_assumes_is_kept() -> None:
     """Else a path below it would fall under no ``Route``."""
     inner = FastAPI(routes=starlette_app().routes)
     inner.root_path = "/api"
-    door = AgentAuthMiddleware(inner, SERVER)
-    with trusting(door) as agent_token:
-        answer = TestClient(door).get("/api/write", headers=bearer(agent_token()))
+    middleware = AgentAuthMiddleware(inner, SERVER)
+    with trusting(middleware) as agent_token:
+        answer = TestClient(middleware).get("/api/write", headers=bearer(agent_token()))
 
     assert answer.status_code == 403
 
@@ -256,7 +263,7 @@ except RuntimeError as refusal:
 """
 
 
-def test_no_door_trusts_outside_of_a_run() -> None:
+def test_no_middleware_trusts_outside_of_a_run() -> None:
     """Not in a process that a test started, nor where pytest is merely imported."""
     assert "PYTEST_CURRENT_TEST" in os.environ
     run = subprocess.run(
@@ -267,7 +274,9 @@ def test_no_door_trusts_outside_of_a_run() -> None:
         cwd=ROOT,
     )
 
-    assert run.stdout.startswith("a door trusts a fake issuer only while pytest runs")
+    assert run.stdout.startswith(
+        "a middleware trusts a fake issuer only while pytest runs"
+    )
 
 
 def test_policy_of_the_settings_binds_in_tests_too() -> None:

@@ -1,7 +1,8 @@
-"""Requests to both doors, one or many at a time, each with a future for its answer.
+"""Requests to both middlewares, one or many at a time, each with a future for its
+answer.
 
-The ASGI door lives in one event loop in a thread of its own, as under a server; the
-WSGI door is called by as many threads as there are requests.
+The ASGI middleware lives in one event loop in a thread of its own, as under a server;
+the WSGI middleware is called by as many threads as there are requests.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from anyio.from_thread import start_blocking_portal
 
 from agentauth_middleware import asgi, wsgi
 from agentauth_middleware._core.decide import Decision, decide
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import Procedure
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._io.drive import drive, drive_async
@@ -42,11 +43,11 @@ def resource_server(upstream: Upstream, **settings: Any) -> ResourceServer:
     return ResourceServer(RESOURCE, issuers=issuers, insecure_loopback=True)
 
 
-# At a door, in real time
+# In a middleware, in real time
 
 
-class Door:
-    """One of the doors, with an application behind it that says 200."""
+class Middleware:
+    """One of the middlewares, with an application behind it that says 200."""
 
     def __init__(self, submit: Callable[[HTTPRequest], Future[Answer]]) -> None:
         self._submit = submit
@@ -67,16 +68,18 @@ class Door:
 
 
 @contextmanager
-def opened(kind: str, server: ResourceServer) -> Generator[Door, None, None]:
-    """A door of *kind*, one of ``KINDS``, that has remembered nothing yet."""
+def opened(kind: str, server: ResourceServer) -> Generator[Middleware, None, None]:
+    """A middleware of *kind*, one of ``KINDS``, that has remembered nothing yet."""
     if kind == "wsgi":
         blocking = wsgi.AgentAuthMiddleware(wsgi_application([]), server)
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            yield Door(lambda asked: threads.submit(ask_wsgi, blocking, asked))
+            yield Middleware(lambda asked: threads.submit(ask_wsgi, blocking, asked))
     else:
         awaiting = asgi.AgentAuthMiddleware(asgi_application([]), server)
         with start_blocking_portal(kind.removeprefix("asgi-")) as portal:
-            yield Door(lambda asked: portal.start_task_soon(ask_asgi, awaiting, asked))
+            yield Middleware(
+                lambda asked: portal.start_task_soon(ask_asgi, awaiting, asked)
+            )
 
 
 async def ask_asgi(app: Any, asked: HTTPRequest) -> Answer:
@@ -99,7 +102,7 @@ async def ask_asgi(app: Any, asked: HTTPRequest) -> Answer:
 
 
 class Core:
-    """What a door would decide, by a clock of the test's."""
+    """What a middleware would decide, by a clock of the test's."""
 
     def __init__(
         self, clock: Clock, submit: Callable[[str, str | None], Future[Decision]]
@@ -128,11 +131,11 @@ GRANTED = (200, "granted")
 
 @contextmanager
 def core(kind: str, server: ResourceServer) -> Generator[Core, None, None]:
-    """What stands behind a door of *kind*, and has remembered nothing yet."""
-    gate, clock = Gate(server), Clock(time.time())
+    """What stands behind a middleware of *kind*, and has remembered nothing yet."""
+    state, clock = MiddlewareState(server), Clock(time.time())
 
     def deciding(token: str, client: str | None) -> Procedure[Decision]:
-        return decide(gate, request(token.encode(), client=client), clock)
+        return decide(state, request(token.encode(), client=client), clock)
 
     if kind == "wsgi":
         blocking = BlockingPerformer(MemoryStore())

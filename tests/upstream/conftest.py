@@ -5,10 +5,10 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.upstream.asking import KINDS, Core, Door, core, opened, resource_server
+from tests.upstream.asking import KINDS, Core, Middleware, core, opened, resource_server
 from tests.upstream.server import Upstream, serving
 
-OpenDoor: TypeAlias = Callable[..., Door]
+RunningMiddleware: TypeAlias = Callable[..., Middleware]
 OpenCore: TypeAlias = Callable[..., Core]
 
 
@@ -20,20 +20,20 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
-    """A test that asks for it runs on each door."""
+    """A test that asks for it runs on each side."""
     kind: str = request.param
     return kind
 
 
 @pytest.fixture
-def door(kind: str, upstream: Upstream) -> Iterator[Door]:
-    """A door that trusts *upstream*, in real time."""
-    with opened(kind, resource_server(upstream)) as door:
-        yield door
+def middleware(kind: str, upstream: Upstream) -> Iterator[Middleware]:
+    """A middleware that trusts *upstream*, in real time."""
+    with opened(kind, resource_server(upstream)) as middleware:
+        yield middleware
 
 
 @pytest.fixture
 def clocked(kind: str, upstream: Upstream) -> Iterator[Core]:
-    """What stands behind such a door, where time passes only as told."""
+    """What stands behind such a middleware, where time passes only as told."""
     with core(kind, resource_server(upstream)) as clocked:
         yield clocked

@@ -25,7 +25,7 @@ from tests.support.deadlines import try_within
 from tests.support.exchange import Answer
 from tests.support.scenarios import UNAVAILABLE
 from tests.upstream import faults
-from tests.upstream.asking import RESOURCE, Door, opened
+from tests.upstream.asking import RESOURCE, Middleware, opened
 from tests.upstream.certificates import Authority
 from tests.upstream.server import (
     INTROSPECTION,
@@ -266,10 +266,11 @@ def api(upstream: Upstream, day: BadDay) -> ResourceServer:
     return ResourceServer(RESOURCE, issuers=[issuer])
 
 
-def warm_up(door: Door, *tokens: str) -> None:
-    """Let the door remember *tokens*, on a day that is good but perhaps a slow one."""
+def warm_up(middleware: Middleware, *tokens: str) -> None:
+    """Let the middleware remember *tokens*, on a day that is good but perhaps a slow
+    one."""
     for token in tokens:
-        ask = partial(door.ask, token)
+        ask = partial(middleware.ask, token)
         answer = try_within(PATIENCE, ask, until=lambda it: it.status == 200)
         assert answer.status == 200
 
@@ -305,13 +306,13 @@ def test_bad_day_is_none_for_known_keys_and_remembered_answers(
 ) -> None:
     upstream, day = world.upstream, BAD_DAYS[name]
     remembered, first_seen = (upstream.signer.token(RESOURCE) for _ in range(2))
-    with opened(kind, api(upstream, day)) as door:
-        warm_up(door, remembered, OPAQUE[0])
+    with opened(kind, api(upstream, day)) as middleware:
+        warm_up(middleware, remembered, OPAQUE[0])
         upstream.calls.clear()
         day.happens(world)
         tokens = [remembered, first_seen, OPAQUE[0]]
 
-        assert [door.ask(token).status for token in tokens] == [200] * 3
+        assert [middleware.ask(token).status for token in tokens] == [200] * 3
     assert upstream.calls == []
 
 
@@ -322,9 +323,9 @@ def test_bad_day_to_start_on(
     upstream, day = world.upstream, BAD_DAYS[name]
     token = upstream.signer.token(RESOURCE)
     day.happens(world)
-    with opened(kind, api(upstream, day)) as door:
-        check(door.ask(token), day.no_keys, upstream, caplog)
-        again = door.ask(token)
+    with opened(kind, api(upstream, day)) as middleware:
+        check(middleware.ask(token), day.no_keys, upstream, caplog)
+        again = middleware.ask(token)
 
     assert (again.status, again.field("retry-after")) == (503, "5")
     assert upstream.calls == [*day.no_keys.calls]
@@ -335,15 +336,15 @@ def test_bad_day_for_a_new_key(
     name: str, kind: str, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     upstream, day = world.upstream, BAD_DAYS[name]
-    with opened(kind, api(upstream, day)) as door:
-        warm_up(door, upstream.signer.token(RESOURCE))
+    with opened(kind, api(upstream, day)) as middleware:
+        warm_up(middleware, upstream.signer.token(RESOURCE))
         upstream.signer.rotate()
         upstream.calls.clear()
         caplog.clear()
         day.happens(world)
         token = upstream.signer.token(RESOURCE)
-        check(door.ask(token), day.unknown_key, upstream, caplog)
-        door.ask(token)
+        check(middleware.ask(token), day.unknown_key, upstream, caplog)
+        middleware.ask(token)
 
     assert upstream.calls == [*day.unknown_key.calls]
 
@@ -354,8 +355,8 @@ def test_bad_day_to_ask_on(
 ) -> None:
     upstream, day = world.upstream, BAD_DAYS[name]
     day.happens(world)
-    with opened(kind, api(upstream, day)) as door:
-        check(door.ask(OPAQUE[0]), day.opaque, upstream, caplog)
+    with opened(kind, api(upstream, day)) as middleware:
+        check(middleware.ask(OPAQUE[0]), day.opaque, upstream, caplog)
 
 
 def test_page_tells_of_every_bad_day() -> None:

@@ -77,6 +77,6 @@ def test_keys_are_fetched_from_the_address_that_answers(
 ) -> None:
     """In the time that the issuer is given in all."""
     server = resource_server(upstream, jwks_uri=upstream.url + KEYS, timeout=1.0)
-    with opened(kind, server) as door:
-        assert door.ask(upstream.signer.token(RESOURCE)).status == 200
+    with opened(kind, server) as middleware:
+        assert middleware.ask(upstream.signer.token(RESOURCE)).status == 200
     assert upstream.calls == [KEYS]

@@ -140,7 +140,7 @@ BAD: dict[str, tuple[str | bytes, type[RequestRefusedError], str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_bad_token_is_refused_as_at_a_door(verify: Verify, kind: str) -> None:
+def test_bad_token_is_refused_as_at_a_middleware(verify: Verify, kind: str) -> None:
     token, error, reason = BAD[kind]
     store = MemoryStore()
     revoke_blocking(store, ISSUER.issuer, token_id="revoked")
@@ -440,7 +440,7 @@ def test_closed_verifier_fetches_again(served: ServedIssuer) -> None:
         pytest.param({"http_client": httpx.Client}, "http_client", id="client class"),
     ],
 )
-def test_argument_of_the_wrong_kind_is_named_with_its_mend(
+def test_argument_of_the_wrong_kind_is_named_with_its_fix(
     settings: dict[str, Any], named: str
 ) -> None:
     arguments: dict[str, Any] = {"resource_server": SERVER, **settings}

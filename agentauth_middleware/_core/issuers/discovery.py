@@ -35,7 +35,7 @@ class IssuerMetadata(NamedTuple):
 
 
 class Discovery:
-    """The metadata of one issuer, as one door knows it."""
+    """The metadata of one issuer, as one middleware knows it."""
 
     def __init__(self, issuer: str, *, insecure_loopback: bool = False) -> None:
         """*insecure_loopback* lets the metadata name http URLs as well."""

@@ -65,7 +65,7 @@ _NOT_REFUSED: _Refused = (-inf, "", "")
 
 
 class Introspector:
-    """One issuer that can be asked, as one door knows it."""
+    """One issuer that can be asked, as one middleware knows it."""
 
     def __init__(
         self,

@@ -86,7 +86,7 @@ class FetchedKeys(NamedTuple):
 
 
 class IssuerKeys:
-    """The signing keys of one issuer, as one door knows them."""
+    """The signing keys of one issuer, as one middleware knows them."""
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ _MAX_NAME = 2048
 
 
 class TrustedIssuer:
-    """An issuer, and all that one door knows of it."""
+    """An issuer, and all that one middleware knows of it."""
 
     def __init__(self, issuer: Issuer, server: ResourceServer) -> None:
         """

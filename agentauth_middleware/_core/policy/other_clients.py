@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from itertools import chain, islice
 
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.tokens.credential import (
     MAX_CREDENTIAL_BYTES,
     check_size,
@@ -51,7 +51,7 @@ _LENIENT = json.JSONDecoder(object_pairs_hook=tuple, strict=False)
 """Objects become tuples of pairs, so that a member that occurs twice is seen twice."""
 
 
-def has_agent_credential(gate: Gate, request: Request, now: float) -> bool:
+def has_agent_credential(state: MiddlewareState, request: Request, now: float) -> bool:
     """Whether *request* is an agent's, who has to show a good token.
 
     Raises:
@@ -61,37 +61,37 @@ def has_agent_credential(gate: Gate, request: Request, now: float) -> bool:
     """
     check_size(request)
     lines = request.authorization
-    if any(_is_claimed(gate, line) for line in lines):
+    if any(_is_claimed(state, line) for line in lines):
         return True
     named = chain.from_iterable(map(_issuers_named, lines))
     names = list(islice(named, _MAX_ISSUERS + 1))
     return len(names) > _MAX_ISSUERS or any(
-        _is_trusted(gate, name, now) for name in names
+        _is_trusted(state, name, now) for name in names
     )
 
 
-def _is_claimed(gate: Gate, line: bytes) -> bool:
+def _is_claimed(state: MiddlewareState, line: bytes) -> bool:
     """Whether *line* is an agent's whatever issuer it names."""
     return (
-        _is_remembered(gate, line)
+        _is_remembered(state, line)
         or _DPOP.search(line) is not None
-        or any(map(gate.trust.has_prefix, _BEARER_TOKEN.findall(line)))
+        or any(map(state.trust.has_prefix, _BEARER_TOKEN.findall(line)))
     )
 
 
-def _is_remembered(gate: Gate, line: bytes) -> bool:
+def _is_remembered(state: MiddlewareState, line: bytes) -> bool:
     """Whether it is a token that was found good before, so that it need not be read."""
     if len(line) > MAX_CREDENTIAL_BYTES:
         return False
     scheme, token = read_scheme(line)
     return scheme == b"bearer" and (
-        gate.at_hand.get(sha256(token).digest()) is not None
+        state.at_hand.get(sha256(token).digest()) is not None
     )
 
 
-def _is_trusted(gate: Gate, name: str, now: float) -> bool:
+def _is_trusted(state: MiddlewareState, name: str, now: float) -> bool:
     try:
-        gate.trust.find(name, now)
+        state.trust.find(name, now)
     except InvalidTokenError:
         return False
     return True

@@ -151,7 +151,8 @@ def quoted(value: str) -> str:
 
 @lru_cache(maxsize=256)
 def render(refusal: Refusal, metadata_url: str, auth_md_url: str) -> Response:
-    """The answer to a refused request; for ``HEAD`` the door leaves out the body."""
+    """The answer to a refused request; for ``HEAD`` the middleware leaves out the
+    body."""
     body = json.dumps(_members(refusal, metadata_url, auth_md_url)).encode()
     headers = [
         ("content-type", "application/json"),

@@ -1,4 +1,4 @@
-"""What an OpenAPI document has to say about a door.
+"""What an OpenAPI document has to say about a middleware.
 
 Which operations need a token and with which scopes, and what a refusal looks like. The
 framework knows what its handlers demand; the ``Route`` of the settings adds to it.
@@ -52,7 +52,7 @@ _RESPONSES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def describe_door(
+def describe_middleware(
     document: dict[str, Any],
     routes: RouteTable,
     *,
@@ -64,8 +64,8 @@ def describe_door(
 ) -> None:
     """Complete *document*, in place.
 
-    *scheme* is the name of the door's security scheme, which the document may require
-    already, and *definition* what it stands for. *declared* are the scopes that
+    *scheme* is the name of the middleware's security scheme, which the document may
+    require already, and *definition* what it stands for. *declared* are the scopes that
     handlers demand, by path and method. Where *others_pass*, who is no agent needs a
     token for those alone. *mount* stands in front of the paths.
     """
@@ -106,7 +106,7 @@ def _describe(
     scheme: str,
     others_pass: bool,
 ) -> bool:
-    """Whether *operation* has to do with the door at all; complete it if so.
+    """Whether *operation* has to do with the middleware at all; complete it if so.
 
     Frameworks list each dependency on the scheme as if it were an alternative.
     """

@@ -1,4 +1,4 @@
-"""The URLs that the door answers itself: the metadata and ``auth.md``.
+"""The URLs that the middleware answers itself: the metadata and ``auth.md``.
 
 They are public, the same for everybody, and known before the first request, so each
 is rendered once. Which URL is ours follows from the settings, never from a ``Host``.

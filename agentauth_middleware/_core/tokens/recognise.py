@@ -18,7 +18,11 @@ from agentauth_middleware._core.issuers.introspection_messages import (
 from agentauth_middleware._core.issuers.introspector import Introspector, Question, ask
 from agentauth_middleware._core.issuers.keys import keep_usable, verify
 from agentauth_middleware._core.issuers.trust import TrustedIssuer
-from agentauth_middleware._core.middleware_state import UNSIGNED, Gate, Remembered
+from agentauth_middleware._core.middleware_state import (
+    UNSIGNED,
+    MiddlewareState,
+    Remembered,
+)
 from agentauth_middleware._core.operations import Clock, Procedure
 from agentauth_middleware._core.policy.caller import refusal_of_agent
 from agentauth_middleware._core.tokens.credential import check_form
@@ -38,7 +42,7 @@ from agentauth_middleware.errors import InvalidTokenError, UnavailableError
 
 
 def recognise(
-    gate: Gate,
+    state: MiddlewareState,
     token: bytes,
     digest: bytes,
     clock: Clock,
@@ -57,85 +61,87 @@ def recognise(
         TooManyRequestsError: too many that came from there were not.
         UnavailableError: nobody can tell at the moment.
     """
-    remembered = gate.at_hand.get(digest) or _recall(gate, digest, clock())
+    remembered = state.at_hand.get(digest) or _recall(state, digest, clock())
     if remembered is not None and clock() >= remembered.trusted.known_until:
-        remembered = _renew(gate, remembered, clock())
+        remembered = _renew(state, remembered, clock())
     question = Question(token, digest, client)
     if remembered is None:
         check_form(token)
-        trusted = gate.trust.find_opaque(token)
+        trusted = state.trust.find_opaque(token)
         if trusted is not None:
-            return (yield from _introspect(gate, trusted, question, clock))
+            return (yield from _introspect(state, trusted, question, clock))
     elif not remembered.keys.known_since <= clock() < remembered.keys.refresh_at:
         yield from keep_usable(remembered.trusted.keys, clock)
     if remembered is None or remembered.generation != remembered.keys.generation:
-        remembered = yield from _verify(gate, token, digest, clock)
+        remembered = yield from _verify(state, token, digest, clock)
     if not anew and remembered.answered_at <= clock() < remembered.ask_at:
         return remembered
     if remembered.keys is UNSIGNED:
         trusted, answered_at = remembered.trusted, remembered.answered_at
-        return (yield from _introspect(gate, trusted, question, clock, answered_at))
-    return (yield from _confirm(gate, remembered, question, clock))
+        return (yield from _introspect(state, trusted, question, clock, answered_at))
+    return (yield from _confirm(state, remembered, question, clock))
 
 
-def _renew(gate: Gate, remembered: Remembered, now: float) -> Remembered | None:
+def _renew(
+    state: MiddlewareState, remembered: Remembered, now: float
+) -> Remembered | None:
     """A token of an issuer that had to be looked up again, if that is the same.
 
     Raises:
         InvalidTokenError: the issuer is trusted no more.
         UnavailableError: the operator's function could not say so.
     """
-    trusted = gate.trust.find(remembered.access.issuer, now)
+    trusted = state.trust.find(remembered.access.issuer, now)
     if trusted is not remembered.trusted:
         return None
     remembered.renew()
     return remembered
 
 
-def _recall(gate: Gate, digest: bytes, now: float) -> Remembered | None:
+def _recall(state: MiddlewareState, digest: bytes, now: float) -> Remembered | None:
     """A token that was found good and is no longer at hand; its claims are read again.
 
     Where the issuer's answers take away from what a JWT says, it is asked again.
     """
-    kept = gate.kept.get(digest)
+    kept = state.kept.get(digest)
     if kept is None:
         return None
     name, generation, payload, ask_at = kept
-    trusted = gate.trust.find(name, now)
+    trusted = state.trust.find(name, now)
     if generation not in (None, trusted.keys.generation):
         return None  # other keys, or other settings: to be verified anew
     claims = parse_object(payload)
     access = read_access(claims, payload, trusted.settings)
     bound = is_bound(claims)
-    remembered = _remembered(gate, access, trusted, generation, bound, ask_at=ask_at)
-    gate.at_hand.put(digest, remembered)
+    remembered = _remembered(state, access, trusted, generation, bound, ask_at=ask_at)
+    state.at_hand.put(digest, remembered)
     return remembered
 
 
 def _verify(
-    gate: Gate, token: bytes, digest: bytes, clock: Clock
+    state: MiddlewareState, token: bytes, digest: bytes, clock: Clock
 ) -> Procedure[Remembered]:
     """A JWT, verified with its issuer's keys."""
     unverified = read_token(token)
-    trusted = gate.trust.find(unverified.issuer, clock())
+    trusted = state.trust.find(unverified.issuer, clock())
     check_header(unverified, trusted.settings)
     # Read first: should the keys change meanwhile, the token is forgotten at once.
     generation = trusted.keys.generation
     # Verified before: under keys that were asked for before the current ones.
-    seen_at = None if gate.kept.get(digest) is None else -inf
+    seen_at = None if state.kept.get(digest) is None else -inf
     yield from verify(trusted.keys, unverified.jws, clock, seen_at=seen_at)
     access = check_claims(unverified, trusted.terms, clock())
-    ask_at = -inf if _is_always_asked(trusted) or _is_doubted(gate, digest) else inf
+    ask_at = -inf if _is_always_asked(trusted) or _is_doubted(state, digest) else inf
     bound = is_bound(unverified.claims)
-    remembered = _remembered(gate, access, trusted, generation, bound, ask_at=ask_at)
-    gate.kept.put(digest, (access.issuer, generation, access.payload, ask_at))
-    gate.at_hand.put(digest, remembered)
+    remembered = _remembered(state, access, trusted, generation, bound, ask_at=ask_at)
+    state.kept.put(digest, (access.issuer, generation, access.payload, ask_at))
+    state.at_hand.put(digest, remembered)
     return remembered
 
 
-def _is_doubted(gate: Gate, digest: bytes) -> bool:
+def _is_doubted(state: MiddlewareState, digest: bytes) -> bool:
     """Whether its issuer disowned the token: other keys do not make it good again."""
-    kept = gate.kept.get(digest)
+    kept = state.kept.get(digest)
     return kept is not None and kept[3] == -inf
 
 
@@ -145,7 +151,7 @@ def _is_always_asked(trusted: TrustedIssuer) -> bool:
 
 
 def _introspect(
-    gate: Gate,
+    state: MiddlewareState,
     trusted: TrustedIssuer,
     question: Question,
     clock: Clock,
@@ -159,11 +165,11 @@ def _introspect(
         return check_answer(answer, settings, terms, clock())
 
     access, answer = yield from _ask(
-        gate, introspector, question, clock, check, answered_at
+        state, introspector, question, clock, check, answered_at
     )
     ask_at = asked_at + min(settings.remember_for, answer.max_age)
     remembered = _remembered(
-        gate,
+        state,
         access,
         trusted,
         None,
@@ -171,13 +177,13 @@ def _introspect(
         ask_at=ask_at,
         answered_at=asked_at,
     )
-    gate.kept.put(question.digest, (access.issuer, None, access.payload, ask_at))
-    gate.at_hand.put(question.digest, remembered)
+    state.kept.put(question.digest, (access.issuer, None, access.payload, ask_at))
+    state.at_hand.put(question.digest, remembered)
     return remembered
 
 
 def _confirm(
-    gate: Gate, remembered: Remembered, question: Question, clock: Clock
+    state: MiddlewareState, remembered: Remembered, question: Question, clock: Clock
 ) -> Procedure[Remembered]:
     """A JWT that was found good, if its issuer still stands by it."""
     trusted, payload = remembered.trusted, remembered.access.payload
@@ -188,11 +194,11 @@ def _confirm(
         return narrow(signed, answer, trusted.terms, clock())
 
     access, answer = yield from _ask(
-        gate, introspector, question, clock, check, remembered.answered_at
+        state, introspector, question, clock, check, remembered.answered_at
     )
     counts_for = min(introspector.settings.remember_for, answer.max_age)
     confirmed = _remembered(
-        gate,
+        state,
         access,
         trusted,
         remembered.generation,
@@ -202,13 +208,13 @@ def _confirm(
     )
     kept = (access.issuer, remembered.generation, payload, confirmed.ask_at)
     if not _is_always_asked(trusted):
-        gate.kept.put(question.digest, kept)
-    gate.at_hand.put(question.digest, confirmed)
+        state.kept.put(question.digest, kept)
+    state.at_hand.put(question.digest, confirmed)
     return confirmed
 
 
 def _ask(
-    gate: Gate,
+    state: MiddlewareState,
     introspector: Introspector,
     question: Question,
     clock: Clock,
@@ -223,7 +229,7 @@ def _ask(
             )
         )
     except InvalidTokenError:
-        gate.doubt(question.digest)
+        state.doubt(question.digest)
         raise
 
 
@@ -237,7 +243,7 @@ def _introspector_of(trusted: TrustedIssuer) -> Introspector:
 
 
 def _remembered(
-    gate: Gate,
+    state: MiddlewareState,
     access: Access,
     trusted: TrustedIssuer,
     generation: int | None,
@@ -248,7 +254,7 @@ def _remembered(
 ) -> Remembered:
     """*generation* is that of the issuer's keys; ``None`` if it was asked instead."""
     return Remembered(
-        gate.scope_rules.apply(access, trusted.settings),
+        state.scope_rules.apply(access, trusted.settings),
         trusted,
         dies_at=dies_at(access, trusted.terms),
         is_bound=bound,

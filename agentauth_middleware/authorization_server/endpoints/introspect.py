@@ -1,8 +1,8 @@
 """``introspection_endpoint``: a resource server asks about a token (RFC 7662, 9701).
 
-A token is active for whom it is meant, and only as long as a door would let it in that
-has read the log this very moment. All else is one answer, ``{"active": false}``: what
-is wrong with a token, or whether there is one, is nobody's business.
+A token is active for whom it is meant, and only as long as a middleware would let it in
+that has read the log this very moment. All else is one answer, ``{"active": false}``:
+what is wrong with a token, or whether there is one, is nobody's business.
 """
 
 from __future__ import annotations

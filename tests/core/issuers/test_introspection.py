@@ -16,7 +16,7 @@ import pytest
 from agentauth_middleware._core.decide import Decision, decide
 from agentauth_middleware._core.issuers.introspector import block_of
 from agentauth_middleware._core.issuers.keys import verify
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import Fetch, Reply
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._core.tokens.jose import parse_compact
@@ -26,7 +26,7 @@ from agentauth_middleware.settings.introspection import Introspection
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.settings.route import Route
-from tests.support.deciding import gate_for, request
+from tests.support.deciding import request, state_for
 from tests.support.stepping import Clock, Stepper, json_reply
 from tests.support.tokens import (
     ISSUER,
@@ -68,19 +68,21 @@ def active(without: tuple[str, ...] = (), /, **changes: Any) -> Reply:
 INACTIVE = json_reply({"active": False})
 
 
-class Door:
-    """A gate, a clock that stands still, and requests one at a time."""
+class Middleware:
+    """A middleware_state, a clock that stands still, and requests one at a time."""
 
     def __init__(self, settings: ResourceServer | None = None) -> None:
         self.clock = Clock()
-        self.gate: Gate = gate_for(settings or asked(), self.clock)
+        self.middleware_state: MiddlewareState = state_for(
+            settings or asked(), self.clock
+        )
 
     def step(
         self, presented: bytes = OPAQUE, client: str | None = "192.0.2.1", **more: Any
     ) -> Stepper[Decision]:
-        self.gate.revocations.read_at = self.clock.now
+        self.middleware_state.revocations.read_at = self.clock.now
         asked_for = request(presented, client=client, **more)
-        return Stepper(decide(self.gate, asked_for, self.clock))
+        return Stepper(decide(self.middleware_state, asked_for, self.clock))
 
     def ask(self, answer: object, presented: bytes = OPAQUE, **more: Any) -> Decision:
         """The decision, with one question to the issuer."""
@@ -102,8 +104,8 @@ def outcome(decision: object) -> tuple[int, str]:
 
 
 def test_transcript_of_an_opaque_token() -> None:
-    door = Door()
-    step = door.step()
+    middleware = Middleware()
+    step = middleware.step()
 
     assert isinstance(step.asks, Fetch)
     assert step.asks.url == ENDPOINT
@@ -112,9 +114,9 @@ def test_transcript_of_an_opaque_token() -> None:
         ("token", OPAQUE.decode()),
         ("token_type_hint", "access_token"),
     )
-    assert step.asks.authentication == door.gate.server.listed_issuers[
-        0
-    ].introspection.authentication(ISSUER)  # type: ignore[union-attr]
+    introspection = middleware.middleware_state.server.listed_issuers[0].introspection
+    assert introspection is not None
+    assert step.asks.authentication == introspection.authentication(ISSUER)
     assert OPAQUE.decode() not in step.asks.flight
     assert not step.asks.public_only
 
@@ -128,12 +130,12 @@ def test_transcript_of_an_opaque_token() -> None:
     assert access.scopes == {"notes.read"}
     assert access.audience == (RESOURCE,)
     assert access.claims["active"] is True
-    assert door.at_once() is access
+    assert middleware.at_once() is access
 
 
 def test_other_parameters_are_sent_along() -> None:
-    door = Door(asked(extra_parameters={"resource": RESOURCE}))
-    step = door.step()
+    middleware = Middleware(asked(extra_parameters={"resource": RESOURCE}))
+    step = middleware.step()
 
     assert isinstance(step.asks, Fetch)
     assert ("resource", RESOURCE) in step.asks.form
@@ -141,12 +143,12 @@ def test_other_parameters_are_sent_along() -> None:
 
 def test_endpoint_that_metadata_does_not_name_is_looked_for_again() -> None:
     """And not only a day later: whoever runs the issuer may just have added it."""
-    door = Door(asked(endpoint=None))
-    step = door.step()
+    middleware = Middleware(asked(endpoint=None))
+    step = middleware.step()
     before = step.asks
     step.answer(json_reply({"issuer": ISSUER}))
     assert outcome(step.result) == (503, "metadata_unusable")
-    again = door.step()
+    again = middleware.step()
 
     assert isinstance(before, Fetch)
     assert isinstance(again.asks, Fetch)
@@ -155,8 +157,8 @@ def test_endpoint_that_metadata_does_not_name_is_looked_for_again() -> None:
 
 
 def test_endpoint_is_discovered() -> None:
-    door = Door(asked(endpoint=None))
-    step = door.step()
+    middleware = Middleware(asked(endpoint=None))
+    step = middleware.step()
     while isinstance(step.asks, Fetch) and not step.asks.form:
         step.answer(
             json_reply({"issuer": ISSUER, "introspection_endpoint": ENDPOINT + "/2"})
@@ -174,7 +176,7 @@ def test_endpoint_is_discovered() -> None:
 def test_endpoint_elsewhere_must_be_at_a_public_address(
     endpoint: str, must_be_public: bool
 ) -> None:
-    step = Door(asked(endpoint=None)).step()
+    step = Middleware(asked(endpoint=None)).step()
     step.answer(json_reply({"issuer": ISSUER, "introspection_endpoint": endpoint}))
 
     assert isinstance(step.asks, Fetch)
@@ -182,14 +184,14 @@ def test_endpoint_elsewhere_must_be_at_a_public_address(
 
 
 def test_answer_counts_for_as_long_as_was_set() -> None:
-    door = Door(asked(remember_for=20))
-    assert isinstance(door.ask(active()), Access)
-    door.clock.tick(19.9)
-    assert isinstance(door.at_once(), Access)
-    door.clock.tick(0.1)
+    middleware = Middleware(asked(remember_for=20))
+    assert isinstance(middleware.ask(active()), Access)
+    middleware.clock.tick(19.9)
+    assert isinstance(middleware.at_once(), Access)
+    middleware.clock.tick(0.1)
 
-    assert isinstance(door.ask(active()), Access)
-    assert isinstance(door.at_once(), Access)
+    assert isinstance(middleware.ask(active()), Access)
+    assert isinstance(middleware.at_once(), Access)
 
 
 @pytest.mark.parametrize(
@@ -206,58 +208,58 @@ def test_answer_counts_for_as_long_as_was_set() -> None:
 def test_issuer_may_shorten_how_long_its_answer_counts(
     cache_control: str, counts_for: int
 ) -> None:
-    door = Door()
+    middleware = Middleware()
     reply = active()
     headers = {**reply.headers, "cache-control": cache_control}
-    door.ask(replace(reply, headers=headers))
-    door.clock.tick(counts_for - 0.1)
+    middleware.ask(replace(reply, headers=headers))
+    middleware.clock.tick(counts_for - 0.1)
 
-    assert isinstance(door.at_once(), Access)
+    assert isinstance(middleware.at_once(), Access)
 
-    door.clock.tick(0.2)
+    middleware.clock.tick(0.2)
 
-    assert door.step().asks is not None
+    assert middleware.step().asks is not None
 
 
 def test_token_that_expires_earlier_is_not_remembered_longer() -> None:
-    door = Door()
-    door.ask(active(exp=NOW - 55))  # within the leeway of a minute
-    door.clock.tick(5)
+    middleware = Middleware()
+    middleware.ask(active(exp=NOW - 55))  # within the leeway of a minute
+    middleware.clock.tick(5)
 
-    assert outcome(door.at_once()) == (401, "expired")
+    assert outcome(middleware.at_once()) == (401, "expired")
 
 
 def test_old_answer_is_never_used_when_the_issuer_cannot_be_asked() -> None:
-    door = Door()
-    door.ask(active())
-    door.clock.tick(31)
+    middleware = Middleware()
+    middleware.ask(active())
+    middleware.clock.tick(31)
 
-    assert outcome(door.ask(TIMEOUT)) == (503, "upstream_timeout")
+    assert outcome(middleware.ask(TIMEOUT)) == (503, "upstream_timeout")
 
 
 def test_token_revoked_meanwhile_is_refused_at_the_next_question() -> None:
-    door = Door()
-    door.ask(active())
-    door.clock.tick(31)
+    middleware = Middleware()
+    middleware.ask(active())
+    middleware.clock.tick(31)
 
-    assert outcome(door.ask(INACTIVE)) == (401, "inactive_token")
-    assert outcome(door.at_once()) == (401, "inactive_token")
+    assert outcome(middleware.ask(INACTIVE)) == (401, "inactive_token")
+    assert outcome(middleware.at_once()) == (401, "inactive_token")
 
 
 def test_inactive_counts_for_ten_seconds() -> None:
     """It might become active: a token can be made for later."""
-    door = Door()
-    assert outcome(door.ask(INACTIVE)) == (401, "inactive_token")
-    door.clock.tick(9.9)
-    assert outcome(door.at_once()) == (401, "inactive_token")
-    door.clock.tick(0.2)
+    middleware = Middleware()
+    assert outcome(middleware.ask(INACTIVE)) == (401, "inactive_token")
+    middleware.clock.tick(9.9)
+    assert outcome(middleware.at_once()) == (401, "inactive_token")
+    middleware.clock.tick(0.2)
 
-    assert isinstance(door.ask(active()), Access)
+    assert isinstance(middleware.ask(active()), Access)
 
 
 def test_two_questions_about_one_token_are_one_exchange() -> None:
-    door = Door()
-    one, other = door.step(), door.step()
+    middleware = Middleware()
+    one, other = middleware.step(), middleware.step()
 
     assert one.asks == other.asks
 
@@ -278,12 +280,12 @@ def test_two_questions_about_one_token_are_one_exchange() -> None:
 )
 def test_next_question_is_another_exchange(first: object) -> None:
     """An exchange that has ended must not answer later ones."""
-    door = Door()
-    before = door.step()
+    middleware = Middleware()
+    before = middleware.step()
     asked_before = before.asks
     before.answer(first)
-    door.clock.tick(31)
-    again = door.step()
+    middleware.clock.tick(31)
+    again = middleware.step()
 
     assert isinstance(asked_before, Fetch)
     assert isinstance(again.asks, Fetch)
@@ -326,7 +328,7 @@ BROKEN: dict[str, tuple[Reply, str]] = {
 
 @pytest.mark.parametrize(("reply", "reason"), BROKEN.values(), ids=BROKEN)
 def test_answer_that_is_none_is_no_verdict(reply: Reply, reason: str) -> None:
-    assert outcome(Door().ask(reply)) == (503, reason)
+    assert outcome(Middleware().ask(reply)) == (503, reason)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +343,7 @@ def test_answer_that_is_none_is_no_verdict(reply: Reply, reason: str) -> None:
 def test_what_strangers_can_bring_about_is_neither_verdict_nor_trouble(
     status: int, reason: str
 ) -> None:
-    assert outcome(Door().ask(json_reply({}, status))) == (429, reason)
+    assert outcome(Middleware().ask(json_reply({}, status))) == (429, reason)
 
 
 NOT_GOOD: dict[str, tuple[Reply, str]] = {
@@ -361,13 +363,13 @@ NOT_GOOD: dict[str, tuple[Reply, str]] = {
 
 @pytest.mark.parametrize(("reply", "reason"), NOT_GOOD.values(), ids=NOT_GOOD)
 def test_active_token_may_still_not_be_good(reply: Reply, reason: str) -> None:
-    assert outcome(Door().ask(reply)) == (401, reason)
+    assert outcome(Middleware().ask(reply)) == (401, reason)
 
 
 def test_verdict_about_an_active_token_is_remembered_a_while() -> None:
-    door = Door()
-    first = door.ask(active(aud="https://other.example.com"))
-    again = door.at_once()
+    middleware = Middleware()
+    first = middleware.ask(active(aud="https://other.example.com"))
+    again = middleware.at_once()
 
     assert outcome(again) == (401, "wrong_audience")
     assert isinstance(first, Refusal)
@@ -398,7 +400,7 @@ DETAILS: dict[str, tuple[Reply, str]] = {
 
 @pytest.mark.parametrize(("reply", "detail"), DETAILS.values(), ids=DETAILS)
 def test_verdict_says_what_was_found_and_expected(reply: Reply, detail: str) -> None:
-    refusal = Door().ask(reply)
+    refusal = Middleware().ask(reply)
 
     assert isinstance(refusal, Refusal)
     assert refusal.detail.startswith(detail)
@@ -416,25 +418,28 @@ UNREADABLE: dict[str, Reply] = {
 @pytest.mark.parametrize("always", [False, True], ids=["opaque", "JWT"])
 def test_answer_that_cannot_be_read_is_no_verdict(reply: Reply, always: bool) -> None:
     """The issuer calls the token active, so what is wrong is not the token."""
-    door, presented = Door(asked(always=always)), JWT if always else OPAQUE
-    assert outcome(door.ask(reply, presented)) == (503, "introspection_unreadable")
+    middleware, presented = Middleware(asked(always=always)), JWT if always else OPAQUE
+    assert outcome(middleware.ask(reply, presented)) == (
+        503,
+        "introspection_unreadable",
+    )
 
 
 def test_what_an_answer_calls_null_is_not_said() -> None:
     """Some servers write that where they have nothing to say."""
     nothing = dict.fromkeys(["scope", "client_id", "token_type", "cnf", "nbf"])
-    door = Door()
-    access = door.ask(active(**nothing))
+    middleware = Middleware()
+    access = middleware.ask(active(**nothing))
 
     assert isinstance(access, Access)
     assert (access.client_id, access.scopes) == (None, frozenset())
     assert "cnf" not in access.claims
-    assert outcome(door.ask(active(aud=None), b"at_2")) == (401, "wrong_audience")
+    assert outcome(middleware.ask(active(aud=None), b"at_2")) == (401, "wrong_audience")
 
 
 def test_actor_that_cannot_be_read_makes_the_token_no_good() -> None:
-    assert outcome(Door().ask(active(act="agent-1"))) == (401, "malformed")
-    answer = Door(asked(always=True)).ask(active(act="x"), JWT)
+    assert outcome(Middleware().ask(active(act="agent-1"))) == (401, "malformed")
+    answer = Middleware(asked(always=True)).ask(active(act="x"), JWT)
     assert outcome(answer) == (401, "malformed")
 
 
@@ -442,17 +447,17 @@ def test_actor_that_cannot_be_read_makes_the_token_no_good() -> None:
     "reply", [active(sub=1), active(act={"sub": ""})], ids=["subject", "actor"]
 )
 def test_what_cannot_be_read_of_one_token_stops_no_other(reply: Reply) -> None:
-    door = Door()
+    middleware = Middleware()
     for number in range(8):
-        door.ask(reply, b"at_%d" % number)
+        middleware.ask(reply, b"at_%d" % number)
 
-    assert isinstance(door.ask(active()), Access)
+    assert isinstance(middleware.ask(active()), Access)
 
 
 @pytest.mark.parametrize("act", [None, [], "agent-1", {"sub": 1}, {}], ids=repr)
 def test_actor_that_is_none_is_never_passed_over(act: object) -> None:
     """The request of an agent would be taken for the user's own."""
-    assert outcome(Door().ask(active(act=act))) == (401, "malformed")
+    assert outcome(Middleware().ask(active(act=act))) == (401, "malformed")
 
 
 @pytest.mark.parametrize("nothing", ["", []], ids=repr)
@@ -461,7 +466,7 @@ def test_answer_can_take_all_scopes(nothing: object, aud: object) -> None:
     """Whatever else in it is not said."""
     trusted = issuer(introspection=introspection(always=True), scope_claims=["scp"])
     answer = active(("scope",), scp=nothing, aud=aud)
-    access = Door(server(trusted)).ask(answer, token(scp="a"))
+    access = Middleware(server(trusted)).ask(answer, token(scp="a"))
 
     assert isinstance(access, Access)
     assert access.scopes == frozenset()
@@ -469,43 +474,48 @@ def test_answer_can_take_all_scopes(nothing: object, aud: object) -> None:
 
 def test_disowned_token_is_not_good_again_because_keys_changed() -> None:
     trusted = Issuer(ISSUER, jwks_uri=KEYS, introspection=introspection())
-    door = Door(server(trusted, routes=[ALWAYS]))
-    step = door.step(JWT)
+    middleware = Middleware(server(trusted, routes=[ALWAYS]))
+    step = middleware.step(JWT)
     step.answer(json_reply(jwks(key(), key("ES256", "old"))))
     assert isinstance(step.result, Access)
-    assert outcome(door.ask(INACTIVE, JWT, path="/admin/x"))[0] == 401
-    door.clock.tick(100)
-    step = door.step(token(key("ES256", "new")))
+    assert outcome(middleware.ask(INACTIVE, JWT, path="/admin/x"))[0] == 401
+    middleware.clock.tick(100)
+    step = middleware.step(token(key("ES256", "new")))
     step.answer(json_reply(jwks(key(), key("ES256", "new"))))  # without the old one
 
-    assert outcome(door.ask(INACTIVE, JWT)) == (401, "inactive_token")
+    assert outcome(middleware.ask(INACTIVE, JWT)) == (401, "inactive_token")
 
 
 def test_claim_that_the_operator_requires_may_be_missing_from_a_token() -> None:
     trusted = issuer(introspection=introspection(), required_claims=["token_type"])
-    door = Door(server(trusted))
+    middleware = Middleware(server(trusted))
 
-    assert outcome(door.ask(active())) == (401, "malformed")
-    assert isinstance(door.ask(active(token_type="Bearer"), b"at_other"), Access)
+    assert outcome(middleware.ask(active())) == (401, "malformed")
+    assert isinstance(middleware.ask(active(token_type="Bearer"), b"at_other"), Access)
 
 
 def test_server_may_be_trusted_to_know_whom_a_token_is_for() -> None:
-    access = Door(asked(require_audience=False)).ask(active(("aud",)))
+    access = Middleware(asked(require_audience=False)).ask(active(("aud",)))
 
     assert isinstance(access, Access)
     assert access.audience == ()
 
 
 def test_audience_that_is_named_counts_in_any_case() -> None:
-    door = Door(asked(require_audience=False))
+    middleware = Middleware(asked(require_audience=False))
 
-    assert outcome(door.ask(active(aud="https://other"))) == (401, "wrong_audience")
+    assert outcome(middleware.ask(active(aud="https://other"))) == (
+        401,
+        "wrong_audience",
+    )
 
 
 def test_bare_answer_gives_nobody() -> None:
     """Neither a username nor a client is a user."""
-    door = Door(asked(require_audience=False))
-    access = door.ask(json_reply({"active": True, "username": "ana", "client_id": "c"}))
+    middleware = Middleware(asked(require_audience=False))
+    access = middleware.ask(
+        json_reply({"active": True, "username": "ana", "client_id": "c"})
+    )
 
     assert isinstance(access, Access)
     assert (access.subject, access.user, access.agent) == (None, None, None)
@@ -515,30 +525,30 @@ def test_bare_answer_gives_nobody() -> None:
 
 
 def test_token_without_expiry_is_asked_about_for_ever() -> None:
-    door = Door()
-    door.ask(active(("exp",)))
-    door.clock.tick(29)
-    assert isinstance(door.at_once(), Access)
-    door.clock.tick(2)
+    middleware = Middleware()
+    middleware.ask(active(("exp",)))
+    middleware.clock.tick(29)
+    assert isinstance(middleware.at_once(), Access)
+    middleware.clock.tick(2)
 
-    assert door.step().asks is not None
+    assert middleware.step().asks is not None
 
 
 @pytest.mark.parametrize(
     "first", [UNREACHABLE, *(json_reply({}, status) for status in (502, 503, 504))]
 )
 def test_fault_on_the_way_is_tried_once_more(first: object) -> None:
-    door = Door()
-    step = door.step()
+    middleware = Middleware()
+    step = middleware.step()
     flight = step.asks.flight if isinstance(step.asks, Fetch) else ""
-    door.clock.tick(0.5)
+    middleware.clock.tick(0.5)
     step.answer(first)
 
     assert isinstance(step.asks, Fetch)
     assert step.asks.flight != flight
     assert step.asks.timeout == 1.5
 
-    door.gate.revocations.read_at = door.clock.now
+    middleware.middleware_state.revocations.read_at = middleware.clock.now
     step.answer(active())
 
     assert isinstance(step.result, Access)
@@ -546,7 +556,7 @@ def test_fault_on_the_way_is_tried_once_more(first: object) -> None:
 
 @pytest.mark.parametrize("second", [UNREACHABLE, json_reply({}, 503)])
 def test_fault_on_the_way_is_tried_no_third_time(second: object) -> None:
-    step = Door().step()
+    step = Middleware().step()
     step.answer(UNREACHABLE)
     step.answer(second)
 
@@ -555,30 +565,30 @@ def test_fault_on_the_way_is_tried_no_third_time(second: object) -> None:
 
 
 def test_second_attempt_has_no_time_of_its_own() -> None:
-    door = Door()
-    step = door.step()
-    door.clock.tick(2)
+    middleware = Middleware()
+    step = middleware.step()
+    middleware.clock.tick(2)
     step.answer(UNREACHABLE)
 
     assert step.asks is None
     assert outcome(step.result) == (503, "upstream_timeout")
 
 
-def fail(door: Door, times: int) -> None:
+def fail(middleware: Middleware, times: int) -> None:
     for number in range(times):
-        assert outcome(door.ask(json_reply({}, 500), b"at_%d" % number))[0] == 503
+        assert outcome(middleware.ask(json_reply({}, 500), b"at_%d" % number))[0] == 503
 
 
 def test_after_five_failures_nobody_asks_for_five_seconds() -> None:
-    door = Door()
-    fail(door, 5)
+    middleware = Middleware()
+    fail(middleware, 5)
 
-    assert outcome(door.at_once()) == (503, "introspection_held_off")
+    assert outcome(middleware.at_once()) == (503, "introspection_held_off")
 
-    door.clock.tick(4.9)
-    assert outcome(door.at_once()) == (503, "introspection_held_off")
-    door.clock.tick(0.2)
-    first, second = door.step(), door.step(b"at_other")
+    middleware.clock.tick(4.9)
+    assert outcome(middleware.at_once()) == (503, "introspection_held_off")
+    middleware.clock.tick(0.2)
+    first, second = middleware.step(), middleware.step(b"at_other")
 
     assert isinstance(first.asks, Fetch)
     assert outcome(second.result) == (503, "introspection_held_off")
@@ -586,42 +596,42 @@ def test_after_five_failures_nobody_asks_for_five_seconds() -> None:
     first.answer(active())
 
     assert isinstance(first.result, Access)
-    assert isinstance(door.ask(active(), b"at_other"), Access)
+    assert isinstance(middleware.ask(active(), b"at_other"), Access)
 
 
 def test_probe_that_fails_holds_off_again() -> None:
-    door = Door()
-    fail(door, 5)
-    door.clock.tick(5.1)
-    door.ask(json_reply({}, 500))
+    middleware = Middleware()
+    fail(middleware, 5)
+    middleware.clock.tick(5.1)
+    middleware.ask(json_reply({}, 500))
 
-    assert outcome(door.at_once()) == (503, "introspection_held_off")
+    assert outcome(middleware.at_once()) == (503, "introspection_held_off")
 
 
 def test_abandoned_probe_makes_room_for_the_next() -> None:
-    door = Door()
-    fail(door, 5)
-    door.clock.tick(5.1)
-    door.step().close()
+    middleware = Middleware()
+    fail(middleware, 5)
+    middleware.clock.tick(5.1)
+    middleware.step().close()
 
-    assert isinstance(door.step().asks, Fetch)
+    assert isinstance(middleware.step().asks, Fetch)
 
 
 def test_failures_count_only_in_a_row_and_once_for_all_who_shared_one() -> None:
-    door = Door()
-    fail(door, 4)
-    door.ask(INACTIVE, b"at_junk")
-    fail(door, 4)
-    steps = [door.step() for _ in range(10)]
+    middleware = Middleware()
+    fail(middleware, 4)
+    middleware.ask(INACTIVE, b"at_junk")
+    fail(middleware, 4)
+    steps = [middleware.step() for _ in range(10)]
 
     assert len({step.asks for step in steps}) == 1
 
-    door = Door()
-    steps = [door.step() for _ in range(10)]
+    middleware = Middleware()
+    steps = [middleware.step() for _ in range(10)]
     for step in steps:
         step.answer(json_reply({}, 500))
 
-    assert isinstance(door.step().asks, Fetch)
+    assert isinstance(middleware.step().asks, Fetch)
 
 
 @pytest.mark.parametrize(
@@ -630,52 +640,52 @@ def test_failures_count_only_in_a_row_and_once_for_all_who_shared_one() -> None:
     ids=["active", "inactive", "about the token"],
 )
 def test_any_answer_ends_a_row_of_failures(between: Reply) -> None:
-    door = Door()
-    fail(door, 4)
-    door.ask(between, b"at_between")
-    fail(door, 4)
+    middleware = Middleware()
+    fail(middleware, 4)
+    middleware.ask(between, b"at_between")
+    fail(middleware, 4)
 
-    assert isinstance(door.ask(active()), Access)
+    assert isinstance(middleware.ask(active()), Access)
 
 
 def test_server_that_is_not_asked_about_such_tokens_goes_on_being_asked() -> None:
     """Else whoever holds one such token could stop all others."""
-    door = Door()
+    middleware = Middleware()
     for number in range(6):
-        refused = door.ask(
+        refused = middleware.ask(
             json_reply({"error": "unsupported_token_type"}, 400), b"at_%d" % number
         )
 
         assert isinstance(refused, Refusal)
         assert refused.detail.endswith("answered 400 unsupported_token_type")
 
-    assert isinstance(door.ask(active()), Access)
+    assert isinstance(middleware.ask(active()), Access)
 
 
 @pytest.mark.parametrize(
     "body", [b'{"error": "<script>"}', b'{"error": "' + b"x" * 99 + b'"}', b"\xff", b""]
 )
 def test_what_a_server_says_is_logged_only_if_it_is_a_code(body: bytes) -> None:
-    refused = Door().ask(Reply(400, {"content-type": "application/json"}, body))
+    refused = Middleware().ask(Reply(400, {"content-type": "application/json"}, body))
 
     assert isinstance(refused, Refusal)
     assert refused.detail.endswith("answered 400")
 
 
 def test_inactive_tokens_are_no_failures() -> None:
-    door = Door()
+    middleware = Middleware()
     for number in range(20):
-        door.ask(INACTIVE, b"at_%d" % number)
+        middleware.ask(INACTIVE, b"at_%d" % number)
 
-    assert isinstance(door.ask(active()), Access)
+    assert isinstance(middleware.ask(active()), Access)
 
 
 def test_remembered_tokens_go_on_while_nobody_asks() -> None:
-    door = Door()
-    access = door.ask(active())
-    fail(door, 5)
+    middleware = Middleware()
+    access = middleware.ask(active())
+    fail(middleware, 5)
 
-    assert door.at_once() is access
+    assert middleware.at_once() is access
 
 
 @pytest.mark.parametrize(
@@ -686,95 +696,98 @@ def test_remembered_tokens_go_on_while_nobody_asks() -> None:
 def test_issuer_that_has_enough_is_left_alone(
     headers: dict[str, str], seconds: int
 ) -> None:
-    door = Door()
-    refused = door.ask(json_reply({}, 429, **headers))
+    middleware = Middleware()
+    refused = middleware.ask(json_reply({}, 429, **headers))
 
     assert isinstance(refused, Refusal)
     assert (refused.status, refused.retry_after) == (429, seconds)
 
-    door.clock.tick(seconds - 0.1)
-    assert outcome(door.at_once()) == (429, "introspection_held_off")
-    door.clock.tick(0.2)
-    assert isinstance(door.ask(active()), Access)
+    middleware.clock.tick(seconds - 0.1)
+    assert outcome(middleware.at_once()) == (429, "introspection_held_off")
+    middleware.clock.tick(0.2)
+    assert isinstance(middleware.ask(active()), Access)
 
 
 def test_only_so_many_exchanges_run_at_a_time() -> None:
-    door = Door(asked(max_concurrent=2))
-    first = door.step(b"at_1")
-    _second = door.step(b"at_2", client="192.0.2.2")
+    middleware = Middleware(asked(max_concurrent=2))
+    first = middleware.step(b"at_1")
+    _second = middleware.step(b"at_2", client="192.0.2.2")
 
-    assert outcome(door.at_once(b"at_3", client="192.0.2.3"))[1] == "introspection_busy"
-    assert door.step(b"at_1").asks == first.asks  # shares one that is under way
+    assert (
+        outcome(middleware.at_once(b"at_3", client="192.0.2.3"))[1]
+        == "introspection_busy"
+    )
+    assert middleware.step(b"at_1").asks == first.asks  # shares one that is under way
 
     first.answer(active())
-    first_again = door.step(b"at_1")
+    first_again = middleware.step(b"at_1")
 
     assert isinstance(first_again.result, Access)
 
 
 def test_abandoned_exchange_makes_room_for_the_next() -> None:
-    door = Door(asked(max_concurrent=1))
-    door.step(b"at_1").close()
+    middleware = Middleware(asked(max_concurrent=1))
+    middleware.step(b"at_1").close()
 
-    assert isinstance(door.step(b"at_2").asks, Fetch)
+    assert isinstance(middleware.step(b"at_2").asks, Fetch)
 
 
-def spend(door: Door, client: str | None, times: int = 60) -> None:
+def spend(middleware: Middleware, client: str | None, times: int = 60) -> None:
     for number in range(times):
         junk = b"junk%d" % number
-        assert outcome(door.ask(INACTIVE, junk, client=client))[0] == 401
+        assert outcome(middleware.ask(INACTIVE, junk, client=client))[0] == 401
 
 
 def test_junk_from_one_address_is_its_own_affair() -> None:
     """A thousand bad tokens leave a good one accepted that nobody has seen."""
-    door = Door()
-    known = door.ask(active(), b"at_known")
-    spend(door, "192.0.2.1")
+    middleware = Middleware()
+    known = middleware.ask(active(), b"at_known")
+    spend(middleware, "192.0.2.1")
     for number in range(1000):
-        refused = door.at_once(b"more%d" % number)
+        refused = middleware.at_once(b"more%d" % number)
         assert outcome(refused) == (429, "too_many_inactive")
 
-    assert isinstance(door.ask(active(), client="192.0.2.2"), Access)
-    assert door.at_once(b"at_known") is known
+    assert isinstance(middleware.ask(active(), client="192.0.2.2"), Access)
+    assert middleware.at_once(b"at_known") is known
 
-    door.clock.tick(1)
+    middleware.clock.tick(1)
 
-    assert isinstance(door.ask(active(), b"at_other"), Access)
+    assert isinstance(middleware.ask(active(), b"at_other"), Access)
 
 
 def test_refusal_for_too_much_junk_says_when_to_come_again() -> None:
-    door = Door(asked(inactive_per_minute=2))
-    spend(door, "192.0.2.1", 2)
-    refused = door.at_once()
+    middleware = Middleware(asked(inactive_per_minute=2))
+    spend(middleware, "192.0.2.1", 2)
+    refused = middleware.at_once()
 
     assert isinstance(refused, Refusal)
     assert (refused.status, refused.retry_after) == (429, 30)
 
-    door.clock.tick(30)
+    middleware.clock.tick(30)
 
-    assert door.step().asks is not None
+    assert middleware.step().asks is not None
 
 
 def test_one_exchange_is_one_inactive_answer_for_all_who_shared_it() -> None:
-    door = Door(asked(inactive_per_minute=2))
-    steps = [door.step() for _ in range(5)]
+    middleware = Middleware(asked(inactive_per_minute=2))
+    steps = [middleware.step() for _ in range(5)]
     for step in steps:
         step.answer(INACTIVE)
 
-    assert isinstance(door.step(b"at_next").asks, Fetch)
+    assert isinstance(middleware.step(b"at_next").asks, Fetch)
 
 
 def test_good_tokens_cost_nothing() -> None:
-    door = Door(asked(inactive_per_minute=1))
+    middleware = Middleware(asked(inactive_per_minute=1))
     for number in range(10):
-        assert isinstance(door.ask(active(), b"at_%d" % number), Access)
+        assert isinstance(middleware.ask(active(), b"at_%d" % number), Access)
 
 
 def test_request_without_an_address_has_no_budget() -> None:
-    door = Door(asked(inactive_per_minute=1))
-    spend(door, None, 3)
+    middleware = Middleware(asked(inactive_per_minute=1))
+    spend(middleware, None, 3)
 
-    assert isinstance(door.ask(active(), client=None), Access)
+    assert isinstance(middleware.ask(active(), client=None), Access)
 
 
 @pytest.mark.parametrize(
@@ -795,12 +808,12 @@ def test_who_can_take_many_addresses_counts_once(
 
 
 def test_junk_does_not_push_out_what_is_known() -> None:
-    door = Door(asked(inactive_per_minute=1_000_000))
-    known = door.ask(active(exp=NOW + 3600))
+    middleware = Middleware(asked(inactive_per_minute=1_000_000))
+    known = middleware.ask(active(exp=NOW + 3600))
     for number in range(12_000):
-        door.ask(INACTIVE, b"junk%d" % number, client=None)
+        middleware.ask(INACTIVE, b"junk%d" % number, client=None)
 
-    assert door.at_once() is known
+    assert middleware.at_once() is known
 
 
 # JWTs that are asked about
@@ -811,52 +824,55 @@ ALWAYS = Route("/admin/*", introspect=True)
 
 
 def test_jwt_is_not_asked_about_unless_a_route_wants_it() -> None:
-    door = Door(asked(ALWAYS))
-    access = door.at_once(JWT)
+    middleware = Middleware(asked(ALWAYS))
+    access = middleware.at_once(JWT)
 
     assert isinstance(access, Access)
 
-    first = door.ask(active(("scope",)), JWT, path="/admin/x")
-    second = door.ask(active(("scope",)), JWT, path="/admin/x")
+    first = middleware.ask(active(("scope",)), JWT, path="/admin/x")
+    second = middleware.ask(active(("scope",)), JWT, path="/admin/x")
 
     assert isinstance(first, Access)
     assert first.scopes == access.scopes
     assert isinstance(second, Access)
-    assert isinstance(door.at_once(JWT), Access)
+    assert isinstance(middleware.at_once(JWT), Access)
 
 
 def test_route_asks_each_time_about_an_opaque_token_too() -> None:
-    door = Door(asked(ALWAYS))
-    door.ask(active())
+    middleware = Middleware(asked(ALWAYS))
+    middleware.ask(active())
 
-    assert isinstance(door.ask(active(), path="/admin/x"), Access)
-    assert outcome(door.ask(INACTIVE, path="/admin/x")) == (401, "inactive_token")
+    assert isinstance(middleware.ask(active(), path="/admin/x"), Access)
+    assert outcome(middleware.ask(INACTIVE, path="/admin/x")) == (401, "inactive_token")
 
 
 def test_route_asks_once_about_a_token_it_has_not_seen() -> None:
-    door = Door(asked(ALWAYS))
+    middleware = Middleware(asked(ALWAYS))
 
-    assert isinstance(door.ask(active(), path="/admin/x"), Access)
+    assert isinstance(middleware.ask(active(), path="/admin/x"), Access)
 
 
 def test_bad_jwt_is_not_asked_about() -> None:
-    door = Door(asked(ALWAYS))
+    middleware = Middleware(asked(ALWAYS))
     expired = token(exp=NOW - 61)
 
-    assert outcome(door.at_once(expired, path="/admin/x")) == (401, "expired")
+    assert outcome(middleware.at_once(expired, path="/admin/x")) == (401, "expired")
 
 
 def test_jwt_that_its_issuer_disowns_is_refused() -> None:
-    door = Door(asked(ALWAYS))
+    middleware = Middleware(asked(ALWAYS))
 
-    assert outcome(door.ask(INACTIVE, JWT, path="/admin/x")) == (401, "inactive_token")
+    assert outcome(middleware.ask(INACTIVE, JWT, path="/admin/x")) == (
+        401,
+        "inactive_token",
+    )
 
 
 def test_jwt_is_503_where_nobody_can_tell() -> None:
-    door = Door(asked(ALWAYS))
-    door.at_once(JWT)
+    middleware = Middleware(asked(ALWAYS))
+    middleware.at_once(JWT)
 
-    assert outcome(door.ask(TIMEOUT, JWT, path="/admin/x"))[0] == 503
+    assert outcome(middleware.ask(TIMEOUT, JWT, path="/admin/x"))[0] == 503
 
 
 @pytest.mark.parametrize(
@@ -872,7 +888,7 @@ def test_jwt_is_503_where_nobody_can_tell() -> None:
 def test_answer_can_take_scopes_from_a_jwt_and_add_none(
     reply: Reply, scopes: set[str] | frozenset[str]
 ) -> None:
-    access = Door(asked(always=True)).ask(reply, JWT)
+    access = Middleware(asked(always=True)).ask(reply, JWT)
 
     assert isinstance(access, Access)
     assert access.scopes == scopes
@@ -880,7 +896,7 @@ def test_answer_can_take_scopes_from_a_jwt_and_add_none(
 
 def test_answer_without_the_actor_leaves_the_one_that_was_signed() -> None:
     jwt = token(act={"sub": "agent-1"})
-    access = Door(asked(always=True)).ask(active(), jwt)
+    access = Middleware(asked(always=True)).ask(active(), jwt)
 
     assert isinstance(access, Access)
     assert access.agent is not None
@@ -952,7 +968,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]
 def test_stricter_of_token_and_answer_counts(
     signed: dict[str, Any], told: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    access = Door(asked(always=True)).ask(active(**told), token(**signed))
+    access = Middleware(asked(always=True)).ask(active(**told), token(**signed))
 
     assert isinstance(access, Access)
     found = {
@@ -977,7 +993,7 @@ def test_stricter_of_token_and_answer_counts(
 def test_who_acts_is_refused_where_token_and_answer_cannot_both_be_true(
     signed: dict[str, Any], told: dict[str, Any]
 ) -> None:
-    answer = Door(asked(always=True)).ask(active(**told), token(**signed))
+    answer = Middleware(asked(always=True)).ask(active(**told), token(**signed))
 
     assert outcome(answer)[0] == 401
 
@@ -985,9 +1001,9 @@ def test_who_acts_is_refused_where_token_and_answer_cannot_both_be_true(
 def test_policy_meets_the_agent_that_only_the_answer_names() -> None:
     people = Route("/people/*", agent="forbidden")
     told = active(act={"sub": "agent-1"}, sub_profile="user")
-    door = Door(asked(people, always=True))
+    middleware = Middleware(asked(people, always=True))
 
-    answer = door.ask(told, token(sub_profile="user"), path="/people/x")
+    answer = middleware.ask(told, token(sub_profile="user"), path="/people/x")
 
     assert outcome(answer) == (403, "agent_forbidden")
 
@@ -1005,16 +1021,16 @@ def test_policy_meets_the_agent_that_only_the_answer_names() -> None:
     ],
 )
 def test_answer_about_a_jwt_must_be_about_that(reply: Reply, reason: str) -> None:
-    assert outcome(Door(asked(always=True)).ask(reply, JWT)) == (401, reason)
+    assert outcome(Middleware(asked(always=True)).ask(reply, JWT)) == (401, reason)
 
 
 def test_jwt_that_is_always_asked_about_is_so_on_every_path() -> None:
-    door = Door(asked(always=True))
-    assert isinstance(door.ask(active(), JWT), Access)
-    assert isinstance(door.at_once(JWT), Access)
-    door.clock.tick(31)
+    middleware = Middleware(asked(always=True))
+    assert isinstance(middleware.ask(active(), JWT), Access)
+    assert isinstance(middleware.at_once(JWT), Access)
+    middleware.clock.tick(31)
 
-    assert outcome(door.ask(INACTIVE, JWT)) == (401, "inactive_token")
+    assert outcome(middleware.ask(INACTIVE, JWT)) == (401, "inactive_token")
 
 
 # Signed answers
@@ -1040,8 +1056,8 @@ def in_envelope(body: bytes, kind: str = "token-introspection+jwt") -> Reply:
 
 
 def test_signed_answer_is_demanded_and_used() -> None:
-    door = Door(asked(signed=True))
-    step = door.step()
+    middleware = Middleware(asked(signed=True))
+    step = middleware.step()
 
     assert isinstance(step.asks, Fetch)
     assert step.asks.accept == "application/token-introspection+jwt"
@@ -1055,10 +1071,10 @@ def test_signed_answer_is_demanded_and_used() -> None:
 
 
 def test_signed_answer_that_it_is_inactive_is_a_verdict() -> None:
-    door = Door(asked(signed=True))
+    middleware = Middleware(asked(signed=True))
     reply = signed(token_introspection={"active": False})
 
-    assert outcome(door.ask(reply)) == (401, "inactive_token")
+    assert outcome(middleware.ask(reply)) == (401, "inactive_token")
 
 
 def unsigned() -> Reply:
@@ -1107,7 +1123,7 @@ FORGED: dict[str, Callable[[], Reply]] = {
 def test_answer_that_is_not_signed_as_demanded_is_no_verdict(
     forge: Callable[[], Reply],
 ) -> None:
-    assert outcome(Door(asked(signed=True)).ask(forge())) == (
+    assert outcome(Middleware(asked(signed=True)).ask(forge())) == (
         503,
         "introspection_unusable",
     )
@@ -1123,7 +1139,7 @@ def test_answer_about_a_jwt_need_not_repeat_what_was_signed() -> None:
     )
 
     assert isinstance(
-        Door(server(trusted)).ask(json_reply({"active": True}), JWT), Access
+        Middleware(server(trusted)).ask(json_reply({"active": True}), JWT), Access
     )
 
 
@@ -1135,13 +1151,13 @@ def test_answer_about_a_jwt_need_not_repeat_what_was_signed() -> None:
 def test_names_in_an_answer_are_compared_each_with_its_own(
     swapped: dict[str, str],
 ) -> None:
-    answer = Door(asked(always=True)).ask(active(**swapped), JWT)
+    answer = Middleware(asked(always=True)).ask(active(**swapped), JWT)
 
     assert outcome(answer) == (401, "introspection_mismatch")
 
 
 def test_issuer_that_wants_to_be_left_alone_for_ever_is_not() -> None:
-    refused = Door().ask(json_reply({}, 429, retry_after="9" * 5000))
+    refused = Middleware().ask(json_reply({}, 429, retry_after="9" * 5000))
 
     assert isinstance(refused, Refusal)
     assert (refused.status, refused.retry_after) == (429, 1)
@@ -1154,52 +1170,52 @@ def test_issuer_that_wants_to_be_left_alone_for_ever_is_not() -> None:
 def test_token_that_its_issuer_disowned_is_refused_on_all_routes(
     presented: bytes,
 ) -> None:
-    door = Door(asked(ALWAYS, remember_for=3000))
-    step = door.step(presented)
+    middleware = Middleware(asked(ALWAYS, remember_for=3000))
+    step = middleware.step(presented)
     if step.asks is not None:
         step.answer(active())
     assert isinstance(step.result, Access)
-    assert outcome(door.ask(INACTIVE, presented, path="/admin/x"))[0] == 401
+    assert outcome(middleware.ask(INACTIVE, presented, path="/admin/x"))[0] == 401
 
-    assert outcome(door.at_once(presented)) == (401, "inactive_token")
+    assert outcome(middleware.at_once(presented)) == (401, "inactive_token")
 
-    door.clock.tick(11)  # the verdict is old: but so is what was known before it
+    middleware.clock.tick(11)  # the verdict is old: but so is what was known before it
 
-    assert outcome(door.ask(INACTIVE, presented)) == (401, "inactive_token")
+    assert outcome(middleware.ask(INACTIVE, presented)) == (401, "inactive_token")
 
-    door.clock.tick(11)
+    middleware.clock.tick(11)
 
-    assert isinstance(door.ask(active(), presented), Access)
-    assert isinstance(door.at_once(presented), Access)
+    assert isinstance(middleware.ask(active(), presented), Access)
+    assert isinstance(middleware.at_once(presented), Access)
 
 
-def push_out(door: Door, presented: bytes) -> None:
+def push_out(middleware: Middleware, presented: bytes) -> None:
     """Let *presented* be at hand no longer, and only be kept."""
-    remembered = door.gate.at_hand.get(sha256(presented).digest())
+    remembered = middleware.middleware_state.at_hand.get(sha256(presented).digest())
     assert remembered is not None
     for number in range(5000):
-        door.gate.at_hand.put(b"%d" % number, remembered)
+        middleware.middleware_state.at_hand.put(b"%d" % number, remembered)
 
 
 def test_token_that_was_disowned_is_not_recalled() -> None:
-    door = Door(asked(ALWAYS))
-    assert isinstance(door.at_once(JWT), Access)
-    door.ask(INACTIVE, JWT, path="/admin/x")
-    push_out(door, JWT)
-    door.clock.tick(11)
+    middleware = Middleware(asked(ALWAYS))
+    assert isinstance(middleware.at_once(JWT), Access)
+    middleware.ask(INACTIVE, JWT, path="/admin/x")
+    push_out(middleware, JWT)
+    middleware.clock.tick(11)
 
-    assert outcome(door.ask(INACTIVE, JWT)) == (401, "inactive_token")
+    assert outcome(middleware.ask(INACTIVE, JWT)) == (401, "inactive_token")
 
 
 def test_recalled_token_is_asked_about_when_its_answer_is_old() -> None:
-    door = Door()
-    door.ask(active(exp=NOW + 3600))
-    push_out(door, OPAQUE)
-    assert isinstance(door.at_once(), Access)
-    push_out(door, OPAQUE)
-    door.clock.tick(31)
+    middleware = Middleware()
+    middleware.ask(active(exp=NOW + 3600))
+    push_out(middleware, OPAQUE)
+    assert isinstance(middleware.at_once(), Access)
+    push_out(middleware, OPAQUE)
+    middleware.clock.tick(31)
 
-    assert outcome(door.ask(INACTIVE)) == (401, "inactive_token")
+    assert outcome(middleware.ask(INACTIVE)) == (401, "inactive_token")
 
 
 @pytest.mark.parametrize("presented", [OPAQUE, JWT], ids=["opaque", "JWT"])
@@ -1208,14 +1224,14 @@ def test_what_an_answer_leaves_empty_is_not_said(
     empty: object, presented: bytes
 ) -> None:
     nothing = dict.fromkeys(["client_id", "jti", "acr", "nbf", "auth_time"], empty)
-    door = Door(asked(always=presented == JWT))
+    middleware = Middleware(asked(always=presented == JWT))
 
-    assert isinstance(door.ask(active(**nothing), presented), Access)
+    assert isinstance(middleware.ask(active(**nothing), presented), Access)
 
 
 def test_empty_list_of_scopes_in_an_answer_takes_all_away() -> None:
     trusted = issuer(introspection=introspection(always=True), scope_claims=["roles"])
-    access = Door(server(trusted)).ask(
+    access = Middleware(server(trusted)).ask(
         active(("scope",), roles=[]), token(roles=["notes.read"])
     )
 
@@ -1229,61 +1245,61 @@ def test_answer_may_list_scopes_in_an_array_where_the_issuer_is_allowed_that(
 ) -> None:
     asks = introspection(always=presented == JWT)
     trusted = issuer(introspection=asks, scope_as_array=True)
-    door = Door(server(trusted))
-    access = door.ask(active(scope=["notes.read", "other"]), presented)
+    middleware = Middleware(server(trusted))
+    access = middleware.ask(active(scope=["notes.read", "other"]), presented)
 
     assert isinstance(access, Access)
     assert "notes.read" in access.scopes
 
 
 def test_recalled_jwt_that_is_always_asked_about_is_asked_about() -> None:
-    door = Door(asked(always=True))
-    door.ask(active(), JWT)
-    push_out(door, JWT)
+    middleware = Middleware(asked(always=True))
+    middleware.ask(active(), JWT)
+    push_out(middleware, JWT)
 
-    assert isinstance(door.step(JWT).asks, Fetch)
+    assert isinstance(middleware.step(JWT).asks, Fetch)
 
 
 @pytest.mark.parametrize("presented", [OPAQUE, JWT], ids=["opaque", "JWT"])
 def test_answer_does_not_outlive_a_clock_set_back(presented: bytes) -> None:
-    door = Door(asked(always=True))
-    door.ask(active(), presented)
-    door.clock.tick(-7200)
+    middleware = Middleware(asked(always=True))
+    middleware.ask(active(), presented)
+    middleware.clock.tick(-7200)
 
-    assert isinstance(door.step(presented).asks, Fetch)
+    assert isinstance(middleware.step(presented).asks, Fetch)
 
 
 def test_bound_token_stays_bound_whatever_the_answer_leaves_out() -> None:
     bound = token(cnf={"jkt": "x"})
-    refused = Door(asked(always=True)).ask(active(), bound)
+    refused = Middleware(asked(always=True)).ask(active(), bound)
 
     assert outcome(refused) == (401, "sender_constrained")
 
 
 def test_answer_may_end_a_jwt_earlier() -> None:
-    door = Door(asked(always=True, remember_for=3000))
-    access = door.ask(active(exp=NOW + 100), JWT)
+    middleware = Middleware(asked(always=True, remember_for=3000))
+    access = middleware.ask(active(exp=NOW + 100), JWT)
 
     assert isinstance(access, Access)
     assert access.expires_at == NOW + 100
 
-    door.clock.tick(161)
+    middleware.clock.tick(161)
 
-    assert outcome(door.at_once(JWT)) == (401, "expired")
+    assert outcome(middleware.at_once(JWT)) == (401, "expired")
 
 
 def test_opaque_token_dies_of_age_though_it_is_remembered() -> None:
     trusted = issuer(introspection=introspection(remember_for=3000), max_token_age=30)
-    door = Door(server(trusted))
-    assert isinstance(door.ask(active(iat=NOW)), Access)
-    door.clock.tick(90)
+    middleware = Middleware(server(trusted))
+    assert isinstance(middleware.ask(active(iat=NOW)), Access)
+    middleware.clock.tick(90)
 
-    assert outcome(door.at_once()) == (401, "expired")
+    assert outcome(middleware.at_once()) == (401, "expired")
 
 
 def test_scope_of_an_answer_counts_wherever_the_jwt_has_its_own() -> None:
     trusted = issuer(introspection=introspection(always=True), scope_claims=["scp"])
-    access = Door(server(trusted)).ask(active(scope="a"), token(scp="a admin"))
+    access = Middleware(server(trusted)).ask(active(scope="a"), token(scp="a admin"))
 
     assert isinstance(access, Access)
     assert access.scopes == {"a"}
@@ -1292,13 +1308,13 @@ def test_scope_of_an_answer_counts_wherever_the_jwt_has_its_own() -> None:
 def test_answer_of_a_key_for_other_algorithms_is_none() -> None:
     trusted = issuer(introspection=introspection(signed=True), algorithms=["RS256"])
     keys = jwks(key("ES256", "es"), key("RS256", "rs"))
-    door = Door(server(replace(trusted, jwks=keys)))
+    middleware = Middleware(server(replace(trusted, jwks=keys)))
     body = json.loads(active().body)
     envelope = {"iss": ISSUER, "aud": "rs-1", "iat": NOW, "token_introspection": body}
     head = {"typ": "token-introspection+jwt", "alg": "ES256", "kid": "es"}
     reply = in_envelope(sign(envelope, key("ES256", "es"), head))
 
-    assert outcome(door.ask(reply)) == (503, "introspection_unusable")
+    assert outcome(middleware.ask(reply)) == (503, "introspection_unusable")
 
 
 @pytest.mark.parametrize("typ", ["JWT", "at+jwt", None])
@@ -1309,7 +1325,10 @@ def test_answer_is_signed_as_one(typ: str | None) -> None:
     head = {"alg": "ES256", "kid": "key-1", **({"typ": typ} if typ else {})}
     reply = in_envelope(sign(envelope, key(), head))
 
-    assert outcome(Door(asked(signed=True)).ask(reply))[1] == "introspection_unusable"
+    assert (
+        outcome(Middleware(asked(signed=True)).ask(reply))[1]
+        == "introspection_unusable"
+    )
 
 
 # Levers
@@ -1317,21 +1336,21 @@ def test_answer_is_signed_as_one(typ: str | None) -> None:
 
 @pytest.mark.parametrize("status", [400, 403, 413, 414, 431])
 def test_token_that_a_server_does_not_like_stops_no_other(status: int) -> None:
-    door = Door()
+    middleware = Middleware()
     for number in range(8):
-        refused = door.ask(json_reply({}, status), b"at_%d" % number)
+        refused = middleware.ask(json_reply({}, status), b"at_%d" % number)
 
         assert outcome(refused)[0] == 429
 
-    assert isinstance(door.ask(active()), Access)
+    assert isinstance(middleware.ask(active()), Access)
 
 
 def test_server_that_dislikes_a_token_is_there() -> None:
-    door = Door()
-    fail(door, 5)
-    door.clock.tick(5.1)
-    door.ask(json_reply({}, 400))
-    first, second = door.step(b"at_1"), door.step(b"at_2")
+    middleware = Middleware()
+    fail(middleware, 5)
+    middleware.clock.tick(5.1)
+    middleware.ask(json_reply({}, 400))
+    first, second = middleware.step(b"at_1"), middleware.step(b"at_2")
 
     assert isinstance(first.asks, Fetch)
     assert isinstance(second.asks, Fetch)
@@ -1346,47 +1365,47 @@ def test_server_that_dislikes_a_token_is_there() -> None:
     ids=["400", "403", "another audience", "unreadable"],
 )
 def test_whatever_grants_nothing_is_charged_to_who_sent_it(reply: Reply) -> None:
-    door = Door(asked(inactive_per_minute=5))
+    middleware = Middleware(asked(inactive_per_minute=5))
     for number in range(5):
-        door.ask(reply, b"at_%d" % number)
+        middleware.ask(reply, b"at_%d" % number)
 
-    assert outcome(door.at_once()) == (429, "too_many_inactive")
-    assert isinstance(door.ask(active(), client="192.0.2.2"), Access)
+    assert outcome(middleware.at_once()) == (429, "too_many_inactive")
+    assert isinstance(middleware.ask(active(), client="192.0.2.2"), Access)
 
 
 def test_trouble_of_the_server_is_charged_to_nobody() -> None:
-    door = Door(asked(inactive_per_minute=2))
-    fail(door, 4)
+    middleware = Middleware(asked(inactive_per_minute=2))
+    fail(middleware, 4)
 
-    assert isinstance(door.ask(active()), Access)
+    assert isinstance(middleware.ask(active()), Access)
 
 
 def test_budget_that_is_spent_is_not_for_ever_though_the_clock_is_set_back() -> None:
-    door = Door(asked(inactive_per_minute=1))
-    door.ask(INACTIVE, b"at_junk")
-    door.clock.tick(-60)
+    middleware = Middleware(asked(inactive_per_minute=1))
+    middleware.ask(INACTIVE, b"at_junk")
+    middleware.clock.tick(-60)
 
-    assert isinstance(door.ask(active()), Access)
+    assert isinstance(middleware.ask(active()), Access)
 
 
 def test_one_address_has_half_of_the_exchanges() -> None:
-    door = Door(asked(max_concurrent=4))
-    _waiting = [door.step(b"at_1"), door.step(b"at_2")]
+    middleware = Middleware(asked(max_concurrent=4))
+    _waiting = [middleware.step(b"at_1"), middleware.step(b"at_2")]
 
-    assert outcome(door.at_once(b"at_3")) == (429, "introspection_busy")
-    assert isinstance(door.step(b"at_1").asks, Fetch)  # shares one of them
-    assert isinstance(door.step(b"at_4", client="192.0.2.2").asks, Fetch)
+    assert outcome(middleware.at_once(b"at_3")) == (429, "introspection_busy")
+    assert isinstance(middleware.step(b"at_1").asks, Fetch)  # shares one of them
+    assert isinstance(middleware.step(b"at_4", client="192.0.2.2").asks, Fetch)
 
 
 def test_addresses_that_ask_for_much_leave_places_for_those_that_ask_for_little() -> (
     None
 ):
-    door = Door(asked(max_concurrent=20))
+    middleware = Middleware(asked(max_concurrent=20))
     for number in range(30):
         for client in ("192.0.2.1", "192.0.2.2"):
-            door.step(b"junk-%b-%d" % (client.encode(), number), client=client)
+            middleware.step(b"junk-%b-%d" % (client.encode(), number), client=client)
     others = [
-        door.step(b"at_%d" % number, client=f"198.51.100.{number}")
+        middleware.step(b"at_%d" % number, client=f"198.51.100.{number}")
         for number in range(9)
     ]
 
@@ -1395,23 +1414,23 @@ def test_addresses_that_ask_for_much_leave_places_for_those_that_ask_for_little(
 
 def test_questions_under_way_count_as_junk_until_they_are_answered() -> None:
     """Else a burst is through before its first answer is there."""
-    door = Door(asked(max_concurrent=100, inactive_per_minute=5))
-    waiting = [door.step(b"junk-%d" % number) for number in range(5)]
+    middleware = Middleware(asked(max_concurrent=100, inactive_per_minute=5))
+    waiting = [middleware.step(b"junk-%d" % number) for number in range(5)]
 
-    assert outcome(door.at_once(b"at_1")) == (429, "too_many_inactive")
-    assert isinstance(door.step(b"junk-1").asks, Fetch)  # shares one of them
+    assert outcome(middleware.at_once(b"at_1")) == (429, "too_many_inactive")
+    assert isinstance(middleware.step(b"junk-1").asks, Fetch)  # shares one of them
     for step in waiting:
         step.answer(active())
-    assert isinstance(door.ask(active(), b"at_1"), Access)
+    assert isinstance(middleware.ask(active(), b"at_1"), Access)
 
 
 def test_failures_of_two_tokens_are_two_however_many_share_them() -> None:
-    door = Door()
-    steps = [door.step(b"at_%d" % (number % 2)) for number in range(6)]
+    middleware = Middleware()
+    steps = [middleware.step(b"at_%d" % (number % 2)) for number in range(6)]
     for step in steps:
         step.answer(json_reply({}, 500))
 
-    assert isinstance(door.step().asks, Fetch)
+    assert isinstance(middleware.step().asks, Fetch)
 
 
 # When it was asked
@@ -1420,56 +1439,56 @@ def test_failures_of_two_tokens_are_two_however_many_share_them() -> None:
 @pytest.mark.parametrize("presented", [OPAQUE, JWT], ids=["opaque", "JWT"])
 def test_answer_counts_from_when_it_was_asked_for(presented: bytes) -> None:
     """It may have been true only then."""
-    door = Door(asked(always=True))
-    step = door.step(presented)
-    door.clock.tick(1.5)
+    middleware = Middleware(asked(always=True))
+    step = middleware.step(presented)
+    middleware.clock.tick(1.5)
     step.answer(active())
-    door.gate.revocations.read_at = door.clock.now
-    door.clock.tick(28.25)
+    middleware.middleware_state.revocations.read_at = middleware.clock.now
+    middleware.clock.tick(28.25)
 
-    assert isinstance(door.at_once(presented), Access)
+    assert isinstance(middleware.at_once(presented), Access)
 
-    door.clock.tick(0.25)
+    middleware.clock.tick(0.25)
 
-    assert isinstance(door.step(presented).asks, Fetch)
+    assert isinstance(middleware.step(presented).asks, Fetch)
 
 
 def test_issuer_may_shorten_how_long_its_answer_about_a_jwt_counts() -> None:
-    door = Door(asked(always=True))
+    middleware = Middleware(asked(always=True))
     reply = active()
-    door.ask(
+    middleware.ask(
         replace(reply, headers={**reply.headers, "cache-control": "max-age=5"}), JWT
     )
-    door.clock.tick(5)
+    middleware.clock.tick(5)
 
-    assert isinstance(door.step(JWT).asks, Fetch)
+    assert isinstance(middleware.step(JWT).asks, Fetch)
 
 
 def test_refusal_does_not_outlive_a_clock_set_back() -> None:
     """Else a token could be refused for as long as the clock went back."""
-    door = Door()
-    door.ask(INACTIVE)
-    door.clock.tick(-3600)
+    middleware = Middleware()
+    middleware.ask(INACTIVE)
+    middleware.clock.tick(-3600)
 
-    assert isinstance(door.ask(active(("iat",))), Access)
+    assert isinstance(middleware.ask(active(("iat",))), Access)
 
 
 def test_pause_that_an_issuer_asked_for_ends_with_a_clock_set_back() -> None:
-    door = Door()
-    door.ask(json_reply({}, 429, retry_after="60"))
-    door.clock.tick(-3600)
+    middleware = Middleware()
+    middleware.ask(json_reply({}, 429, retry_after="60"))
+    middleware.clock.tick(-3600)
 
-    assert isinstance(door.ask(active(("iat",))), Access)
+    assert isinstance(middleware.ask(active(("iat",))), Access)
 
 
 # What one answer leaves for the next
 
 
 def test_each_answer_takes_from_what_was_signed_and_not_from_the_last_one() -> None:
-    door = Door(asked(always=True))
-    door.ask(active(scope="notes.read", exp=NOW + 100), JWT)
-    door.clock.tick(31)
-    access = door.ask(active(("scope", "exp")), JWT)
+    middleware = Middleware(asked(always=True))
+    middleware.ask(active(scope="notes.read", exp=NOW + 100), JWT)
+    middleware.clock.tick(31)
+    access = middleware.ask(active(("scope", "exp")), JWT)
 
     assert isinstance(access, Access)
     assert access.scopes == {"notes.read", "notes.write"}
@@ -1477,44 +1496,44 @@ def test_each_answer_takes_from_what_was_signed_and_not_from_the_last_one() -> N
 
 
 def test_answer_does_not_prolong_a_jwt() -> None:
-    door = Door(asked(always=True, remember_for=3000))
-    access = door.ask(active(exp=NOW + 3000), JWT)
+    middleware = Middleware(asked(always=True, remember_for=3000))
+    access = middleware.ask(active(exp=NOW + 3000), JWT)
 
     assert isinstance(access, Access)
     assert access.expires_at == NOW + 300
 
-    door.clock.tick(361)
+    middleware.clock.tick(361)
 
-    assert outcome(door.at_once(JWT)) == (401, "expired")
+    assert outcome(middleware.at_once(JWT)) == (401, "expired")
 
 
 def test_jwt_that_its_issuer_stands_by_again_is_recalled_without_a_question() -> None:
-    door = Door(asked(ALWAYS))
-    door.at_once(JWT)
-    door.ask(INACTIVE, JWT, path="/admin/x")
-    door.clock.tick(11)
-    assert isinstance(door.ask(active(), JWT), Access)
-    push_out(door, JWT)
+    middleware = Middleware(asked(ALWAYS))
+    middleware.at_once(JWT)
+    middleware.ask(INACTIVE, JWT, path="/admin/x")
+    middleware.clock.tick(11)
+    assert isinstance(middleware.ask(active(), JWT), Access)
+    push_out(middleware, JWT)
 
-    assert isinstance(door.at_once(JWT), Access)
+    assert isinstance(middleware.at_once(JWT), Access)
 
 
 def test_empty_list_in_an_answer_is_not_said() -> None:
     """Some servers write that where they have nothing to say."""
-    door = Door(asked(always=True))
+    middleware = Middleware(asked(always=True))
 
-    assert isinstance(door.ask(active(aud=[]), JWT), Access)
+    assert isinstance(middleware.ask(active(aud=[]), JWT), Access)
 
 
 def test_answer_about_a_jwt_says_as_well_for_what_it_is() -> None:
-    refused = Door(asked(always=True)).ask(active(token_use="id"), JWT)
+    refused = Middleware(asked(always=True)).ask(active(token_use="id"), JWT)
 
     assert outcome(refused) == (401, "wrong_token_type")
 
 
 @pytest.mark.parametrize("early", [{"nbf": NOW + 61}, {"iat": NOW + 61}], ids=repr)
 def test_answer_about_a_jwt_may_say_that_it_is_too_early(early: dict[str, int]) -> None:
-    refused = Door(asked(always=True)).ask(active(**early), JWT)
+    refused = Middleware(asked(always=True)).ask(active(**early), JWT)
 
     assert outcome(refused) == (401, "not_yet_valid")
 
@@ -1523,24 +1542,29 @@ def test_answer_that_does_not_say_how_old_the_token_is_leaves_it_too_old() -> No
     """Where its age is bounded, what has none has no end either."""
     trusted = issuer(introspection=introspection(), max_token_age=3600)
 
-    assert outcome(Door(server(trusted)).ask(active(("iat",)))) == (401, "expired")
+    assert outcome(Middleware(server(trusted)).ask(active(("iat",)))) == (
+        401,
+        "expired",
+    )
 
 
 def test_opaque_token_that_ends_before_it_is_too_old_ends_then() -> None:
     trusted = issuer(introspection=introspection(remember_for=3000), max_token_age=3600)
-    door = Door(server(trusted))
-    assert isinstance(door.ask(active(exp=NOW + 100)), Access)
-    door.clock.tick(160)
+    middleware = Middleware(server(trusted))
+    assert isinstance(middleware.ask(active(exp=NOW + 100)), Access)
+    middleware.clock.tick(160)
 
-    assert outcome(door.at_once()) == (401, "expired")
+    assert outcome(middleware.at_once()) == (401, "expired")
 
 
-def keys_reach(door: Door, *keys: Key) -> None:
+def keys_reach(middleware: Middleware, *keys: Key) -> None:
     """A refresh brings the issuer's set, which now is *keys*."""
-    (trusted,) = door.gate.server.listed_issuers
-    state = door.gate.trust.find(trusted.issuer, door.clock()).keys
+    (trusted,) = middleware.middleware_state.server.listed_issuers
+    state = middleware.middleware_state.trust.find(
+        trusted.issuer, middleware.clock()
+    ).keys
     by_new = parse_compact(sign({}, key("ES256", "new")))
-    refresh = Stepper(verify(state, by_new, door.clock))
+    refresh = Stepper(verify(state, by_new, middleware.clock))
     assert isinstance(refresh.asks, Fetch)
     refresh.answer(json_reply(jwks(*keys)))
 
@@ -1550,15 +1574,15 @@ def test_jwt_whose_key_was_dropped_while_its_issuer_was_asked_is_forgotten() -> 
     trusted = Issuer(
         ISSUER, jwks_uri=f"{ISSUER}/keys", introspection=introspection(always=True)
     )
-    door = Door(server(trusted))
-    step = door.step(JWT)
+    middleware = Middleware(server(trusted))
+    step = middleware.step(JWT)
     step.answer(json_reply(jwks(key())))
     assert isinstance(step.asks, Fetch)
     assert step.asks.url == ENDPOINT
-    door.clock.tick(1)
-    keys_reach(door, key("ES256", "new"))
+    middleware.clock.tick(1)
+    keys_reach(middleware, key("ES256", "new"))
     step.answer(active())
-    step = door.step(JWT)
+    step = middleware.step(JWT)
     while step.asks is not None:
         step.answer(active())
 

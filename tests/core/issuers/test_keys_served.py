@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from agentauth_middleware._core.decide import Decision, decide
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._io.drive import drive, drive_async
 from agentauth_middleware._io.perform import AsyncPerformer, BlockingPerformer
@@ -31,8 +31,8 @@ def issuer() -> Iterator[ServedIssuer]:
         yield served
 
 
-def gate_for(issuer: ServedIssuer) -> Gate:
-    return Gate(
+def state_for(issuer: ServedIssuer) -> MiddlewareState:
+    return MiddlewareState(
         ResourceServer(RESOURCE, issuers=[issuer.trust()], insecure_loopback=True)
     )
 
@@ -44,8 +44,8 @@ class Threads:
     long a busy machine takes over them.
     """
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, state: MiddlewareState) -> None:
+        self._state = state
         self._clock = Clock(time.time())
         self._perform = BlockingPerformer(MemoryStore())
 
@@ -56,7 +56,7 @@ class Threads:
 
         def work(token: str) -> None:
             barrier.wait()
-            procedure = decide(self._gate, request(token.encode()), self._clock)
+            procedure = decide(self._state, request(token.encode()), self._clock)
             decisions.append(drive(procedure, self._perform))
 
         threads = [threading.Thread(target=work, args=(token,)) for token in tokens]
@@ -71,8 +71,8 @@ class Threads:
 class Tasks:
     """The same, each in a task."""
 
-    def __init__(self, gate: Gate, backend: str) -> None:
-        self._gate = gate
+    def __init__(self, state: MiddlewareState, backend: str) -> None:
+        self._state = state
         self._clock = Clock(time.time())
         self._backend = backend
         self._perform = AsyncPerformer(MemoryStore())
@@ -85,7 +85,7 @@ class Tasks:
         decisions: list[Decision] = []
 
         async def work(token: str) -> None:
-            procedure = decide(self._gate, request(token.encode()), self._clock)
+            procedure = decide(self._state, request(token.encode()), self._clock)
             decisions.append(await drive_async(procedure, self._perform))
 
         async with anyio.create_task_group() as tasks:
@@ -96,10 +96,12 @@ class Tasks:
 
 
 @pytest.fixture(params=["threads", "asyncio", "trio"])
-def driven(request: pytest.FixtureRequest) -> Callable[[Gate], Threads | Tasks]:
+def driven(
+    request: pytest.FixtureRequest,
+) -> Callable[[MiddlewareState], Threads | Tasks]:
     if request.param == "threads":
         return Threads
-    return lambda gate: Tasks(gate, request.param)
+    return lambda state: Tasks(state, request.param)
 
 
 def all_granted(decisions: list[Decision]) -> bool:
@@ -115,9 +117,9 @@ def reasons(decisions: list[Decision]) -> set[tuple[int, str]]:
 
 
 def test_cold_requests_at_once_make_one_exchange(
-    driven: Callable[[Gate], Threads | Tasks], issuer: ServedIssuer
+    driven: Callable[[MiddlewareState], Threads | Tasks], issuer: ServedIssuer
 ) -> None:
-    driver = driven(gate_for(issuer))
+    driver = driven(state_for(issuer))
     count = 40 if isinstance(driver, Threads) else 200
     decisions = driver.decide([issuer.token(RESOURCE) for _ in range(count)])
 
@@ -127,9 +129,9 @@ def test_cold_requests_at_once_make_one_exchange(
 
 
 def test_rotated_key_is_good_on_its_first_request(
-    driven: Callable[[Gate], Threads | Tasks], issuer: ServedIssuer
+    driven: Callable[[MiddlewareState], Threads | Tasks], issuer: ServedIssuer
 ) -> None:
-    driver = driven(gate_for(issuer))
+    driver = driven(state_for(issuer))
     driver.decide([issuer.token(RESOURCE)])
     issuer.rotate()
 
@@ -138,10 +140,10 @@ def test_rotated_key_is_good_on_its_first_request(
 
 
 def test_flood_of_unknown_keys_makes_one_exchange_and_delays_nobody(
-    driven: Callable[[Gate], Threads | Tasks], issuer: ServedIssuer
+    driven: Callable[[MiddlewareState], Threads | Tasks], issuer: ServedIssuer
 ) -> None:
     """Within twelve seconds. Those that cannot be judged yet get a 429, no verdict."""
-    driver = driven(gate_for(issuer))
+    driver = driven(state_for(issuer))
     known = issuer.token(RESOURCE)
     driver.decide([known])
     flood = [
@@ -156,10 +158,10 @@ def test_flood_of_unknown_keys_makes_one_exchange_and_delays_nobody(
 
 
 def test_failure_is_shared_and_told_as_our_trouble(
-    driven: Callable[[Gate], Threads | Tasks], issuer: ServedIssuer
+    driven: Callable[[MiddlewareState], Threads | Tasks], issuer: ServedIssuer
 ) -> None:
     """Not tried by each in turn, and not tried again at once."""
-    driver = driven(gate_for(issuer))
+    driver = driven(state_for(issuer))
     issuer.replies[KEYS_PATH] = (500, {}, b"")
     decisions = driver.decide([issuer.token(RESOURCE) for _ in range(30)])
     again = driver.decide([issuer.token(RESOURCE) for _ in range(30)])
@@ -171,9 +173,9 @@ def test_failure_is_shared_and_told_as_our_trouble(
 
 
 def test_old_set_stays_in_use_while_the_issuer_is_in_trouble(
-    driven: Callable[[Gate], Threads | Tasks], issuer: ServedIssuer
+    driven: Callable[[MiddlewareState], Threads | Tasks], issuer: ServedIssuer
 ) -> None:
-    driver = driven(gate_for(issuer))
+    driver = driven(state_for(issuer))
     driver.decide([issuer.token(RESOURCE)])
     old_key, trouble = issuer.token(RESOURCE), (302, {"location": "/evil"}, b"")
     issuer.rotate()

@@ -23,7 +23,7 @@ from agentauth_middleware.errors import (
 from agentauth_middleware.settings.introspection import Introspection
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.resource_server import ResourceServer
-from tests.support.deciding import decide_at_once, gate_for, request
+from tests.support.deciding import decide_at_once, request, state_for
 from tests.support.stepping import Clock, Stepper, json_reply
 from tests.support.tokens import NOW, RESOURCE, issuer, jwks, key, server, token
 
@@ -39,12 +39,12 @@ def asked(name: str, *prefixes: str) -> Issuer:
 
 def asks(settings: ResourceServer, presented: bytes) -> str | None:
     """The URL that is asked about *presented*."""
-    step = Stepper(decide(gate_for(settings), request(presented), Clock()))
+    step = Stepper(decide(state_for(settings), request(presented), Clock()))
     return step.asks.url if isinstance(step.asks, Fetch) else None
 
 
 def refused(settings: ResourceServer, presented: bytes) -> tuple[int, str]:
-    decision = decide_at_once(gate_for(settings), request(presented))
+    decision = decide_at_once(state_for(settings), request(presented))
     assert isinstance(decision, Refusal)
     return decision.status, decision.reason
 
@@ -76,7 +76,7 @@ def test_token_that_no_rule_claims_is_shown_to_nobody(presented: bytes) -> None:
 
 
 def test_jwt_is_of_the_issuer_that_it_names_whoever_else_can_be_asked() -> None:
-    access = decide_at_once(gate_for(BOTH), request(token()))
+    access = decide_at_once(state_for(BOTH), request(token()))
 
     assert isinstance(access, Access)
 
@@ -146,23 +146,23 @@ T1 = "https://as.example.com/t1"
 
 def test_tenant_is_looked_up_once() -> None:
     tenants = Tenants()
-    gate = gate_for(tenants.settings())
+    state = state_for(tenants.settings())
     for number in range(3):
         presented = token(iss=T1, jti=str(number))
 
-        assert isinstance(decide_at_once(gate, request(presented)), Access)
+        assert isinstance(decide_at_once(state, request(presented)), Access)
 
     assert tenants.asked == [T1]
 
 
 def test_remembered_token_has_its_tenant_looked_up_every_five_minutes() -> None:
     tenants = Tenants()
-    gate, clock = gate_for(tenants.settings()), Clock()
-    decide_at_once(gate, request(token(iss=T1, exp=NOW + 900)), clock)
+    state, clock = state_for(tenants.settings()), Clock()
+    decide_at_once(state, request(token(iss=T1, exp=NOW + 900)), clock)
     for seconds in (299, 1, 1, 298, 1):
         clock.tick(seconds)
-        gate.revocations.read_at = clock.now
-        decision = decide_at_once(gate, request(token(iss=T1, exp=NOW + 900)), clock)
+        state.revocations.read_at = clock.now
+        decision = decide_at_once(state, request(token(iss=T1, exp=NOW + 900)), clock)
 
         assert isinstance(decision, Access)
 
@@ -266,9 +266,9 @@ class Outage(Tenants):
 
 def test_outage_is_503_for_tenants_that_the_metadata_names() -> None:
     tenants = Outage()
-    gate = gate_for(tenants.settings())
+    state = state_for(tenants.settings())
     tenants.is_down = True
-    decision = decide_at_once(gate, request(token(iss=T1)))
+    decision = decide_at_once(state, request(token(iss=T1)))
 
     assert isinstance(decision, Refusal)
     assert (decision.status, decision.reason) == (503, "issuer_lookup_failed")
@@ -379,13 +379,13 @@ def test_tenant_whose_settings_changed_is_another() -> None:
 def test_tokens_of_a_tenant_that_is_no_more_are_refused() -> None:
     """Whether or not anybody comes with another."""
     tenants = Tenants()
-    gate, clock = gate_for(tenants.settings()), Clock()
+    state, clock = state_for(tenants.settings()), Clock()
     presented = token(iss=T1, exp=NOW + 900)
-    assert isinstance(decide_at_once(gate, request(presented), clock), Access)
+    assert isinstance(decide_at_once(state, request(presented), clock), Access)
     del tenants.known[T1]
     clock.tick(301)
-    gate.revocations.read_at = clock.now
-    decision = decide_at_once(gate, request(presented), clock)
+    state.revocations.read_at = clock.now
+    decision = decide_at_once(state, request(presented), clock)
 
     assert isinstance(decision, Refusal)
     assert decision.reason == "unknown_issuer"
@@ -416,17 +416,17 @@ def test_remembered_token_has_to_meet_the_changed_settings_of_its_tenant(
     changed: Issuer, others: int
 ) -> None:
     tenants = Tenants()
-    gate, clock = gate_for(tenants.settings()), Clock()
+    state, clock = state_for(tenants.settings()), Clock()
     presented = token(iss=T1, exp=NOW + 900)
-    assert isinstance(decide_at_once(gate, request(presented), clock), Access)
+    assert isinstance(decide_at_once(state, request(presented), clock), Access)
     tenants.known[T1] = changed
-    remembered = gate.at_hand.get(digest(presented))
+    remembered = state.at_hand.get(digest(presented))
     assert remembered is not None
     for number in range(others):
-        gate.at_hand.put(b"%d" % number, remembered)
+        state.at_hand.put(b"%d" % number, remembered)
     clock.tick(301)
-    gate.revocations.read_at = clock.now
-    decision = decide_at_once(gate, request(presented), clock)
+    state.revocations.read_at = clock.now
+    decision = decide_at_once(state, request(presented), clock)
 
     assert isinstance(decision, Refusal)
     assert decision.status == 401
@@ -435,17 +435,17 @@ def test_remembered_token_has_to_meet_the_changed_settings_of_its_tenant(
 def test_tenant_that_two_requests_found_at_once_is_one_after_minutes() -> None:
     """Threads may look it up at the same time, and keep what they found."""
     tenants = Tenants()
-    gate, clock = gate_for(tenants.settings()), Clock()
+    state, clock = state_for(tenants.settings()), Clock()
     presented = token(iss=T1, exp=NOW + 900)
-    decide_at_once(gate, request(presented), clock)
-    twin = Trust(gate.server).find(T1, clock())
-    remembered = gate.at_hand.get(digest(presented))
+    decide_at_once(state, request(presented), clock)
+    twin = Trust(state.server).find(T1, clock())
+    remembered = state.at_hand.get(digest(presented))
     assert remembered is not None
     remembered.trusted = twin
     del tenants.known[T1]
     clock.tick(301)
-    gate.revocations.read_at = clock.now
-    decision = decide_at_once(gate, request(presented), clock)
+    state.revocations.read_at = clock.now
+    decision = decide_at_once(state, request(presented), clock)
 
     assert isinstance(decision, Refusal)
     assert decision.reason == "unknown_issuer"
@@ -486,14 +486,14 @@ def test_tenant_that_is_the_same_does_not_prolong_an_answer() -> None:
     )
     tenants = Tenants()
     tenants.known[T1] = Issuer(T1, jwks=jwks(key()), introspection=introspection)
-    gate, clock = gate_for(tenants.settings()), Clock()
+    state, clock = state_for(tenants.settings()), Clock()
     presented = token(iss=T1, exp=NOW + 900)
-    step = Stepper(decide(gate, request(presented), clock))
+    step = Stepper(decide(state, request(presented), clock))
     step.answer(json_reply({"active": True}))
     clock.tick(301)
-    gate.revocations.read_at = clock.now
-    assert isinstance(decide_at_once(gate, request(presented), clock), Access)
+    state.revocations.read_at = clock.now
+    assert isinstance(decide_at_once(state, request(presented), clock), Access)
     clock.tick(99)
-    gate.revocations.read_at = clock.now
+    state.revocations.read_at = clock.now
 
-    assert isinstance(Stepper(decide(gate, request(presented), clock)).asks, Fetch)
+    assert isinstance(Stepper(decide(state, request(presented), clock)).asks, Fetch)

@@ -10,7 +10,7 @@ import pytest
 
 from agentauth_middleware._core.cache import BoundedMap
 from agentauth_middleware._core.decide import Anonymous, decide, verify_token
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import Fetch
 from agentauth_middleware._core.policy.caller import (
     check_policy,
@@ -34,7 +34,7 @@ from agentauth_middleware.settings.introspection import Introspection
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.settings.route import Route
-from tests.support.deciding import decide_at_once, gate_for, request
+from tests.support.deciding import decide_at_once, request, state_for
 from tests.support.stepping import Clock, Stepper, json_reply, play
 from tests.support.tokens import ISSUER, NOW, claims, issuer, jwks, key, server, token
 
@@ -405,9 +405,9 @@ def test_earlier_demand_decides(first: int) -> None:
 # By the whole decision
 
 
-def policy(*routes: Route, implied: Any = None, **trust: Any) -> Gate:
-    """A gate whose only issuer is trusted so far."""
-    return gate_for(
+def policy(*routes: Route, implied: Any = None, **trust: Any) -> MiddlewareState:
+    """A state whose only issuer is trusted so far."""
+    return state_for(
         server(issuer(**trust), routes=routes, implied_scopes=implied or {})
     )
 
@@ -417,17 +417,17 @@ def by_agent(scope: str = "", name: str = "agent-1", /, **changes: Any) -> bytes
 
 
 def test_token_gives_what_its_scopes_imply() -> None:
-    gate = policy(Route("/notes", scopes=["notes.read"]), implied=CHAIN)
-    granted = decide_at_once(gate, request(token(scope="notes.admin")))
+    state = policy(Route("/notes", scopes=["notes.read"]), implied=CHAIN)
+    granted = decide_at_once(state, request(token(scope="notes.admin")))
 
     assert granted.scopes == {"notes.list", *CHAIN}
     assert granted.claims["scope"] == "notes.admin"
 
 
 def test_hierarchy_asks_for_the_narrow_scope() -> None:
-    gate = policy(Route("/notes", scopes=["notes.read"]), implied=CHAIN)
+    state = policy(Route("/notes", scopes=["notes.read"]), implied=CHAIN)
 
-    assert refused(decide_at_once(gate, request(token(scope="mail.send")))) == (
+    assert refused(decide_at_once(state, request(token(scope="mail.send")))) == (
         403,
         "insufficient_scope",
         ("notes.read",),
@@ -435,12 +435,12 @@ def test_hierarchy_asks_for_the_narrow_scope() -> None:
 
 
 def test_withheld_scope_is_refused_as_the_agents_and_not_the_tokens_fault() -> None:
-    gate = policy(
+    state = policy(
         Route("/notes", scopes=["notes.write"]), agent_scopes={"*": ["notes.read"]}
     )
 
     for scope in ("notes.write", "notes.read", ""):
-        assert refused(decide_at_once(gate, request(by_agent(scope)))) == (
+        assert refused(decide_at_once(state, request(by_agent(scope)))) == (
             403,
             "scope_withheld",
             (),
@@ -448,7 +448,7 @@ def test_withheld_scope_is_refused_as_the_agents_and_not_the_tokens_fault() -> N
 
 
 def test_agent_that_is_not_listed_is_refused_on_every_route() -> None:
-    gate = policy(
+    state = policy(
         Route("/open", optional=True),
         Route("/public", public=True),
         agents=["agent-1"],
@@ -456,26 +456,26 @@ def test_agent_that_is_not_listed_is_refused_on_every_route() -> None:
     other = by_agent("", "agent-2")
 
     for path in ("/notes", "/open"):
-        assert refused(decide_at_once(gate, request(other, path=path))) == (
+        assert refused(decide_at_once(state, request(other, path=path))) == (
             403,
             "agent_not_allowed",
             (),
         )
-    assert decide_at_once(gate, request(other, path="/public")) == Anonymous()
-    assert isinstance(decide_at_once(gate, request(by_agent())), Access)
-    assert isinstance(decide_at_once(gate, request(token())), Access)
+    assert decide_at_once(state, request(other, path="/public")) == Anonymous()
+    assert isinstance(decide_at_once(state, request(by_agent())), Access)
+    assert isinstance(decide_at_once(state, request(token())), Access)
 
 
 def test_agent_that_is_not_listed_is_told_last() -> None:
-    """What a better token would mend comes first, as for any other actor."""
-    gate = policy(
+    """What a better token would fix comes first, as for any other actor."""
+    state = policy(
         Route("/strong", acr_values=["phr"]),
         Route("/notes", scopes=["notes.read"]),
         agents=[],
     )
     asked = [request(by_agent(), path=path) for path in ("/strong", "/notes", "/")]
 
-    assert [refused(decide_at_once(gate, each))[1] for each in asked] == [
+    assert [refused(decide_at_once(state, each))[1] for each in asked] == [
         "step_up_required",
         "insufficient_scope",
         "agent_not_allowed",
@@ -485,11 +485,11 @@ def test_agent_that_is_not_listed_is_told_last() -> None:
 def test_policy_of_one_issuer_is_not_that_of_another() -> None:
     strict = issuer(agents=[], agent_scopes={"*": []})
     lenient = issuer(name=ELSEWHERE)
-    gate = gate_for(server(strict, lenient))
+    state = state_for(server(strict, lenient))
     theirs = token(iss=ELSEWHERE, scope="a", act={"sub": "agent-1"})
 
-    assert refused(decide_at_once(gate, request(by_agent("a"))))[0] == 403
-    assert decide_at_once(gate, request(theirs)).scopes == {"a"}
+    assert refused(decide_at_once(state, request(by_agent("a"))))[0] == 403
+    assert decide_at_once(state, request(theirs)).scopes == {"a"}
 
 
 @pytest.mark.parametrize(
@@ -506,8 +506,8 @@ def test_policy_of_one_issuer_is_not_that_of_another() -> None:
 def test_age_of_a_sign_in_is_told_by_the_clock_of_its_issuer(
     trust: dict[str, Any], age: int, may: bool
 ) -> None:
-    gate = policy(Route("/notes", max_age=300), **trust)
-    decision = decide_at_once(gate, request(token(auth_time=NOW - age)))
+    state = policy(Route("/notes", max_age=300), **trust)
+    decision = decide_at_once(state, request(token(auth_time=NOW - age)))
 
     assert isinstance(decision, Access if may else Refusal)
 
@@ -527,37 +527,39 @@ def test_agent_that_a_function_gives_no_name_meets_list_and_ceiling() -> None:
 @pytest.mark.parametrize("trust", [{"agents": ["agent-1"]}, {}], ids=["listed", "all"])
 def test_recalled_token_keeps_its_policy(trust: dict[str, Any]) -> None:
     """What is kept of most tokens is their claims alone."""
-    gate = policy(
+    state = policy(
         Route("/write", scopes=["notes.write"]),
         implied=CHAIN,
         agent_scopes={"agent-1": ["notes.read"]},
         **trust,
     )
     presented, other = by_agent("notes.admin"), by_agent("", "agent-2")
-    first = decide_at_once(gate, request(presented))
-    decide_at_once(gate, request(other))
-    gate.at_hand = BoundedMap(10)
-    again = decide_at_once(gate, request(presented))
+    first = decide_at_once(state, request(presented))
+    decide_at_once(state, request(other))
+    state.at_hand = BoundedMap(10)
+    again = decide_at_once(state, request(presented))
 
     assert again == first
     assert again.scopes == {"notes.read", "notes.list"}
     assert again.scope_ceiling == first.scope_ceiling
-    assert refused(decide_at_once(gate, request(presented, path="/write")))[1:] == (
+    assert refused(decide_at_once(state, request(presented, path="/write")))[1:] == (
         "scope_withheld",
         (),
     )
-    answer = decide_at_once(gate, request(other))
+    answer = decide_at_once(state, request(other))
     assert isinstance(answer, Refusal if trust else Access)
 
 
 @pytest.mark.parametrize("trust", [{}, {"max_chain": 1}, {"max_chain": 3}], ids=repr)
 def test_chain_may_be_as_long_as_its_issuer_is_trusted(trust: dict[str, int]) -> None:
     longest = trust.get("max_chain", 5)
-    gate = policy(**trust)
-    granted = decide_at_once(gate, request(token(act=chain_of(longest))))
+    state = policy(**trust)
+    granted = decide_at_once(state, request(token(act=chain_of(longest))))
 
     assert len(granted.chain) == longest - 1
-    assert refused(decide_at_once(gate, request(token(act=chain_of(longest + 1))))) == (
+    assert refused(
+        decide_at_once(state, request(token(act=chain_of(longest + 1))))
+    ) == (
         401,
         "malformed",
         (),
@@ -584,29 +586,31 @@ def test_only_the_immediate_actor_is_looked_up() -> None:
 
 
 def test_token_of_other_transports_meets_the_same_policy() -> None:
-    gate = policy(implied=CHAIN, agents=["agent-1"], agent_scopes={"*": ["notes.read"]})
+    state = policy(
+        implied=CHAIN, agents=["agent-1"], agent_scopes={"*": ["notes.read"]}
+    )
     clock = Clock()
-    granted: Access = play(verify_token(gate, by_agent("notes.admin"), clock), [])
+    granted: Access = play(verify_token(state, by_agent("notes.admin"), clock), [])
 
     assert granted.scopes == {"notes.read", "notes.list"}
     with pytest.raises(ActorRefusedError, match="agent_not_allowed"):
-        play(verify_token(gate, by_agent("", "agent-2"), clock), [])
+        play(verify_token(state, by_agent("", "agent-2"), clock), [])
 
 
 # Beside what the issuer answers
 
 
-def asked(*routes: Route, implied: Any = None, **trust: Any) -> Gate:
-    """A gate whose issuer is asked about each of its tokens."""
+def asked(*routes: Route, implied: Any = None, **trust: Any) -> MiddlewareState:
+    """A state whose issuer is asked about each of its tokens."""
     introspection = Introspection(
         "rs-1", client_secret="s", endpoint=f"{ISSUER}/introspect", always=True
     )
     return policy(*routes, implied=implied, introspection=introspection, **trust)
 
 
-def ask(gate: Gate, presented: bytes, **answer: Any) -> Any:
+def ask(state: MiddlewareState, presented: bytes, **answer: Any) -> Any:
     """The decision, with *answer* about the token."""
-    step = Stepper(decide(gate, request(presented, client="192.0.2.1"), Clock()))
+    step = Stepper(decide(state, request(presented, client="192.0.2.1"), Clock()))
     assert isinstance(step.asks, Fetch)
     step.answer(json_reply({"active": True, **answer}))
     return step.result
@@ -614,20 +618,20 @@ def ask(gate: Gate, presented: bytes, **answer: Any) -> Any:
 
 def test_answer_narrows_what_is_implied_and_what_a_ceiling_leaves() -> None:
     """A scope taken from a token takes along what it alone would imply."""
-    gate = asked(implied=CHAIN, agent_scopes={"*": ["notes.write"]})
+    state = asked(implied=CHAIN, agent_scopes={"*": ["notes.write"]})
     presented = by_agent("notes.admin notes.read mail.send")
-    granted = ask(gate, presented, scope="notes.read mail.send")
+    granted = ask(state, presented, scope="notes.read mail.send")
 
     assert granted.scopes == {"notes.read", "notes.list"}
 
 
 def test_answer_gives_no_scope_back_that_its_agent_may_not_use() -> None:
-    gate = asked(
+    state = asked(
         Route("/notes", scopes=["notes.write"]), agent_scopes={"*": ["notes.read"]}
     )
     scope = "notes.read notes.write"
 
-    assert refused(ask(gate, by_agent(scope), scope=scope)) == (
+    assert refused(ask(state, by_agent(scope), scope=scope)) == (
         403,
         "scope_withheld",
         (),
@@ -635,13 +639,13 @@ def test_answer_gives_no_scope_back_that_its_agent_may_not_use() -> None:
 
 
 def test_opaque_token_meets_the_same_policy() -> None:
-    gate = asked(implied=CHAIN, agent_scopes={"*": ["notes.read"]}, agents=["agent-1"])
+    state = asked(implied=CHAIN, agent_scopes={"*": ["notes.read"]}, agents=["agent-1"])
     said = claims(scope="notes.admin", act={"sub": "agent-1"})
-    granted = ask(gate, b"at_1", **said)
+    granted = ask(state, b"at_1", **said)
 
     assert granted.scopes == {"notes.read", "notes.list"}
     said = claims(act={"sub": "agent-2"})
-    assert refused(ask(gate, b"at_2", **said))[1] == "agent_not_allowed"
+    assert refused(ask(state, b"at_2", **said))[1] == "agent_not_allowed"
 
 
 # Settings
@@ -658,7 +662,7 @@ def named(**settings: Any) -> ResourceServer:
 
 
 FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
-    # Settings, the key that is named, and words of fault and mend.
+    # Settings, the key that is named, and words of fault and fix.
     "implied by nobody": (
         {"implied_scopes": {"notes.admin": ["notes.read"]}},
         "ResourceServer.implied_scopes",

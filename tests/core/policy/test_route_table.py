@@ -524,7 +524,7 @@ def test_root_of_the_application_that_the_server_knows_otherwise() -> None:
 
 
 def test_path_of_the_resource_may_be_left_out_of_patterns() -> None:
-    """Something between the door and the routes may take it off."""
+    """Something between the middleware and the routes may take it off."""
     routes = table(NOTES, resource="https://api.example.com/api")
 
     assert routes.select(request("/api/notes")) is NOTES

@@ -1,7 +1,7 @@
 """A notes API that people use with a session and programs with keys of its own.
 
-``bare`` is how it was, ``app`` is the same with a door for agents. The issuer of the
-agents is named in the environment.
+``bare`` is how it was, ``app`` is the same with a middleware for agents. The issuer of
+the agents is named in the environment.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def for_agents_alone() -> None: ...
 def for_keys(key: Annotated[str | None, Security(api_key)]) -> None: ...
 
 
-def with_door() -> FastAPI:
+def with_middleware() -> FastAPI:
     app = serve_notes(FastAPI())
     app.get("/agents")(for_agents)
     app.get("/agents/alone")(for_agents_alone)
@@ -181,11 +181,11 @@ def with_door() -> FastAPI:
     return app
 
 
-def without_door() -> FastAPI:
+def without_middleware() -> FastAPI:
     app = serve_notes(FastAPI())
     app.mount("/inner", serve_notes(FastAPI()))
     return app
 
 
-app = with_door()
-bare = without_door()
+app = with_middleware()
+bare = without_middleware()

@@ -110,7 +110,7 @@ def for_agents_alone() -> str:
     return access.subject or ""
 
 
-def with_door() -> Any:
+def with_middleware() -> Any:
     app = serve_notes(Flask(__name__))
     app.get("/agents")(for_agents)
     app.get("/agents/alone")(for_agents_alone)
@@ -121,10 +121,10 @@ def with_door() -> Any:
     return app
 
 
-def without_door() -> Any:
+def without_middleware() -> Any:
     inner = serve_notes(Flask(__name__))
     return DispatcherMiddleware(serve_notes(Flask(__name__)), {"/inner": inner})
 
 
-app = with_door()
-bare = without_door()
+app = with_middleware()
+bare = without_middleware()

@@ -42,14 +42,14 @@ def create_app() -> WSGIApplication:
     issuer = Issuer(os.environ["ISSUER"], timeout=2)
     server = ResourceServer(RESOURCE, issuers=[issuer], insecure_loopback=True)
     store = SQLiteStore(os.environ["STORE"])
-    door = wsgi.AgentAuthMiddleware(application, server, store=store)
+    middleware = wsgi.AgentAuthMiddleware(application, server, store=store)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         global _ahead
         if environ["PATH_INFO"] == "/move-on":
             _ahead += 3700
             return application(environ, start_response)
-        return door(environ, start_response)
+        return middleware(environ, start_response)
 
     return app
 

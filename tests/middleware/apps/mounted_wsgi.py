@@ -1,4 +1,4 @@
-"""Flask behind a door that keeps ``/assets`` public and ``/admin`` for few.
+"""Flask behind a middleware that keeps ``/assets`` public and ``/admin`` for few.
 
 The environment names the issuer.
 """

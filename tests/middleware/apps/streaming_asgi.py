@@ -1,4 +1,5 @@
-"""Streams and websockets behind the ASGI door, held back until another request comes.
+"""Streams and websockets behind the ASGI middleware, held back until another request
+comes.
 
 The environment names the issuer.
 """
@@ -22,7 +23,7 @@ from agentauth_middleware.asgi import AgentAuthMiddleware
 from tests.support.server_side import RESOURCE
 
 
-class Gate:
+class MiddlewareState:
     """What one request waits for, and another brings; then it is closed again."""
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ class Gate:
         self._opened.set()
 
 
-released, left = Gate(), Gate()
+released, left = MiddlewareState(), MiddlewareState()
 
 
 async def pieces() -> AsyncGenerator[str, None]:

@@ -1,4 +1,4 @@
-"""A stream behind the WSGI door, held back until another request comes.
+"""A stream behind the WSGI middleware, held back until another request comes.
 
 The environment names the issuer.
 """

@@ -1,7 +1,8 @@
 """An application for several workers that share a store; each answer names its worker.
 
-The refusals of the door as well, since what names the worker stands in front of it. The
-environment names the issuer and the store's file; without one each has its own memory.
+The refusals of the middleware as well, since what names the worker stands in front of
+it. The environment names the issuer and the store's file; without one each has its own
+memory.
 """
 
 from __future__ import annotations
@@ -74,14 +75,14 @@ def find_store() -> Store:
 
 
 def asgi_app() -> ASGIApp:
-    door = asgi.AgentAuthMiddleware(
+    middleware = asgi.AgentAuthMiddleware(
         asgi_application, resource_server(), store=find_store()
     )
-    return named_asgi(door)
+    return named_asgi(middleware)
 
 
 def wsgi_app() -> WSGIApplication:
-    door = wsgi.AgentAuthMiddleware(
+    middleware = wsgi.AgentAuthMiddleware(
         wsgi_application, resource_server(), store=find_store()
     )
-    return named_wsgi(door)
+    return named_wsgi(middleware)

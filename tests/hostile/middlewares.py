@@ -1,4 +1,4 @@
-"""Both doors in this process, side by side, with settings of every kind.
+"""Both middlewares in this process, side by side, with settings of every kind.
 
 Each credential goes through the two; what they answer and what they write down is the
 verdict. Whatever they raise is raised here too.
@@ -52,7 +52,8 @@ class Reply:
 
 
 class Endpoint(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Where issuers are asked about tokens: the other end of the doors' clients."""
+    """Where issuers are asked about tokens: the other end of the middlewares'
+    clients."""
 
     def __init__(self) -> None:
         self.reply = Reply()
@@ -174,7 +175,7 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a request, at one door."""
+    """What became of a request, at one middleware."""
 
     status: int
     reason: str
@@ -207,8 +208,9 @@ class Listener(logging.Handler):
         return members
 
 
-class Doors:
-    """The two doors, with equal settings and an application that knows who comes in."""
+class Middlewares:
+    """The two middlewares, with equal settings and an application that knows who comes
+    in."""
 
     def __init__(
         self, server: ResourceServer, listener: Listener, runner: asyncio.Runner
@@ -241,7 +243,8 @@ class Doors:
     def ask(
         self, lines: Sequence[bytes], query: bytes = b""
     ) -> tuple[Verdict, Verdict]:
-        """What the ASGI and the WSGI door make of these ``Authorization`` lines."""
+        """What the ASGI and the WSGI middleware make of these ``Authorization``
+        lines."""
         return self.ask_asgi(lines, query), self.ask_wsgi(lines, query)
 
     def ask_asgi(self, lines: Sequence[bytes], query: bytes = b"") -> Verdict:
@@ -292,16 +295,17 @@ class Doors:
 
 @dataclass
 class Hall:
-    """Where the doors are."""
+    """Where the middlewares are."""
 
-    make: Callable[[ResourceServer], Doors]
-    doors: Mapping[str, Doors]
+    make: Callable[[ResourceServer], Middlewares]
+    middlewares: Mapping[str, Middlewares]
     """By kind of settings, and kept for all credentials."""
 
 
 @contextmanager
 def opened() -> Generator[Hall, None, None]:
-    """Doors of all kinds; all that is logged goes to them until the block ends."""
+    """Middlewares of all kinds; all that is logged goes to them until the block
+    ends."""
     logger, listener = logging.getLogger("agentauth_middleware.audit"), Listener()
     level, propagate = logger.level, logger.propagate
     logger.addHandler(listener)
@@ -310,8 +314,8 @@ def opened() -> Generator[Hall, None, None]:
     try:
         with asyncio.Runner() as runner:
 
-            def make(server: ResourceServer) -> Doors:
-                return Doors(server, listener, runner)
+            def make(server: ResourceServer) -> Middlewares:
+                return Middlewares(server, listener, runner)
 
             kinds = {name: make(kind.server) for name, kind in KINDS.items()}
             yield Hall(make, kinds)

@@ -1,4 +1,4 @@
-"""Keys that are fetched from a real server, as requests at the doors meet them.
+"""Keys that are fetched from a real server, as requests in the middlewares meet them.
 
 What has to happen before what is asserted by holding replies back, never by a watch.
 """
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.tokens import Key, jwks, key, sign
 from tests.support.tokens import header as header_of
-from tests.upstream.asking import AT_ONCE, RESOURCE, Door
+from tests.upstream.asking import AT_ONCE, RESOURCE, Middleware
 from tests.upstream.server import KEYS, METADATA, PATIENCE, Upstream
 
 
@@ -26,11 +26,11 @@ def unknown(upstream: Upstream, name: str = "nobody's") -> str:
 
 
 def test_cold_requests_at_once_make_one_exchange(
-    door: Door, upstream: Upstream
+    middleware: Middleware, upstream: Upstream
 ) -> None:
     tokens = [upstream.signer.token(RESOURCE) for _ in range(AT_ONCE)]
     with upstream.holding(KEYS) as held:
-        answers = [door.submit(token) for token in tokens]
+        answers = [middleware.submit(token) for token in tokens]
         assert held.arrived.wait(PATIENCE)
         assert not any(answer.done() for answer in answers)
         held.released.set()
@@ -40,62 +40,66 @@ def test_cold_requests_at_once_make_one_exchange(
     assert upstream.calls == [METADATA, KEYS]
 
 
-def test_new_key_is_good_on_its_first_request(door: Door, upstream: Upstream) -> None:
+def test_new_key_is_good_on_its_first_request(
+    middleware: Middleware, upstream: Upstream
+) -> None:
     old = upstream.signer.token(RESOURCE)
-    assert door.ask(old).status == 200
+    assert middleware.ask(old).status == 200
     upstream.signer.rotate()
 
-    assert door.ask(upstream.signer.token(RESOURCE)).status == 200
-    assert door.ask(old).status == 200
+    assert middleware.ask(upstream.signer.token(RESOURCE)).status == 200
+    assert middleware.ask(old).status == 200
     assert upstream.calls == [METADATA, KEYS, KEYS]
 
 
 def test_new_key_is_good_on_its_first_requests_at_once(
-    door: Door, upstream: Upstream
+    middleware: Middleware, upstream: Upstream
 ) -> None:
     """Two may wait for it. The others are told to come again, and nothing worse."""
-    assert door.ask(upstream.signer.token(RESOURCE)).status == 200
+    assert middleware.ask(upstream.signer.token(RESOURCE)).status == 200
     upstream.signer.rotate()
-    statuses = door.statuses([upstream.signer.token(RESOURCE) for _ in range(AT_ONCE)])
+    statuses = middleware.statuses(
+        [upstream.signer.token(RESOURCE) for _ in range(AT_ONCE)]
+    )
 
     assert 200 in statuses
     assert set(statuses) <= {200, 429}
     assert upstream.calls == [METADATA, KEYS, KEYS]
-    assert door.ask(upstream.signer.token(RESOURCE)).status == 200
+    assert middleware.ask(upstream.signer.token(RESOURCE)).status == 200
 
 
 def test_key_replaced_under_its_name_is_good_on_its_first_request(
-    door: Door, upstream: Upstream
+    middleware: Middleware, upstream: Upstream
 ) -> None:
     upstream.keys = jwks(EC)
-    assert door.ask(mint(upstream, EC)).status == 200
+    assert middleware.ask(mint(upstream, EC)).status == 200
     upstream.keys = jwks(TWIN)
 
-    assert door.ask(mint(upstream, TWIN)).status == 200
-    assert door.ask(mint(upstream, EC)).status == 401
+    assert middleware.ask(mint(upstream, TWIN)).status == 200
+    assert middleware.ask(mint(upstream, EC)).status == 401
     assert upstream.calls == [METADATA, KEYS, KEYS]
 
 
 def test_forged_signatures_cause_few_fetches_and_no_verdict_too_early(
-    door: Door, upstream: Upstream
+    middleware: Middleware, upstream: Upstream
 ) -> None:
     upstream.keys = jwks(EC)
     known = mint(upstream, EC)
-    assert door.ask(known).status == 200
+    assert middleware.ask(known).status == 200
     forged = [mint(upstream, TWIN, number=number) for number in range(40)]
-    statuses = [door.ask(token).status for token in forged]
+    statuses = [middleware.ask(token).status for token in forged]
 
     assert set(statuses) == {401, 429}
     assert upstream.count(KEYS) <= 3
-    assert door.ask(known).status == 200
+    assert middleware.ask(known).status == 200
 
 
 def test_three_tokens_of_junk_are_no_fault_of_ours(
-    door: Door, upstream: Upstream
+    middleware: Middleware, upstream: Upstream
 ) -> None:
     """A load balancer ejects a host after as many answers of 5xx."""
-    assert door.ask(upstream.signer.token(RESOURCE)).status == 200
-    answers = [door.ask(unknown(upstream, f"{number}")) for number in range(3)]
+    assert middleware.ask(upstream.signer.token(RESOURCE)).status == 200
+    answers = [middleware.ask(unknown(upstream, f"{number}")) for number in range(3)]
 
     assert [answer.status for answer in answers] == [401, 429, 429]
     for answer in answers[1:]:
@@ -105,75 +109,79 @@ def test_three_tokens_of_junk_are_no_fault_of_ours(
 
 
 def test_held_back_reply_delays_no_request_whose_key_is_known(
-    door: Door, upstream: Upstream
+    middleware: Middleware, upstream: Upstream
 ) -> None:
     remembered = upstream.signer.token(RESOURCE)
-    assert door.ask(remembered).status == 200
+    assert middleware.ask(remembered).status == 200
     with upstream.holding(KEYS) as held:
-        waiting = door.submit(unknown(upstream))
+        waiting = middleware.submit(unknown(upstream))
         assert held.arrived.wait(PATIENCE)
         first_seen = [upstream.signer.token(RESOURCE) for _ in range(5)]
 
-        assert door.statuses([remembered, *first_seen]) == [200] * 6
+        assert middleware.statuses([remembered, *first_seen]) == [200] * 6
         assert held.is_awaited()
         held.released.set()
         assert waiting.result(PATIENCE).status == 401
 
 
 def test_junk_gets_no_more_than_two_places_to_wait(
-    door: Door, upstream: Upstream
+    middleware: Middleware, upstream: Upstream
 ) -> None:
     """Nor does it hold up anybody else, however much of it comes."""
     known = upstream.signer.token(RESOURCE)
-    assert door.ask(known).status == 200
+    assert middleware.ask(known).status == 200
     with upstream.holding(KEYS) as held:
-        junk = [door.submit(unknown(upstream, f"{number}")) for number in range(50)]
+        junk = [
+            middleware.submit(unknown(upstream, f"{number}")) for number in range(50)
+        ]
         assert held.arrived.wait(PATIENCE)
         answered = as_completed(junk, PATIENCE)
         at_once = [next(answered).result() for _ in range(48)]
 
-        assert door.statuses([known, known]) == [200, 200]
+        assert middleware.statuses([known, known]) == [200, 200]
         assert held.is_awaited()
         assert {answer.status for answer in at_once} == {429}
     assert upstream.count(KEYS) == 2
 
 
 def test_keys_out_of_reach_concern_unknown_keys_alone(
-    door: Door, upstream: Upstream
+    middleware: Middleware, upstream: Upstream
 ) -> None:
     known = upstream.signer.token(RESOURCE)
-    assert door.ask(known).status == 200
+    assert middleware.ask(known).status == 200
     upstream.close_port()
 
-    refused = door.ask(unknown(upstream))
+    refused = middleware.ask(unknown(upstream))
     assert (refused.status, refused.field("retry-after")) == (503, "5")
     assert refused.lines("www-authenticate") == []
-    assert door.ask(known).status == 200
-    assert door.ask(upstream.signer.token(RESOURCE)).status == 200
+    assert middleware.ask(known).status == 200
+    assert middleware.ask(upstream.signer.token(RESOURCE)).status == 200
 
 
 def test_removed_key_stops_verifying_and_so_do_its_remembered_tokens(
-    door: Door, upstream: Upstream
+    middleware: Middleware, upstream: Upstream
 ) -> None:
     remembered, seen_late = (upstream.signer.token(RESOURCE) for _ in range(2))
-    assert door.ask(remembered).status == 200
+    assert middleware.ask(remembered).status == 200
     upstream.signer.rotate(keep_old=False)
-    assert door.ask(upstream.signer.token(RESOURCE)).status == 200
+    assert middleware.ask(upstream.signer.token(RESOURCE)).status == 200
 
-    assert door.ask(remembered).status == 401
-    assert door.ask(seen_late).status == 429, "first seen after the set was asked for"
+    assert middleware.ask(remembered).status == 401
+    assert middleware.ask(seen_late).status == 429, (
+        "first seen after the set was asked for"
+    )
 
 
 def test_token_of_a_kept_key_stays_good_when_another_key_is_removed(
-    door: Door, upstream: Upstream
+    middleware: Middleware, upstream: Upstream
 ) -> None:
     upstream.keys = jwks(key("ES256", "a"), key("ES256", "b"))
     of_a, of_b = (mint(upstream, key("ES256", name)) for name in "ab")
-    assert door.statuses([of_a, of_b]) == [200, 200]
+    assert middleware.statuses([of_a, of_b]) == [200, 200]
     upstream.keys = jwks(key("ES256", "b"), key("ES256", "c"))
-    assert door.ask(mint(upstream, key("ES256", "c"))).status == 200
+    assert middleware.ask(mint(upstream, key("ES256", "c"))).status == 200
 
-    assert door.statuses([of_a, of_b]) == [401, 200]
+    assert middleware.statuses([of_a, of_b]) == [401, 200]
 
 
 # What is published
@@ -261,11 +269,11 @@ PUBLISHED: dict[str, tuple[Callable[[], Mapping[str, Any]], list[tuple[Key, int]
 
 @pytest.mark.parametrize("case", PUBLISHED)
 def test_published_keys_verify_what_they_are_for(
-    case: str, door: Door, upstream: Upstream
+    case: str, middleware: Middleware, upstream: Upstream
 ) -> None:
     make_set, tokens = PUBLISHED[case]
     upstream.keys = make_set()
-    statuses = door.statuses([mint(upstream, signer) for signer, _ in tokens])
+    statuses = middleware.statuses([mint(upstream, signer) for signer, _ in tokens])
 
     assert statuses == [status for _, status in tokens]
 
@@ -284,9 +292,9 @@ def test_published_keys_verify_what_they_are_for(
 def test_token_that_names_no_key_may_be_signed_by_any_that_fits(
     pairs: list[tuple[Key, dict[str, Any]]],
     status: int,
-    door: Door,
+    middleware: Middleware,
     upstream: Upstream,
 ) -> None:
     upstream.keys = published(*pairs)
 
-    assert door.ask(mint(upstream, EC, without=["kid"])).status == status
+    assert middleware.ask(mint(upstream, EC, without=["kid"])).status == status

@@ -1,8 +1,8 @@
-"""What a door costs: the time of a request beyond the bare application's.
+"""What a middleware costs: the time of a request beyond the bare application's.
 
-Where the door answers by itself, its whole time counts. All rows of a protocol and
-their limits are measured in the same rounds and, but for streaming and for the clients
-that are no agents, with one door.
+Where the middleware answers by itself, its whole time counts. All rows of a protocol
+and their limits are measured in the same rounds and, but for streaming and for the
+clients that are no agents, with one middleware.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.scene import ALGORITHMS, NewTokens, Scene, check_access
 from benchmarks.sides import Call, Calls, Side
 from benchmarks.signatures import bare_check, check_name
 
-__all__ = ["measure_door"]
+__all__ = ["measure_middleware"]
 
 _MANY = 100
 """Requests in a batch of what takes a few microseconds."""
@@ -50,7 +50,7 @@ class _Scenario:
     is_audited: bool = False
     is_streamed: bool = False
     is_beside_others: bool = False
-    """At a door that lets other clients pass."""
+    """In a middleware that lets other clients pass."""
 
     @property
     def bare(self) -> str | None:
@@ -60,55 +60,56 @@ class _Scenario:
         return _BARE_STREAM if self.is_streamed else _BARE
 
 
-def measure_door(
+def measure_middleware(
     side: Side, scene: Scene, new: NewTokens, rounds: Rounds
 ) -> Iterator[Row]:
     """The rows of one protocol.
 
     Raises:
-        AssertionError: the door does not do what is measured.
+        AssertionError: the middleware does not do what is measured.
     """
-    door = side.door(side.bare, scene.server, scene.store)
-    streaming_door = side.door(side.streaming, scene.server, scene.store)
+    middleware = side.middleware(side.bare, scene.server, scene.store)
+    streaming_middleware = side.middleware(side.streaming, scene.server, scene.store)
     passing = replace(scene.server, unauthenticated="pass")
-    passing_door = side.door(side.bare, passing, scene.store)
+    passing_middleware = side.middleware(side.bare, passing, scene.store)
     scenarios = _scenarios(side, scene, new)
     for scenario in scenarios:
-        app = passing_door if scenario.is_beside_others else door
+        app = passing_middleware if scenario.is_beside_others else middleware
         answer = side.answer(app, scenario.calls(0)[0])
         assert answer.status == scenario.status, (scenario.name, answer)
 
     contestants = _limits(side, scene, new)
     for scenario in scenarios:
-        app = streaming_door if scenario.is_streamed else door
+        app = streaming_middleware if scenario.is_streamed else middleware
         if scenario.is_beside_others:
-            app = passing_door
+            app = passing_middleware
         batch = side.batch(app, scenario.calls)
         contestants[scenario.name] = _audited(batch) if scenario.is_audited else batch
     timings = rounds.take_turns(contestants)
-    check_door(side, door, scene)
+    check_middleware(side, middleware, scene)
     yield from _limit_rows(side.name, timings)
     for scenario in scenarios:
         yield _row(side.name, timings, scenario)
 
 
-def check_door(side: Side, door: Any, scene: Scene) -> None:
-    """Stop the run unless *door* lets a token through, and no longer once revoked."""
+def check_middleware(side: Side, middleware: Any, scene: Scene) -> None:
+    """Stop the run unless *middleware* lets a token through, and no longer once
+    revoked."""
     token = scene.token()
     call = Call("/notes/1", f"Bearer {token}")
-    granted = side.answer(door, call)
+    granted = side.answer(middleware, call)
 
     assert granted.status == 200, granted
     check_access(granted.access, token)
 
     scene.revoke(token)
     deadline = time.monotonic() + _REFUSED_WITHIN
-    while side.answer(door, call).status != 401:
+    while side.answer(middleware, call).status != 401:
         assert time.monotonic() < deadline, "a revoked token is let through"
 
 
 def _limits(side: Side, scene: Scene, new: NewTokens) -> dict[str, Batch]:
-    """What no door can be faster than."""
+    """What no middleware can be faster than."""
     calls = _in_turn(scene.tokens(_TOKENS_IN_TURN))
     limits = {
         _BARE: side.batch(side.bare, calls),

@@ -1,4 +1,4 @@
-"""Both doors around any application, with all they take."""
+"""Both middlewares around any application, with all they take."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def wsgi_app(
     return [access.require_user().subject.encode()]
 
 
-# A door is itself an application of its protocol.
+# A middleware is itself an application of its protocol.
 asgi: ASGIApp = AgentAuthMiddleware(asgi_app, PLAIN)
 asgi = AgentAuthMiddleware(
     asgi, resource_server=PLAIN, store=STORE, http_client=httpx.AsyncClient()

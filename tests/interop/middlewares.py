@@ -1,4 +1,5 @@
-"""Doors in front of an API whose tokens come from servers that nobody here wrote."""
+"""Middlewares in front of an API whose tokens come from servers that nobody here
+wrote."""
 
 from __future__ import annotations
 
@@ -7,26 +8,26 @@ from typing import Protocol
 import pytest
 
 from agentauth_middleware import Access, ResourceServer
-from tests.support.exchange import Answer, Door, HTTPRequest
+from tests.support.exchange import Answer, HTTPRequest, Middleware
 
 AUDIT = "agentauth_middleware.audit"
 """The name of the logger that tells of each decision."""
 
 
-class OpenDoor(Protocol):
-    def __call__(self, server: ResourceServer) -> Door: ...
+class RunningMiddleware(Protocol):
+    def __call__(self, server: ResourceServer) -> Middleware: ...
 
 
 def ask(
-    door: Door, token: str, target: str = "/notes", *, method: str = "GET"
+    middleware: Middleware, token: str, target: str = "/notes", *, method: str = "GET"
 ) -> Answer:
     field = ("authorization", f"Bearer {token}")
-    return door.ask(HTTPRequest(method, target, (field,)))
+    return middleware.ask(HTTPRequest(method, target, (field,)))
 
 
-def seen_access(door: Door) -> Access:
+def seen_access(middleware: Middleware) -> Access:
     """What the only request that got through told the application."""
-    (seen,) = door.seen
+    (seen,) = middleware.seen
     assert seen.access is not None
     return seen.access
 

@@ -1,4 +1,4 @@
-"""Finding the doors of an application, however deep they stand in it."""
+"""Finding the middlewares of an application, however deep they stand in it."""
 
 from __future__ import annotations
 
@@ -8,40 +8,44 @@ from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 from agentauth_middleware import asgi, wsgi
-from agentauth_middleware._core.middleware_state import Gate
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware.stores import Store
 from agentauth_middleware.verifier import Verifier
 
-__all__ = ["Door", "exchanged", "find_doors", "gate_of", "store_of"]
+__all__ = ["Middleware", "exchanged", "find_middlewares", "state_of", "store_of"]
 
 
-class Door(Protocol):
-    """What doors and verifiers keep to themselves, and this module alone reaches for.
+class Middleware(Protocol):
+    """What middlewares and verifiers keep to themselves, and this module alone reaches
+    for.
 
-    A door offers no other gate to applications: for them that would be a back door.
+    A middleware offers no other state to applications: for them that would be a back
+    middleware.
     """
 
-    _gate: Gate
+    _state: MiddlewareState
     _store: Store
 
 
-def gate_of(door: Door) -> Gate:
-    return door._gate  # pyright: ignore[reportPrivateUsage]
+def state_of(middleware: Middleware) -> MiddlewareState:
+    return middleware._state  # pyright: ignore[reportPrivateUsage]
 
 
-def store_of(door: Door) -> Store:
-    return door._store  # pyright: ignore[reportPrivateUsage]
+def store_of(middleware: Middleware) -> Store:
+    return middleware._store  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager
-def exchanged(door: Door, gate: Gate) -> Generator[None, None, None]:
-    """Let *door* go by *gate*; what it learns in between goes with it."""
-    former = gate_of(door)
-    door._gate = gate  # pyright: ignore[reportPrivateUsage]
+def exchanged(
+    middleware: Middleware, state: MiddlewareState
+) -> Generator[None, None, None]:
+    """Let *middleware* go by *state*; what it learns in between goes with it."""
+    former = state_of(middleware)
+    middleware._state = state  # pyright: ignore[reportPrivateUsage]
     try:
         yield
     finally:
-        door._gate = former  # pyright: ignore[reportPrivateUsage]
+        middleware._state = former  # pyright: ignore[reportPrivateUsage]
 
 
 _INNER = (
@@ -50,11 +54,11 @@ _INNER = (
     *("backend", "token_verifier", "_verifier"),  # the MCP SDK's auth, and ours in it
 )
 """Where middleware, mounts, Flask, Starlette and test clients keep what is inside."""
-_DOORS = (asgi.AgentAuthMiddleware, wsgi.AgentAuthMiddleware, Verifier)
+_MIDDLEWARES = (asgi.AgentAuthMiddleware, wsgi.AgentAuthMiddleware, Verifier)
 
 
-def find_doors(app: object) -> list[Door]:
-    """The doors in front of, inside of or around *app*, from the outside in.
+def find_middlewares(app: object) -> list[Middleware]:
+    """The middlewares in front of, inside of or around *app*, from the outside in.
 
     A ``Verifier`` counts as one. *app* may also be a test client. A wrapper that keeps
     what it wraps to itself, such as a function, hides it.
@@ -62,27 +66,27 @@ def find_doors(app: object) -> list[Door]:
     Raises:
         LookupError: there is none.
     """
-    doors: list[Door] = []
+    middlewares: list[Middleware] = []
     places, seen = deque([app]), {id(app)}
     while places:
         place = places.popleft()
-        if isinstance(place, _DOORS):
-            doors.append(place)
+        if isinstance(place, _MIDDLEWARES):
+            middlewares.append(place)
         for inner in _inside(place):
             if id(inner) not in seen:
                 seen.add(id(inner))
                 places.append(inner)
-    if not doors:
+    if not middlewares:
         raise LookupError(
-            f"no door stands in front of {app!r}; give the AgentAuthMiddleware or the "
-            "Verifier itself, or the application it was added to"
+            f"no middleware stands in front of {app!r}; give the AgentAuthMiddleware "
+            "or the Verifier itself, or the application it was added to"
         )
-    return doors
+    return middlewares
 
 
 def _inside(place: Any) -> Iterator[object]:
     if hasattr(place, "build_middleware_stack") and place.middleware_stack is None:
-        # As Starlette does itself, at the first request: no door exists before.
+        # As Starlette does itself, at the first request: no middleware exists before.
         place.middleware_stack = place.build_middleware_stack()
     for name in _INNER:
         inner = getattr(place, name, None)
