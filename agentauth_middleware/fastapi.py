@@ -17,7 +17,7 @@ Needs the extra ``fastapi``.
 # the instance of a class it does not find the names that strings would refer to.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 try:
     import fastapi.routing
@@ -37,19 +37,18 @@ from starlette.types import ASGIApp, Scope
 
 from agentauth_middleware._core.policy.route_table import RouteTable
 from agentauth_middleware._core.publish.challenge import check_declared
-from agentauth_middleware._core.publish.openapi import describe_middleware
+from agentauth_middleware._core.publish.openapi import Guarded, describe_middleware
 from agentauth_middleware._middleware.arguments import (
     check_resource_server,
     check_store,
 )
-from agentauth_middleware._middleware.guards import declared_by, require_access
+from agentauth_middleware._middleware.guards import declared_by, demands_of, find_access
 from agentauth_middleware._syntax.scopes import check_scopes
-from agentauth_middleware.access import Access, current_access, refusal_for_lack
+from agentauth_middleware.access import Access, refusal_for_lack
 from agentauth_middleware.asgi import AgentAuthMiddleware
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
     ConfigurationError,
-    InsufficientScopeError,
 )
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.starlette import answer_refusals, find_route
@@ -73,6 +72,11 @@ class AgentAuth(SecurityBase):
     credentials 401, both naming all that the operation needs: what its dependencies
     demand, each by itself, and what stands in ``requires``.
     """
+
+    optional: "OptionalAgentAuth"
+    """The same for handlers that serve requests without ``Access`` as well: those of
+    people, with ``ResourceServer(unauthenticated="pass")``, or of anybody, at a
+    ``Route(optional=True)``. It gives ``None`` for them, and binds all others."""
 
     def __init__(
         self,
@@ -102,6 +106,9 @@ class AgentAuth(SecurityBase):
         self._http_client = http_client
         self._checked: set[tuple[str, tuple[str, ...]]] = set()
         """Scopes of handlers that are known to be in order, and where they stand."""
+        self.optional = OptionalAgentAuth(
+            self.model, self.scheme_name, self._find_access
+        )
 
     def install(self, app: FastAPI) -> None:
         """Put the middleware in front of *app*, and let it answer refusals of handlers.
@@ -142,15 +149,27 @@ class AgentAuth(SecurityBase):
             InsufficientScopeError: its token lacks one of *security_scopes*.
             ActorRefusedError: its agent may not use one of them.
         """
-        scopes = self._check_declared(security_scopes.scopes, _SECURITY)
-        try:
-            return require_access(scopes)
-        except (AuthenticationRequiredError, InsufficientScopeError):
-            needed = dict.fromkeys([*self._declared_scopes(connection.scope), *scopes])
-            access = current_access()
-            if access is None:
-                raise AuthenticationRequiredError(needed) from None
-            raise refusal_for_lack(access, needed) from None
+        access = self._find_access(connection, security_scopes.scopes)
+        if access is None:
+            needed = self._all_scopes(connection, security_scopes.scopes)
+            raise AuthenticationRequiredError(needed)
+        return access
+
+    def _find_access(
+        self, connection: HTTPConnection, scopes: Sequence[str]
+    ) -> Access | None:
+        """The ``Access`` of a request, if it has one, with all of *scopes*."""
+        self._check_declared(scopes, _SECURITY)
+        access = find_access()
+        if access is not None and not access.has_scopes(*scopes):
+            raise refusal_for_lack(access, self._all_scopes(connection, scopes))
+        return access
+
+    def _all_scopes(
+        self, connection: HTTPConnection, scopes: Iterable[str]
+    ) -> Iterable[str]:
+        """*scopes*, and what else its operation demands."""
+        return dict.fromkeys([*self._declared_scopes(connection.scope), *scopes])
 
     def _check_declared(self, scopes: Iterable[str], source: str) -> tuple[str, ...]:
         """*scopes*, if clients can ask for them."""
@@ -182,8 +201,9 @@ class AgentAuth(SecurityBase):
             declared = declared_by(getattr(route, "endpoint", None), method)
             return self._check_declared(declared, _REQUIRES)
         found: dict[str, None] = {}
-        for source, scopes in _demanded(dependant):
-            found.update(dict.fromkeys(self._check_declared(scopes, source)))
+        for demand in _demanded(dependant):
+            scopes = self._check_declared(demand.scopes, demand.source)
+            found.update(dict.fromkeys(scopes))
         return tuple(found)
 
     def _extend_openapi(self, app: FastAPI) -> None:
@@ -212,16 +232,49 @@ class AgentAuth(SecurityBase):
 
         app.openapi = openapi  # type: ignore[method-assign]
 
-    def _declared_operations(self, app: FastAPI) -> dict[tuple[str, str], list[str]]:
-        """What each operation demands, by path and method."""
-        declared: dict[tuple[str, str], list[str]] = {}
+    def _declared_operations(
+        self, app: FastAPI
+    ) -> dict[tuple[str, str], Guarded | None]:
+        """What the guards of each operation demand, by path and method."""
+        declared: dict[tuple[str, str], Guarded | None] = {}
         for route in _spread(app.routes):
-            dependant = getattr(route, "dependant", None)
             for method in getattr(route, "methods", None) or ():
-                if dependant is not None:
-                    scopes = list(self._scopes_of(route))
-                    declared.setdefault((route.path_format, method), scopes)
+                if getattr(route, "dependant", None) is not None:
+                    operation = route.path_format, method
+                    declared.setdefault(operation, self._guarded(route))
         return declared
+
+    def _guarded(self, route: Any) -> Guarded | None:
+        demands = list(_demanded(route.dependant))
+        if not demands:
+            return None
+        return Guarded(self._scopes_of(route), all(each.optional for each in demands))
+
+
+class OptionalAgentAuth(SecurityBase):
+    """What ``AgentAuth.optional`` is."""
+
+    def __init__(
+        self,
+        model: HTTPBearer,
+        scheme_name: str,
+        find_access: Callable[[HTTPConnection, Sequence[str]], Access | None],
+    ) -> None:
+        self.model = model
+        self.scheme_name = scheme_name
+        self._find_access = find_access
+
+    async def __call__(
+        self, connection: HTTPConnection, security_scopes: SecurityScopes
+    ) -> Access | None:
+        """What FastAPI calls for a handler that depends on this.
+
+        Raises:
+            ConfigurationError: a scope is not among those of the resource server.
+            InsufficientScopeError: the token lacks one of *security_scopes*.
+            ActorRefusedError: its agent may not use one of them.
+        """
+        return self._find_access(connection, security_scopes.scopes)
 
 
 def _put_cors_outside(app: FastAPI) -> None:
@@ -270,16 +323,29 @@ def _spread(routes: Sequence[BaseRoute]) -> Iterable[Any]:
     return contexts(routes)
 
 
-def _demanded(dependant: Any) -> Iterator[tuple[str, Iterable[str]]]:
-    """Where scopes stand, and which, of *dependant* and of all that it depends on.
+class _Demand(NamedTuple):
+    """What one guard demands, and where it stands."""
 
-    FastAPI has no public name for those of ``Security`` and has changed the private
-    one.
+    source: str
+    scopes: Sequence[str]
+    optional: bool = False
+
+
+def _demanded(dependant: Any) -> Iterator[_Demand]:
+    """What is demanded by *dependant* and by all that it depends on.
+
+    FastAPI has no public name for the scopes of ``Security`` and has changed the
+    private one.
     """
-    if isinstance(dependant.call, AgentAuth):
+    guard = dependant.call
+    if isinstance(guard, AgentAuth | OptionalAgentAuth):
+        is_optional = isinstance(guard, OptionalAgentAuth)
         for name in ("security_scopes", "parent_oauth_scopes", "own_oauth_scopes"):
-            yield _SECURITY, getattr(dependant, name, None) or ()
+            scopes = getattr(dependant, name, None) or ()
+            yield _Demand(_SECURITY, scopes, is_optional)
     else:
-        yield _REQUIRES, declared_by(dependant.call)
+        demands = demands_of(guard)
+        if demands is not None:
+            yield _Demand(_REQUIRES, demands.named_scopes, demands.optional)
     for below in dependant.dependencies:
         yield from _demanded(below)

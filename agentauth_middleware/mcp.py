@@ -231,12 +231,14 @@ def requires(
     agent: Literal["required", "forbidden"] | None = None,
     acr_values: Sequence[str] = (),
     max_age: int | None = None,
+    optional: bool = False,
 ) -> Callable[[Callable[Parameters, Returned]], Callable[Parameters, Returned]]:
     """Let a call reach the decorated tool only if it meets these demands.
 
-    The demands are those of ``Route``; without any, each ``Access`` will do. It stands
-    below ``@mcp.tool()``; for resources and prompts too. A refusal, also one that the
-    tool raises itself, is answered by the middleware: a missing scope with 403 and the
+    The demands are those of ``Route``; without any, each ``Access`` will do. With
+    *optional* a call without ``Access`` reaches the tool as well. It stands below
+    ``@mcp.tool()``; for resources and prompts too. A refusal, also one that the tool
+    raises itself, is answered by the middleware: a missing scope with 403 and the
     scopes, so that the client asks its user for them and calls again. Once the answer
     has begun, since the tool has reported progress or taken 15 seconds, the model is
     told instead.
@@ -251,6 +253,7 @@ def requires(
         agent=agent,
         acr_values=acr_values,
         max_age=max_age,
+        optional=optional,
     )
 
     def refuse(

@@ -5,7 +5,16 @@ from __future__ import annotations
 from asyncio import run
 from typing import Annotated, assert_type
 
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Security, WebSocket
+from fastapi import (
+    APIRouter,
+    BackgroundTasks,
+    Depends,
+    FastAPI,
+    Request,
+    Security,
+    WebSocket,
+)
+from fastapi.security import SecurityScopes
 from flask import Blueprint, Flask, Response
 from werkzeug.exceptions import HTTPException
 
@@ -32,6 +41,17 @@ def create_note(caller: Writer, user: Annotated[Principal, Depends(acting_for)])
     return user.subject
 
 
+@api.put("/notes")
+def change_note(
+    caller: Annotated[Access | None, Security(auth.optional, scopes=["notes.write"])],
+) -> str:
+    return "a person" if caller is None else caller.require_agent().subject
+
+
+async def calls_optional(request: Request, scopes: SecurityScopes) -> None:
+    assert_type(await auth.optional(request, scopes), Access | None)
+
+
 def writer(
     caller: Annotated[Access, Security(acting_for, scopes=["notes.read"])],
 ) -> Access:
@@ -56,7 +76,7 @@ async def live(websocket: WebSocket, caller: Writer) -> None:
 
 
 @router.get("/guarded")
-@requires("notes.read")
+@requires("notes.read", optional=True)
 async def guarded() -> str:
     return "guarded"
 
@@ -135,5 +155,7 @@ auth.install(app)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentTyp
 flask.AgentAuth(PLAIN).init_app(api)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 run(read_note("7"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+flask.requires("notes.write", optional="agents")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 flask.requires(["notes.write"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

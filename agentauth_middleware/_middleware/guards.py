@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, Literal, ParamSpec, TypeVar, cast
@@ -22,7 +23,13 @@ from agentauth_middleware.errors import (
 from agentauth_middleware.settings.demands import Demands, both
 from agentauth_middleware.settings.route import Route
 
-__all__ = ["NO_CONTEXT", "declared_by", "require_access", "requires"]
+__all__ = [
+    "NO_CONTEXT",
+    "declared_by",
+    "demands_of",
+    "find_access",
+    "requires",
+]
 
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
@@ -37,28 +44,16 @@ _DEMANDS = "__agentauth_demands__"
 handler's name, as ``functools.wraps`` does, keep this too."""
 
 
-def require_access(scopes: Sequence[str]) -> Access:
-    """The ``Access`` of the request being handled, if it carries all of *scopes*.
+def find_access() -> Access | None:
+    """The ``Access`` of the request being handled, if it has one.
 
     Raises:
-        AuthenticationRequiredError: the request has none; answered 401.
         ConfigurationError: no middleware has seen the request.
-        InsufficientScopeError: a scope is missing; answered 403.
-        ActorRefusedError: its agent may not use one; answered 403.
     """
-    access = _access_or_challenge(scopes)
-    access.require_scopes(*scopes)
-    return access
-
-
-def _access_or_challenge(scopes: Iterable[str]) -> Access:
     try:
-        access = CURRENT.get()
+        return CURRENT.get()
     except LookupError:
         raise ConfigurationError(NO_CONTEXT) from None
-    if access is None:
-        raise AuthenticationRequiredError(scopes)
-    return access
 
 
 def requires(
@@ -68,6 +63,7 @@ def requires(
     agent: Literal["required", "forbidden"] | None = None,
     acr_values: Sequence[str] = (),
     max_age: int | None = None,
+    optional: bool = False,
 ) -> Callable[[Callable[Parameters, Returned]], Callable[Parameters, Returned]]:
     """Let a request reach the decorated handler only if it meets these demands.
 
@@ -79,7 +75,10 @@ def requires(
     The demands are those of ``Route``. For functions and methods, plain or ``async``.
     It stands below the decorator that registers the handler. Without scopes, any
     ``Access`` will do. A request without ``Access`` is answered like one without
-    credentials. Several add up, and are answered as one.
+    credentials. With *optional* such a request reaches the handler, and only one with
+    an ``Access`` has to meet the demands: for handlers that serve people as well.
+    Several guards add up, and are answered as one; they are optional if all of them
+    are.
 
     Raises:
         ConfigurationError: a demand cannot be met by anybody.
@@ -92,18 +91,18 @@ def requires(
         agent=agent,
         acr_values=acr_values,
         max_age=max_age,
+        optional=optional,
     )
 
     def guard(
         handler: Callable[Parameters, Returned],
     ) -> Callable[Parameters, Returned]:
-        below = _demands_of(handler)
+        below = demands_of(handler)
         demands = own if below is None else both(own, below)
 
         @wraps(handler)
         def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
-            access = _access_or_challenge(demands.named_scopes)
-            check_policy(demands, access, LEEWAY.get(), time.time)
+            _check(demands)
             return handler(*args, **kwargs)
 
         setattr(guarded, _DEMANDS, demands)
@@ -118,6 +117,14 @@ def requires(
         return cast(Callable[Parameters, Returned], awaited)
 
     return guard
+
+
+def _check(demands: Demands) -> None:
+    access = find_access()
+    if access is not None:
+        check_policy(demands, access, LEEWAY.get(), time.time)
+    elif not demands.optional:
+        raise AuthenticationRequiredError(demands.named_scopes)
 
 
 def _check_call(scopes: Sequence[object]) -> None:
@@ -143,10 +150,11 @@ def _read_demands(**demands: Any) -> Demands:
         ConfigurationError: in those of ``requires``.
     """
     try:
-        return Route("/*", **demands).demands
+        route = Route("/*", **demands)
     except ConfigurationError as fault:
         text = str(fault).removeprefix("Route('/*').")
         raise ConfigurationError(f"requires: {text}") from None
+    return replace(route.demands, optional=route.optional)
 
 
 def declared_by(handler: object, method: str = "GET") -> tuple[str, ...]:
@@ -154,11 +162,11 @@ def declared_by(handler: object, method: str = "GET") -> tuple[str, ...]:
 
     Where it is a class with a function for each method: of those for *method*.
     """
-    demands = [_demands_of(handler)]
+    demands = [demands_of(handler)]
     if isinstance(handler, type):
         names = ("head", "get") if method == "HEAD" else (method.lower(),)
         functions = (getattr(handler, name, None) for name in names)
-        demands.append(_demands_of(next(filter(None, functions), None)))
+        demands.append(demands_of(next(filter(None, functions), None)))
     return tuple(
         scope
         for demanded in demands
@@ -167,6 +175,7 @@ def declared_by(handler: object, method: str = "GET") -> tuple[str, ...]:
     )
 
 
-def _demands_of(handler: object) -> Demands | None:
+def demands_of(handler: object) -> Demands | None:
+    """What ``requires`` demands of requests for *handler*, if it guards it."""
     demands: Demands | None = getattr(handler, _DEMANDS, None)
     return demands

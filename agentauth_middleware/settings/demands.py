@@ -26,6 +26,9 @@ class Demands:
     """One of these must be the token's ``acr``, where there are any (RFC 9470)."""
     max_age: int | None = None
     """Seconds since the user authenticated, at most (RFC 9470)."""
+    optional: bool = False
+    """Whether a request without ``Access`` meets them all. For guards of handlers: what
+    a ``Route`` says of such requests is no matter of its demands."""
 
     @property
     def named_scopes(self) -> tuple[str, ...]:
@@ -53,6 +56,7 @@ def both(outer: Demands, inner: Demands) -> Demands:
         outer.agent or inner.agent,
         _in_both(outer.acr_values, inner.acr_values),
         min(ages, default=None),
+        outer.optional and inner.optional,
     )
 
 

@@ -24,7 +24,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from agentauth_middleware import Route, asgi, current_access, wsgi
-from agentauth_middleware._middleware.guards import require_access
 from agentauth_middleware.starlette import declared_scopes, requires
 from tests.support.beside import (
     FORGER,
@@ -411,8 +410,12 @@ async def middleware(request: Request) -> Response:
     raise AssertionError("nobody gets in")
 
 
+@requires("notes.write")
+def refuse_others() -> None: ...
+
+
 async def asks(request: Request) -> Response:
-    require_access(["notes.write"])
+    refuse_others()
     raise AssertionError("nobody gets in")
 
 
@@ -505,7 +508,7 @@ def test_challenge_names_the_scopes_below_a_dispatcher() -> None:
 def test_wsgi_guard_in_a_streamed_body_answers_with_the_challenge_once() -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
         start_response("200 OK", [])
-        require_access(["notes.write"])
+        refuse_others()
         yield b""
 
     answer = serve(wsgi.AgentAuthMiddleware(app, SERVER), environ("/notes"))

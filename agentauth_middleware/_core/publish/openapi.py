@@ -8,7 +8,8 @@ Source: OpenAPI 3.1 §4.8.10, §4.8.17, §4.8.30
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agentauth_middleware._core.policy.route_table import UNMATCHED, RouteTable
@@ -52,21 +53,30 @@ _RESPONSES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """What the guards of an operation demand."""
+
+    scopes: tuple[str, ...]
+    optional: bool
+    """Whether requests without a token meet their demands."""
+
+
 def describe_middleware(
     document: dict[str, Any],
     routes: RouteTable,
     *,
     scheme: str,
     definition: dict[str, Any],
-    declared: Mapping[tuple[str, str], Sequence[str]],
+    declared: Mapping[tuple[str, str], Guarded | None],
     others_pass: bool = False,
     mount: str = "",
 ) -> None:
     """Complete *document*, in place.
 
     *scheme* is the name of the middleware's security scheme, which the document may
-    require already, and *definition* what it stands for. *declared* are the scopes that
-    handlers demand, by path and method. Where *others_pass*, who is no agent needs a
+    require already, and *definition* what it stands for. *declared* is what the guards
+    of handlers demand, by path and method. Where *others_pass*, who is no agent needs a
     token for those alone. *mount* stands in front of the paths.
     """
     is_needed = False
@@ -74,8 +84,8 @@ def describe_middleware(
         # Stands for all of the operation: its path has placeholders.
         asked = PlainRequest(method.upper(), mount + path, mount)
         route = _select(routes, asked)
-        scopes = declared.get((path, method.upper()), ())
-        if _describe(operation, route, scopes, scheme, others_pass):
+        guarded = declared.get((path, method.upper()))
+        if _describe(operation, route, guarded, scheme, others_pass):
             is_needed = True
     if is_needed:
         components = document.setdefault("components", {})
@@ -102,7 +112,7 @@ def _select(routes: RouteTable, request: Request) -> Route:
 def _describe(
     operation: dict[str, Any],
     route: Route,
-    scopes: Sequence[str],
+    guarded: Guarded | None,
     scheme: str,
     others_pass: bool,
 ) -> bool:
@@ -112,11 +122,18 @@ def _describe(
     """
     security: list[dict[str, Any]] = operation.get("security", [])
     others = [requirement for requirement in security if scheme not in requirement]
-    is_demanded = bool(scopes) or len(others) < len(security)
-    if (route.public or others_pass) and not is_demanded:
-        return False
-    if route.optional and not is_demanded:
+    passes_others = route.public or others_pass
+    if guarded is None and len(others) == len(security):
+        if passes_others:
+            return False
+        is_optional = route.optional
+    else:
+        # Another scheme of the operation says what comes instead of a token.
+        allows_none = guarded is not None and guarded.optional and not others
+        is_optional = allows_none and (passes_others or route.optional)
+    if is_optional:
         others.append({})
+    scopes = () if guarded is None else guarded.scopes
     needed = dict.fromkeys([*route.named_scopes, *scopes])
     operation["security"] = [*others, {scheme: list(needed)}]
     responses = operation.setdefault("responses", {})
