@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -13,12 +13,16 @@ from flask.views import MethodView
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket
 
-from agentauth_middleware import ConfigurationError, current_access
+from agentauth_middleware import (
+    ConfigurationError,
+    InsufficientScopeError,
+    current_access,
+)
 from agentauth_middleware import flask as for_flask
 from agentauth_middleware import starlette as for_starlette
 from agentauth_middleware.asgi import AgentAuthMiddleware
@@ -249,3 +253,43 @@ def test_requires_without_a_middleware_is_the_developers_fault() -> None:
 
     with pytest.raises(ConfigurationError, match="install the middleware"):
         client.get("/", headers=bearer(*BOTH))
+
+
+def test_requires_checks_a_generator_when_it_is_called() -> None:
+    """And not with its first step, when a response may have begun."""
+
+    @requires("notes.read")
+    async def lines() -> AsyncIterator[str]:
+        yield agent_name()
+
+    async def endpoint(request: Request) -> Response:
+        return StreamingResponse(lines())
+
+    get = getting(behind_the_middleware(Route("/notes", endpoint)))
+
+    assert get("/notes", bearer("notes.read"))[:2] == (200, "agent-1")
+    assert get("/notes", bearer())[0] == 403
+
+
+def test_requires_leaves_no_way_around_a_generator() -> None:
+    @requires("notes.read")
+    def lines() -> Iterator[str]:
+        yield agent_name()
+
+    @requires("notes.read")
+    async def async_lines() -> AsyncIterator[str]:
+        yield agent_name()
+
+    called: Any = lines
+    called_async: Any = async_lines
+
+    async def endpoint(request: Request) -> Response:
+        with pytest.raises(InsufficientScopeError):
+            next(called.__call__())
+        with pytest.raises(InsufficientScopeError):
+            await anext(called_async.__call__())
+        return PlainTextResponse("")
+
+    get = getting(behind_the_middleware(Route("/notes", endpoint)))
+
+    assert get("/notes", bearer())[0] == 200
