@@ -40,6 +40,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentauth_middleware import asgi
 from agentauth_middleware._middleware import guards
+from agentauth_middleware._middleware.raised import refusal_in
 from agentauth_middleware._syntax.members import parse_object
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (
@@ -287,7 +288,10 @@ def _refusals_answered() -> Generator[None, None, None]:
     """Tell the middleware of a refusal, and the SDK in its own words."""
     try:
         yield
-    except (RequestRefusedError, UnavailableError) as failure:
+    except (RequestRefusedError, UnavailableError, ExceptionGroup) as raised:
+        failure = refusal_in(raised)
+        if failure is None:
+            raise
         answer = _ANSWER.get(None)
         if answer is not None:
             answer.refuse(failure)

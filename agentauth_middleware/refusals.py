@@ -7,8 +7,9 @@ middleware can see it. So whatever it has in the way of an error handler asks a
     answers = RefusalAnswers(server)
 
     def on_error(request, error):
-        if isinstance(error, RefusalAnswers.ANSWERED):
-            answer = answers.answer(error, method=request.method, path=request.path)
+        refusal = RefusalAnswers.refusal_in(error)
+        if refusal is not None:
+            answer = answers.answer(refusal, method=request.method, path=request.path)
             return Response(answer.body, answer.status, answer.headers)
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._middleware.arguments import check_resource_server
 from agentauth_middleware._middleware.guards import requires
-from agentauth_middleware._middleware.raised import answer_raised
+from agentauth_middleware._middleware.raised import answer_raised, refusal_in
 from agentauth_middleware._syntax.http import PlainRequest, Response
 from agentauth_middleware.access import current_access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
@@ -30,7 +31,7 @@ class RefusalAnswers:
     """The middleware's answers to what handlers raise, for an error handler to send."""
 
     ANSWERED = (RequestRefusedError, UnavailableError)
-    """What there is an answer to. All else is an error like any other."""
+    """What there is an answer to, for frameworks that want classes of errors."""
 
     def __init__(self, resource_server: ResourceServer) -> None:
         """*resource_server* is that of the middleware.
@@ -41,6 +42,14 @@ class RefusalAnswers:
         """
         check_resource_server(resource_server, "RefusalAnswers(ResourceServer(...))")
         self._state = MiddlewareState(resource_server)
+
+    @staticmethod
+    def refusal_in(failure: Exception) -> RequestRefusedError | UnavailableError | None:
+        """The refusal that *failure* is, or that a task group has made a group of.
+
+        ``None`` for an error like any other, also for a group with one in it.
+        """
+        return refusal_in(failure)
 
     def answer(
         self,

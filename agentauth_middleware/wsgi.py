@@ -37,7 +37,7 @@ from agentauth_middleware._middleware.arguments import (
     check_remote_user,
 )
 from agentauth_middleware._middleware.audit import is_audited, write_audit
-from agentauth_middleware._middleware.raised import refusal_raised
+from agentauth_middleware._middleware.raised import refusal_in, refusal_raised
 from agentauth_middleware._middleware.unread_bodies import (
     UNREAD,
     Allowance,
@@ -222,7 +222,10 @@ class AgentAuthMiddleware:
         refuse = partial(self._answer_raised, access, request, start_response, unread)
         try:
             body = context.run(self.app, environ, start_response)
-        except (RequestRefusedError, UnavailableError) as failure:
+        except (RequestRefusedError, UnavailableError, ExceptionGroup) as raised:
+            failure = refusal_in(raised)
+            if failure is None:
+                raise
             return refuse(failure)
         if unread is not None and unread.is_refused:
             return unread.discard_after(body)
@@ -282,7 +285,10 @@ class _Body:
         try:
             self._steps = self._context.run(iter, self._body)
             return self._context.run(next, self._steps)
-        except (RequestRefusedError, UnavailableError) as failure:
+        except (RequestRefusedError, UnavailableError, ExceptionGroup) as raised:
+            failure = refusal_in(raised)
+            if failure is None:
+                raise
             self._refused = self._refuse(failure)
             self._steps = iter(self._refused)
             return next(self._steps)

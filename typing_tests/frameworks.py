@@ -137,9 +137,10 @@ answers = RefusalAnswers(PLAIN)
 
 
 def on_error(error: Exception, method: str, path: str) -> Response | None:
-    if not isinstance(error, RefusalAnswers.ANSWERED):
+    refusal = RefusalAnswers.refusal_in(error)
+    if refusal is None:
         return None
-    answer = answers.answer(error, method=method, path=path)
+    answer = answers.answer(refusal, method=method, path=path)
     assert_type(answer.status, int)
     return Response(answer.body, answer.status, list(answer.headers))
 

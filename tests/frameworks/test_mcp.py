@@ -111,6 +111,28 @@ async def ask_agent() -> str:
     return access.require_agent().subject
 
 
+@requires()
+async def ask_agent_in_a_task() -> str:
+    async def ask() -> None:
+        access = current_access()
+        assert access is not None
+        access.require_agent()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+    return "done"
+
+
+@requires()
+async def crash_in_a_task() -> str:
+    async def crash() -> None:
+        raise KeyError("note")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(crash)
+    return "done"
+
+
 DEMANDS: dict[str, dict[str, Any]] = {
     "any_scopes": {"any_scopes": ["notes.write"]},
     "user": {"user": "required"},
@@ -141,7 +163,15 @@ async def out_of_order() -> str:
 
 def notes_server(**settings: Any) -> MCPServer[Any]:
     server = MCPServer("Notes", **settings)
-    for tool in (who_am_i, add_note, add_note_in_a_thread, ask_agent, out_of_order):
+    for tool in (
+        who_am_i,
+        add_note,
+        add_note_in_a_thread,
+        ask_agent,
+        ask_agent_in_a_task,
+        crash_in_a_task,
+        out_of_order,
+    ):
         server.tool()(tool)
     for name, demands in DEMANDS.items():
         server.tool(name)(demanding(**demands))
@@ -368,6 +398,15 @@ def test_what_a_tool_refuses_itself_is_answered_by_the_middleware(wire: Wire) ->
     agents = token(agent="assistant-7")
 
     assert said(wire.another(agents).call("ask_agent", agents)) == "assistant-7"
+
+
+def test_refusal_in_a_task_of_a_tool_is_answered_by_the_middleware(wire: Wire) -> None:
+    refused = wire.call("ask_agent_in_a_task", token())
+    crashed = wire.call("crash_in_a_task", token())
+
+    assert refused.status_code == 403
+    assert refused.json()["error"] == "actor_unauthorized"
+    assert result(crashed)["isError"]
 
 
 @pytest.mark.parametrize("kind", ["stream", "json"])
