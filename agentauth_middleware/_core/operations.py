@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from agentauth_middleware.settings.client_authentication import ClientAuthentication
 
+_JSON = re.compile(r"[a-z]+/(?:[!#$&^_.+\w-]+\+)?json", re.ASCII)
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?(\d{1,9})", re.IGNORECASE)
 
 Answer = TypeVar("Answer")
@@ -53,7 +54,12 @@ class Reply:
     @property
     def is_json(self) -> bool:
         """Whether it calls itself JSON: ``application/json``, ``.../jwk-set+json``."""
-        return self.media_type.endswith("json")
+        return _JSON.fullmatch(self.media_type) is not None
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is for people: of a login, a gateway or an error."""
+        return self.media_type in ("text/html", "application/xhtml+xml")
 
     @property
     def max_age(self) -> float | None:
@@ -85,7 +91,8 @@ class Fetch(Operation[Reply]):
     issuer: str = ""
     """Whose affair it is: what hangs is held against that one alone."""
     accept: str = "application/json"
-    """The media type that is asked for."""
+    """The media types that are asked for. Never ``*/*``: some servers take that for a
+    browser's, and answer with a page."""
     etag: str | None = None
     """That of the document already here: a 304 says that it is still the same."""
     form: tuple[tuple[str, str], ...] = field(default=(), repr=False)

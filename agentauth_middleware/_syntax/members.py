@@ -6,8 +6,10 @@ knows what the object was turns that into a verdict.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
@@ -18,6 +20,9 @@ _MAX_INSTANT = 2.0**53
 _MAX_DEPTH = 64
 _WHITE_SPACE = " \t\r\n"
 """What JSON calls that (RFC 8259 §2)."""
+_OTHER_ENCODING = re.compile(rb"\xff\xfe|\xfe\xff|\0|[^\0]\0")
+"""How JSON in UTF-16 or UTF-32 begins: with a byte order mark, or with a character of
+ASCII, which has a zero byte beside it."""
 
 
 def parse_object(raw: bytes, *, max_containers: float = math.inf) -> Claims:
@@ -43,6 +48,25 @@ def parse_object(raw: bytes, *, max_containers: float = math.inf) -> Claims:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return cast(Claims, value)
+
+
+def parse_document(raw: bytes) -> Claims:
+    """``parse_object`` for files and what servers publish, which editors may have
+    saved: a byte order mark is passed over.
+
+    Raises:
+        ValueError: it is no JSON object, or not in UTF-8.
+
+    Source: RFC 8259 §8.1
+    """
+    if _OTHER_ENCODING.match(raw):
+        raise ValueError("in UTF-16 or UTF-32; JSON must be in UTF-8")
+    return parse_object(without_mark(raw))
+
+
+def without_mark(raw: bytes) -> bytes:
+    """*raw* without the byte order mark of UTF-8 at its beginning."""
+    return raw.removeprefix(codecs.BOM_UTF8)
 
 
 def _count_containers(raw: bytes) -> int:

@@ -64,7 +64,13 @@ def test_transcript_of_a_first_token() -> None:
                 json_reply({"issuer": ISSUER, "jwks_uri": KEYS}),
             ),
             (
-                Fetch(KEYS, f"{ISSUER}: {KEYS}#0", *limits, issuer=ISSUER),
+                Fetch(
+                    KEYS,
+                    f"{ISSUER}: {KEYS}#0",
+                    *limits,
+                    issuer=ISSUER,
+                    accept="application/json, application/jwk-set+json",
+                ),
                 json_reply(jwks(A)),
             ),
             (ReadLog(0), EMPTY),

@@ -16,6 +16,7 @@ from agentauth_middleware._syntax.members import (
     is_object,
     optional_instant,
     optional_text,
+    parse_document,
     parse_object,
     text,
     texts,
@@ -93,6 +94,25 @@ def test_parse_object_reads(raw: bytes, members: Mapping[str, Any]) -> None:
 def test_parse_object_refuses(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_object(raw)
+
+
+def test_document_may_begin_with_a_byte_order_mark() -> None:
+    assert parse_document(b'\xef\xbb\xbf {"a": 1}') == {"a": 1}
+    assert parse_document(b'{"a": "\xef\xbb\xbf"}') == {"a": "\ufeff"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_document_in_another_encoding_says_so(encoding: str) -> None:
+    with pytest.raises(ValueError, match="must be in UTF-8"):
+        parse_document('{"a": 1}'.encode(encoding))
+
+
+@pytest.mark.parametrize(
+    "raw", [b'{"a":1,"a":1}', b"[]", b"", b"\xef\xbb\xbf", nested_objects(1_000)]
+)
+def test_document_is_as_strict_as_an_object(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_document(raw)
 
 
 @pytest.mark.parametrize("make", [nested_objects, nested_arrays])

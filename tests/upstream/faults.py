@@ -70,7 +70,7 @@ def changed(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Fault:
 
 def wrong_content_type(exchange: Exchange) -> None:
     """The good document, said to be something else."""
-    exchange.reply(json.dumps(exchange.document).encode(), content_type="text/plain")
+    exchange.reply(json.dumps(exchange.document).encode(), content_type="text/xml")
 
 
 PRIVATE = "https://127.0.0.1:9/"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from agentauth_middleware._core.operations import Clock, Fetch, Procedure, Reply
 from agentauth_middleware._syntax.listing import quoted
-from agentauth_middleware._syntax.members import Claims, parse_object
+from agentauth_middleware._syntax.members import Claims, parse_document
 from agentauth_middleware._syntax.urls import (
     is_acceptable_url,
     is_loopback,
@@ -25,6 +25,11 @@ MAX_DOCUMENT_BYTES = 512 * 1024
 LONGEST_TIMEOUT = 60.0
 """Seconds; what the settings allow for one exchange."""
 _DAY = 86_400.0
+_STATIC_TYPES = ("", "text/plain", "application/octet-stream", "binary/octet-stream")
+"""What static hosts call files without ``.json`` in their name: nginx, Apache, GitHub
+Pages, S3. ``""`` is no media type at all (RFC 9110 §8.3)."""
+_BEFORE_AN_OBJECT = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
+"""Byte order marks, white space, and the zero bytes of UTF-16."""
 
 
 class IssuerMetadata(NamedTuple):
@@ -86,9 +91,10 @@ def discover(
         reply = yield from fetch_document(
             url, flight, clock, deadline, issuer=state.issuer
         )
-        if 300 <= reply.status < 500 or (reply.status == 200 and not reply.is_json):
+        if 300 <= reply.status < 500 or (reply.status == 200 and not _is_json(reply)):
             # Nothing is published here; perhaps a page for people is.
-            passed_over.append(f"{url} ({reply.status})")
+            kind = f", {_kind_of(reply)}" if reply.status == 200 else ""
+            passed_over.append(f"{url} ({reply.status}{kind})")
             continue
         found = read_issuer_metadata(
             reply, url, state.issuer, insecure_loopback=state.insecure_loopback
@@ -108,6 +114,7 @@ def fetch_document(
     deadline: float,
     *,
     issuer: str,
+    accept: str = "application/json",
     etag: str | None = None,
     public_only: bool = False,
 ) -> Procedure[Reply]:
@@ -122,6 +129,7 @@ def fetch_document(
         time_left(url, clock, deadline),
         MAX_DOCUMENT_BYTES,
         issuer=issuer,
+        accept=accept,
         etag=etag,
         public_only=public_only,
     )
@@ -166,16 +174,33 @@ def read_issuer_metadata(
 
 
 def read_document(reply: Reply, url: str, reason: str) -> Claims:
-    """The JSON object in *reply*.
+    """The JSON object that a server publishes, in *reply*.
+
+    A static host knows no media type for many files. Then the content decides; but a
+    page for people is never a document, whatever is in it.
 
     Raises:
         UnavailableError: it is none; with *reason*.
     """
     if reply.status != 200:
         raise UnavailableError(reason, f"{url} answered {reply.status}")
-    if not reply.is_json:
-        raise UnavailableError(reason, f"{url} is not of a JSON media type")
+    if not _is_json(reply):
+        raise UnavailableError(reason, f"{url} is {_kind_of(reply)}; expected JSON")
     try:
-        return parse_object(reply.body)
+        return parse_document(reply.body)
     except ValueError as fault:
         raise UnavailableError(reason, f"{url}: {fault}") from None
+
+
+def _is_json(reply: Reply) -> bool:
+    """Whether *reply* calls itself JSON, or nothing else and looks like it."""
+    if reply.media_type not in _STATIC_TYPES:
+        return reply.is_json
+    return reply.body.lstrip(_BEFORE_AN_OBJECT).startswith(b"{")
+
+
+def _kind_of(reply: Reply) -> str:
+    """What *reply* is instead of JSON, for a log."""
+    if reply.is_page:
+        return f"a page for people ({reply.media_type})"
+    return f"of type {quoted(reply.media_type)}" if reply.media_type else "of no type"

@@ -34,9 +34,11 @@ from agentauth_middleware._syntax.members import (
     is_object,
     optional_instant,
     optional_text,
+    parse_document,
     parse_object,
     text,
     texts,
+    without_mark,
 )
 from agentauth_middleware.access import Access, Identity, is_by_agent
 from agentauth_middleware.errors import InvalidTokenError, UnavailableError
@@ -132,12 +134,22 @@ def read_answer(reply: Reply, url: str) -> Answer | None:
     Source: RFC 7662 §2.2
     """
     if not reply.is_json:
-        raise _unusable(url, "not of a JSON media type")
+        raise _unusable(url, _told_of_type(reply))
     try:
-        claims = parse_object(reply.body)
+        claims = parse_document(reply.body)
     except ValueError as fault:
         raise _unusable(url, str(fault)) from None
-    return _only_active(url, claims, reply.body, _max_age(reply))
+    return _only_active(url, claims, without_mark(reply.body), _max_age(reply))
+
+
+def _told_of_type(reply: Reply) -> str:
+    """A program writes the answer, and knows what it writes: there is no other media
+    type to put up with."""
+    if reply.media_type == SIGNED:
+        return "signed; say Introspection(signed=True)"
+    if reply.is_page:
+        return f"a page for people ({reply.media_type}), not JSON"
+    return f"Content-Type is {quoted(reply.media_type)}; expected application/json"
 
 
 def parse_signed_answer(reply: Reply, url: str) -> CompactJWS:

@@ -57,6 +57,8 @@ _USUAL_LIFETIME = 3600.0
 _DAY = 86_400.0
 _NUDGE = 60.0
 """Seconds by which a clock may be set back without anybody's thinking anew."""
+_KEY_SET_TYPES = "application/json, application/jwk-set+json"
+"""Some servers know only the one, some only the other (RFC 7517 §8.5)."""
 _generations = count()
 _FILE_LIFETIME = 10.0
 """Seconds; to look at a file costs next to nothing."""
@@ -413,6 +415,7 @@ def _load(state: IssuerKeys, clock: Clock, timeout: float) -> Procedure[None]:
             clock,
             deadline,
             issuer=state.issuer.issuer,
+            accept=_KEY_SET_TYPES,
             etag=known.etag if known.url == url else None,
             public_only=state.is_foreign(url),
         )

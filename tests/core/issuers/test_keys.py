@@ -44,7 +44,10 @@ BROKEN = UnavailableError("upstream_unreachable", "no answer")
 
 def fetch(url: str, attempt: int, timeout: float, issuer: str = AS) -> Fetch:
     flight = f"{issuer}: {url}#{attempt}"
-    return Fetch(url, flight, timeout, 512 * 1024, issuer=issuer)
+    accept = "application/json"
+    if "/.well-known/" not in url:
+        accept += ", application/jwk-set+json"
+    return Fetch(url, flight, timeout, 512 * 1024, issuer=issuer, accept=accept)
 
 
 def signed(
@@ -197,9 +200,14 @@ ELSEWHERE = [
     ),
     pytest.param(json_reply(METADATA, 300), id="300, JSON"),
     pytest.param(HTML, id="HTML"),
-    pytest.param(Reply(200, {}, b"{}"), id="no content type"),
+    pytest.param(Reply(200, {}, b"welcome"), id="no content type"),
+    pytest.param(Reply(200, {"content-type": "text/plain"}, b"healthy"), id="text"),
+    pytest.param(Reply(200, {"content-type": "text/plain"}, b"["), id="array as text"),
+    pytest.param(json_reply(METADATA, content_type="text/xml"), id="XML"),
+    pytest.param(json_reply(METADATA, content_type="text/json5"), id="JSON5"),
     pytest.param(
-        json_reply({**METADATA, "issuer": "x"}, content_type="text/plain"), id="text"
+        json_reply(METADATA, content_type="text/html, application/json"),
+        id="two content types",
     ),
 ]
 """What stands where an issuer publishes nothing: answers of gateways, login pages."""
