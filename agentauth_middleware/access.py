@@ -160,6 +160,8 @@ class Access:
     scope_ceiling: frozenset[str] | None = None
     """All scopes that its agent may use here (``Issuer.agent_scopes``), and what they
     imply; ``None`` for no limit."""
+    leeway: int = field(default=60, repr=False, compare=False)
+    """Seconds by which the issuer's clock may differ from ours."""
 
     @property
     def claims(self) -> Mapping[str, Any]:
@@ -296,9 +298,6 @@ def refusal_for_lack(
 
 CURRENT: ContextVar[Access | None] = ContextVar("agentauth_access")
 """Set by a middleware for each request, to ``None`` for one without ``Access``."""
-
-LEEWAY: ContextVar[int] = ContextVar("agentauth_leeway")
-"""Set beside it: seconds by which clocks may differ, for what handlers demand."""
 
 
 def current_access() -> Access | None:

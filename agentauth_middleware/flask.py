@@ -29,19 +29,19 @@ except ModuleNotFoundError as missing:
 from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.local import LocalProxy
 
-from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.publish.challenge import check_declared
 from agentauth_middleware._middleware.arguments import (
     check_resource_server,
     check_store,
 )
 from agentauth_middleware._middleware.guards import NO_CONTEXT, declared_by, requires
-from agentauth_middleware._middleware.raised import (
-    answer_raised,
+from agentauth_middleware._middleware.refusal_writer import (
+    Failure,
+    RefusalWriter,
     refusal_in,
-    refusal_raised,
 )
 from agentauth_middleware._middleware.unread_bodies import UNREAD, UnreadInput
+from agentauth_middleware._middleware.wsgi_exchange import read_request
 from agentauth_middleware._syntax.http import Response as Answer
 from agentauth_middleware.access import CURRENT, Access, current_access
 from agentauth_middleware.errors import (
@@ -52,7 +52,7 @@ from agentauth_middleware.errors import (
 )
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import Store
-from agentauth_middleware.wsgi import AgentAuthMiddleware, read_request
+from agentauth_middleware.wsgi import AgentAuthMiddleware
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -152,7 +152,7 @@ class AgentAuth:
         )
         app.wsgi_app = middleware  # type: ignore[method-assign]
         app.extensions["agentauth"] = self
-        _answer_refusals(app, MiddlewareState(self._resource_server))
+        _answer_refusals(app, RefusalWriter(self._resource_server))
 
 
 def _declared_scopes(app: Flask, environ: WSGIEnvironment) -> list[str]:
@@ -193,7 +193,7 @@ def _guards(app: Flask, endpoint: str) -> Iterator[Any]:
     yield getattr(view, "view_class", None)
 
 
-def _answer_refusals(app: Flask, state: MiddlewareState) -> None:
+def _answer_refusals(app: Flask, writer: RefusalWriter) -> None:
     """Without this Flask answers 500 before anything can reach the middleware.
 
     Handlers of the application may give the answer another body. What the standards
@@ -204,14 +204,14 @@ def _answer_refusals(app: Flask, state: MiddlewareState) -> None:
     """
     handle = partial(type(app).handle_user_exception, app)
 
-    def answer(failure: RequestRefusedError | UnavailableError) -> Any:
+    def answer(failure: Failure) -> Any:
         """Where no handler of the application wants this very class.
 
         One for its code, or for ``HTTPException``, is given what it knows.
         """
         seen = read_request(request.environ)
-        refusal = refusal_raised(failure, current_access(), state, seen)
-        written = state.write_refusal(refusal)
+        refusal = writer.read_raised(failure, current_access(), seen)
+        written = writer.write(refusal)
         headers = list(written.headers)
         response = app.response_class(written.body, written.status, headers)
         kind = default_exceptions.get(written.status, HTTPException)
@@ -219,13 +219,13 @@ def _answer_refusals(app: Flask, state: MiddlewareState) -> None:
         restyled = app.handle_http_exception(refused)
         return response if restyled is refused else restyled
 
-    def handle_and_complete(e: RequestRefusedError | UnavailableError) -> Response:
+    def handle_and_complete(e: Failure) -> Response:
         answered = handle(e)
         seen = read_request(request.environ)
         unread: UnreadInput | None = request.environ.get(UNREAD)
         if unread is not None:
             unread.is_refused = True
-        written = answer_raised(e, current_access(), state, seen)
+        written = writer.answer_raised(e, current_access(), seen)
         return _complete(app.make_response(answered), written)
 
     app.register_error_handler(RequestRefusedError, answer)
@@ -238,7 +238,7 @@ def _answer_refusals(app: Flask, state: MiddlewareState) -> None:
 
 def _catching(
     step: Callable[..., Any],
-    answer: Callable[[RequestRefusedError | UnavailableError], Response],
+    answer: Callable[[Failure], Response],
 ) -> Callable[..., Any]:
     """*step* of Flask's, which returns a response for each refusal raised in it."""
 

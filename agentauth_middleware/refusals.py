@@ -1,8 +1,7 @@
 """For frameworks without a module of their own here: guards, and refusals as answers.
 
-A framework turns what escapes from a handler into a page 500 of its own before any
-middleware can see it. So whatever it has in the way of an error handler asks a
-``RefusalAnswers``::
+A framework turns an exception of a handler into a page 500 of its own before any
+middleware can see it. So its error handler asks a ``RefusalAnswers`` for the answer::
 
     answers = RefusalAnswers(server)
 
@@ -15,10 +14,13 @@ middleware can see it. So whatever it has in the way of an error handler asks a
 
 from __future__ import annotations
 
-from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._middleware.arguments import check_resource_server
 from agentauth_middleware._middleware.guards import requires
-from agentauth_middleware._middleware.raised import answer_raised, refusal_in
+from agentauth_middleware._middleware.refusal_writer import (
+    Failure,
+    RefusalWriter,
+    refusal_in,
+)
 from agentauth_middleware._syntax.http import PlainRequest, Response
 from agentauth_middleware.access import current_access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
@@ -37,14 +39,13 @@ class RefusalAnswers:
         """*resource_server* is that of the middleware.
 
         Raises:
-            ConfigurationError: it is no ``ResourceServer``, or the issuers' keys are
-                wrong.
+            ConfigurationError: it is no ``ResourceServer``.
         """
         check_resource_server(resource_server, "RefusalAnswers(ResourceServer(...))")
-        self._state = MiddlewareState(resource_server)
+        self._writer = RefusalWriter(resource_server)
 
     @staticmethod
-    def refusal_in(failure: Exception) -> RequestRefusedError | UnavailableError | None:
+    def refusal_in(failure: Exception) -> Failure | None:
         """The refusal that *failure* is, or that a task group has made a group of.
 
         ``None`` for an error like any other, also for a group with one in it.
@@ -53,7 +54,7 @@ class RefusalAnswers:
 
     def answer(
         self,
-        failure: RequestRefusedError | UnavailableError,
+        failure: Failure,
         *,
         method: str,
         path: str,
@@ -63,4 +64,4 @@ class RefusalAnswers:
         To be called in the context of the request. *path* is the decoded one.
         """
         request = PlainRequest(method, path)
-        return answer_raised(failure, current_access(), self._state, request)
+        return self._writer.answer_raised(failure, current_access(), request)

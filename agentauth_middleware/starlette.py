@@ -20,15 +20,22 @@ from starlette.status import WS_1008_POLICY_VIOLATION
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
-from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.publish.own_urls import OwnUrls
+from agentauth_middleware._middleware.asgi_exchange import (
+    follow_body,
+    read_request,
+    respond,
+)
 from agentauth_middleware._middleware.guards import declared_by, requires
-from agentauth_middleware._middleware.raised import answer_raised, refusal_in
+from agentauth_middleware._middleware.refusal_writer import (
+    Failure,
+    RefusalWriter,
+    refusal_in,
+)
 from agentauth_middleware._middleware.unread_bodies import Allowance
 from agentauth_middleware._syntax import http
 from agentauth_middleware._syntax.urls import RESOURCE_METADATA
 from agentauth_middleware.access import current_access
-from agentauth_middleware.asgi import follow_body, read_request, respond
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 from agentauth_middleware.settings.resource_server import ResourceServer
 
@@ -125,12 +132,12 @@ def answer_refusals(app: Starlette, resource_server: ResourceServer) -> None:
     It is too late for a response that has begun. A websocket that was accepted is
     closed with code 1008.
     """
-    state = MiddlewareState(resource_server)
+    writer = RefusalWriter(resource_server)
 
     async def answer(connection: Request | WebSocket, failure: Exception) -> Response:
-        refused = cast("RequestRefusedError | UnavailableError", failure)
+        refused = cast(Failure, failure)
         request = _read_as_middleware(connection.scope)
-        answer = answer_raised(refused, current_access(), state, request)
+        answer = writer.answer_raised(refused, current_access(), request)
         if _is_accepted(connection):
             raise WebSocketException(WS_1008_POLICY_VIOLATION) from failure
         return _Answer(answer)

@@ -179,13 +179,14 @@ class Verifier:
 
     def _known(self, token: bytes) -> Access | None:
         """What *token* says, where it was found good once; for the log."""
-        remembered = self._state.at_hand.get(sha256(token).digest())
+        remembered = self._state.tokens.get(sha256(token).digest())
         return None if remembered is None else remembered.access
 
     def _audit(self, decision: Access | Refusal, started: float) -> None:
         if is_audited(decision):
             duration = time.perf_counter() - started
-            write_audit(decision, self._state, None, duration)
+            issuer_named = self._state.trust.known_settings
+            write_audit(decision, None, None, duration, issuer_named)
 
 
 def _as_bytes(token: str | bytes) -> bytes:

@@ -12,44 +12,32 @@ holds while it streams.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, copy_context
 from functools import partial
-from http import HTTPStatus
-from io import BytesIO
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, assert_never
 
-from agentauth_middleware._core.decide import Anonymous, decide
-from agentauth_middleware._core.middleware_state import MiddlewareState
-from agentauth_middleware._core.policy.cross_origin import is_sent_with_preflights
-from agentauth_middleware._core.publish.challenge import (
-    Refusal,
-    check_declared,
-    is_scope_named,
-    name_scopes,
-)
+from agentauth_middleware._core.decide import Anonymous
+from agentauth_middleware._core.publish.challenge import Refusal
+from agentauth_middleware._core.tokens.remembered import Remembered
 from agentauth_middleware._io.drive import drive
 from agentauth_middleware._io.perform import BlockingPerformer
-from agentauth_middleware._middleware.arguments import (
-    check_arguments,
-    check_is_wsgi,
-    check_remote_user,
+from agentauth_middleware._middleware.arguments import check_is_wsgi, check_remote_user
+from agentauth_middleware._middleware.body import MiddlewareBody
+from agentauth_middleware._middleware.refusal_writer import Failure, refusal_in
+from agentauth_middleware._middleware.unread_bodies import UnreadInput
+from agentauth_middleware._middleware.wsgi_exchange import (
+    follow_body,
+    make_preflight,
+    read_request,
+    respond,
 )
-from agentauth_middleware._middleware.audit import is_audited, write_audit
-from agentauth_middleware._middleware.raised import refusal_in, refusal_raised
-from agentauth_middleware._middleware.unread_bodies import (
-    UNREAD,
-    Allowance,
-    UnreadInput,
-)
-from agentauth_middleware._middleware.workers import warn_of_other_workers
 from agentauth_middleware._syntax.http import Request, Response
-from agentauth_middleware.access import CURRENT, LEEWAY, Access
+from agentauth_middleware.access import CURRENT, Access
 from agentauth_middleware.errors import RequestRefusedError, UnavailableError
 from agentauth_middleware.settings.resource_server import ResourceServer
-from agentauth_middleware.stores import MemoryStore, Store
-from agentauth_middleware.stores._users import note_user
+from agentauth_middleware.stores import Store
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -62,7 +50,7 @@ __all__ = ["AgentAuthMiddleware"]
 _ACCESS = "agentauth.access"
 
 
-class AgentAuthMiddleware:
+class AgentAuthMiddleware(MiddlewareBody["WSGIEnvironment"]):
     """Lets requests through to *app* that *resource_server* allows.
 
     The handler finds its ``Access`` in ``environ["agentauth.access"]`` and in
@@ -84,79 +72,65 @@ class AgentAuthMiddleware:
         *remote_user* gives ``REMOTE_USER`` for a request with an ``Access``; without
         it such a request has none, and others keep what the front server said.
         *scopes_for* gives the scopes that the handler of a request will demand, beside
-        those of its ``Route``. It is asked only when an answer has to name them.
+        those of its ``Route``. It is called only when an answer has to name them.
 
         Raises:
             ConfigurationError: an argument is of the wrong kind, or an issuer's given
                 keys cannot verify anything.
         """
-        check_arguments(app, resource_server, store)
+        super().__init__(app, resource_server, store, scopes_for)
         check_is_wsgi(app)
         check_remote_user(remote_user)
         self.app = app
-        self._state = MiddlewareState(resource_server)
-        self._allowance = Allowance(resource_server)
-        self._store = MemoryStore() if store is None else store
-        note_user(self._store, resource_server)
         self._perform = BlockingPerformer(self._store, http_client)
         if self._state.fetches:
             self._perform.prepare()
-        self._looks_for_workers = isinstance(self._store, MemoryStore)
+        self._has_served = False
         self._remote_user = remote_user
-        self._scopes_for = scopes_for
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        started = time.perf_counter()
-        if self._looks_for_workers:
-            self._look_for_workers(environ)
+        started = perf_counter()
+        if not self._has_served:
+            self._begin_to_serve(environ)
         request = read_request(environ)
-        unread: UnreadInput | None = None
-        if _announces_body(environ) and self._allowance.is_used:
-            unread = UnreadInput(self._allowance, environ, start_response)
-            environ[UNREAD] = unread
+        unread = follow_body(self._allowance, environ, start_response)
         if self._state.cross_origin.is_used:
             start_response = self._readable(request, start_response)
-        decision = drive(decide(self._state, request, time.time), self._perform)
+        decision = self._decide(request)
+        if not isinstance(decision, tuple):
+            decision = drive(decision, self._perform)
+        outcome, route = decision
         environ.pop(_ACCESS, None)
-        match decision:
-            case Access():
-                self._audit(decision, request, started)
-                self._identify(environ, decision)
-                return self._pass_on(decision, request, environ, start_response, unread)
+        match outcome:
+            case Remembered(access=access):
+                self._audit(access, request, route, started)
+                self._identify(environ, access)
+                return self._pass_on(access, request, environ, start_response, unread)
             case Anonymous():
-                self._audit(decision, request, started)
-                if decision.is_preflight:
+                self._audit(outcome, request, route, started)
+                if outcome.is_preflight:
                     make_preflight(environ)
-                if decision.challenge is not None:
+                if outcome.challenge is not None:
                     start_response = self._challenging(
-                        decision.challenge, environ, start_response
+                        outcome.challenge, environ, start_response
                     )
                 return self._pass_on(None, request, environ, start_response, unread)
             case Refusal():
-                self._audit(decision, request, started)
-                refusal = self._name_scopes(decision, environ)
-                answer = self._state.write_refusal(refusal)
+                self._audit(outcome, request, route, started)
+                answer = self._refuse(outcome, environ)
                 return respond(answer, request, start_response, unread)
             case Response():
-                return respond(decision, request, start_response, unread)
+                return respond(outcome, request, start_response, unread)
             case _:
-                assert_never(decision)
+                assert_never(outcome)
 
-    def _look_for_workers(self, environ: WSGIEnvironment) -> None:
+    def _begin_to_serve(self, environ: WSGIEnvironment) -> None:
         """Once in each process that serves; one that only forks does not get here."""
-        self._looks_for_workers = False
+        self._has_served = True
         if environ.get("wsgi.multiprocess"):
-            warn_of_other_workers(self._state.server)
-
-    def _name_scopes(self, refusal: Refusal, environ: WSGIEnvironment) -> Refusal:
-        if self._scopes_for is None or not is_scope_named(refusal):
-            return refusal
-        scopes = tuple(self._scopes_for(environ))
-        source = "requires(...) or scopes_for"
-        check_declared(scopes, self._state.server.scopes, source)
-        return name_scopes(refusal, scopes)
+            self._warn_of_other_workers()
 
     def _readable(
         self, request: Request, start_response: StartResponse
@@ -185,9 +159,7 @@ class AgentAuthMiddleware:
             status: str, headers: list[tuple[str, str]], *exc_info: Any
         ) -> Any:
             if status.startswith("401"):
-                ours = self._state.challenge(self._name_scopes(refusal, environ))
-                if not any(_is_ours(line, ours) for line in headers):
-                    headers = [("WWW-Authenticate", ours), *headers]
+                headers = [*self._complete_challenges(headers, refusal, environ)]
             return start_response(status, headers, *exc_info)
 
         return challenging
@@ -216,7 +188,6 @@ class AgentAuthMiddleware:
         """
         context = copy_context()
         context.run(CURRENT.set, access)
-        context.run(LEEWAY.set, self._state.server.leeway)
         if unread is not None:
             unread.is_untouched = False
         refuse = partial(self._answer_raised, access, request, start_response, unread)
@@ -239,22 +210,14 @@ class AgentAuthMiddleware:
         request: Request,
         start_response: StartResponse,
         unread: UnreadInput | None,
-        failure: RequestRefusedError | UnavailableError,
+        failure: Failure,
     ) -> Iterable[bytes]:
-        refusal = refusal_raised(failure, access, self._state, request)
-        answer = self._state.write_refusal(refusal)
+        refusal = self._writer.read_raised(failure, access, request)
+        answer = self._writer.write(refusal)
         body = respond(answer, request, start_response, unread, sys.exc_info())
         # Not before: where the answer has begun, start_response has raised again.
-        if is_audited(refusal):
-            write_audit(refusal, self._state, request)
+        self._writer.audit_raised(refusal, request)
         return body
-
-    def _audit(
-        self, decision: Access | Anonymous | Refusal, request: Request, started: float
-    ) -> None:
-        if is_audited(decision):
-            duration = time.perf_counter() - started
-            write_audit(decision, self._state, request, duration)
 
 
 class _Body:
@@ -268,7 +231,7 @@ class _Body:
         self,
         body: Iterable[bytes],
         context: Context,
-        refuse: Callable[[RequestRefusedError | UnavailableError], Iterable[bytes]],
+        refuse: Callable[[Failure], Iterable[bytes]],
     ) -> None:
         self._body = body
         self._context = context
@@ -300,107 +263,7 @@ class _Body:
                 self._context.run(close)
 
 
-def _announces_body(environ: WSGIEnvironment) -> bool:
-    """Whether a body comes with the request of *environ* (RFC 9112 §6)."""
-    length: str | None = environ.get("CONTENT_LENGTH")
-    if length:
-        return bool(length.strip(" 0"))
-    return "HTTP_TRANSFER_ENCODING" in environ
-
-
-def make_preflight(environ: WSGIEnvironment) -> None:
-    """Take from *environ* what a preflight has not: credentials, query, body."""
-    for key in list(environ):
-        name = key.removeprefix("HTTP_").replace("_", "-").lower()
-        if key.startswith("HTTP_") and not is_sent_with_preflights(name):
-            del environ[key]
-    environ.pop("CONTENT_TYPE", None)
-    environ["CONTENT_LENGTH"] = "0"
-    environ["QUERY_STRING"] = ""
-    environ["wsgi.input"] = BytesIO()
-
-
-def _is_ours(line: tuple[str, str], challenge: str) -> bool:
-    """Whether a header line leads where *challenge* does: a guard's refusal has one."""
-    _, _, metadata = challenge.rpartition("resource_metadata=")
-    return line[0].lower() == "www-authenticate" and metadata in line[1]
-
-
 def _is_file(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
     """Whether the server will want to recognise *body* as its own file wrapper."""
     wrapper = environ.get("wsgi.file_wrapper")
     return isinstance(wrapper, type) and isinstance(body, wrapper)
-
-
-class _EnvironRequest(Request):
-    """The core's view of an environ, whose strings are bytes in disguise (PEP 3333)."""
-
-    __slots__ = ("_environ",)
-
-    def __init__(self, environ: WSGIEnvironment) -> None:
-        path = _decoded(environ.get("PATH_INFO", ""))
-        self.mount = _decoded(environ.get("SCRIPT_NAME", ""))
-        if self.mount and path and not path.startswith("/"):
-            path = f"/{path}"  # as frameworks read it; the mount must not swallow it
-        self.path = self.mount + path
-        self.method = environ["REQUEST_METHOD"]
-        self.query = environ.get("QUERY_STRING", "").encode("latin-1")
-        authorization = environ.get("HTTP_AUTHORIZATION")
-        self.authorization = (
-            () if authorization is None else (authorization.encode("latin-1"),)
-        )
-        self._environ = environ
-
-    @property
-    def raw_path(self) -> bytes:
-        environ = self._environ
-        raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
-        return raw.encode("latin-1")
-
-    @property
-    def client(self) -> str | None:
-        address: str | None = self._environ.get("REMOTE_ADDR")
-        return address or None
-
-    def header(self, name: str) -> str | None:
-        key = name.upper().replace("-", "_")
-        if key not in ("CONTENT_LENGTH", "CONTENT_TYPE"):
-            key = f"HTTP_{key}"
-        value: str | None = self._environ.get(key)
-        return value
-
-
-def read_request(environ: WSGIEnvironment) -> Request:
-    """What a decision on *environ* may depend on."""
-    return _EnvironRequest(environ)
-
-
-def _decoded(text: str) -> str:
-    """*text* as the characters it means; plain ASCII, as nearly always, as it is.
-
-    Bytes that are no UTF-8 become lone surrogates, by which the core knows them.
-    """
-    if text.isascii():
-        return text
-    return text.encode("latin-1").decode("utf-8", "surrogateescape")
-
-
-def respond(
-    response: Response,
-    request: Request,
-    start_response: StartResponse,
-    unread: UnreadInput | None = None,
-    exc_info: Any = None,
-) -> Iterable[bytes]:
-    """Send a complete answer; *exc_info* lets it replace one that has only begun.
-
-    *unread* is the request's body, which is then read on.
-    """
-    status = f"{response.status} {HTTPStatus(response.status).phrase}"
-    headers = list(response.headers)
-    if exc_info is None:
-        start_response(status, headers)
-    else:
-        start_response(status, headers, exc_info)
-    body = [] if request.method == "HEAD" else [response.body]
-    return body if unread is None else unread.discard_after(body)

@@ -23,9 +23,6 @@ from time import perf_counter_ns, time
 from typing import Any
 
 from agentauth_middleware._core.middleware_state import MiddlewareState
-from agentauth_middleware._core.tokens.recognise import (
-    _recall,  # pyright: ignore[reportPrivateUsage]  # it is what is measured
-)
 from benchmarks import targets
 from benchmarks.progress import Progress
 from benchmarks.report import Row
@@ -95,10 +92,10 @@ def _look_up_rows(
     now = time()
 
     def look_up(token: bytes) -> object:
-        return state.kept.get(sha256(token).digest())
+        return state.tokens.was_verified(sha256(token).digest())
 
     def recall(token: bytes) -> object:
-        return _recall(state, sha256(token).digest(), now)
+        return state.tokens.recall(sha256(token).digest(), state.trust, now)
 
     assert all(recall(token) is not None for token in tokens)
     limit, found, recalled = check_name("RS256"), "finding one", "reading it again"

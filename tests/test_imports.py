@@ -164,6 +164,11 @@ RULES = {
         modules=("_core", "_io", "_middleware", "_syntax", "stores"),
         may_not_import=FRAMEWORKS,
         because="frameworks are met in the middlewares",
+        but={
+            # The ASGI side speaks Starlette's types, and fills its conventions.
+            "_middleware.asgi_caller": ("starlette",),
+            "_middleware.asgi_exchange": ("starlette.types",),
+        },
     ),
     "words-know-no-framework": Rule(
         modules=("access", "errors", "settings"),
@@ -171,7 +176,10 @@ RULES = {
         because="settings, `Access` and errors serve every middleware",
     ),
     "asgi-middleware": Rule(
-        modules=("asgi", "starlette", "fastapi", "mcp"),
+        modules=(
+            *("asgi", "starlette", "fastapi", "mcp"),
+            *("_middleware.asgi_caller", "_middleware.asgi_exchange"),
+        ),
         may_not_import=(
             *("flask", "werkzeug"),
             *(f"{PACKAGE}.flask", f"{PACKAGE}.wsgi"),

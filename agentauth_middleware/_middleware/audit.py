@@ -1,25 +1,28 @@
-"""One structured log record for each decision, for whoever has to explain it later.
+"""One structured log record for each decision.
 
-Logger ``agentauth_middleware.audit``; what was granted at DEBUG, what was refused at
-INFO, our own trouble at WARNING, and at ERROR what nobody but the operator can fix.
-The members stand in ``record.agentauth``. Tokens, proofs and plain subjects never do.
+Logger ``agentauth_middleware.audit``: grants at DEBUG, refusals at INFO, trouble of
+servers that we depend on at WARNING, and at ERROR what only the operator can fix. The
+members are in ``record.agentauth``. Tokens, proofs and plain subjects are never
+written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from logging import DEBUG, ERROR, INFO, WARNING
 from typing import Any
 from urllib.parse import quote
 
 from agentauth_middleware._core.decide import Anonymous
-from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._middleware.explanations import explain
 from agentauth_middleware._syntax.http import Request
 from agentauth_middleware.access import Access, Principal
-from agentauth_middleware.errors import RequestRefusedError, UnavailableError
+from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.settings.issuer import Issuer
+from agentauth_middleware.settings.route import Route
 
 __all__ = ["is_audited", "write_audit"]
 
@@ -44,7 +47,8 @@ _TOLD_BEFORE = frozenset({"introspection_held_off"})
 
 
 def is_audited(decision: Access | Anonymous | Refusal) -> bool:
-    """Whether anybody listens, so that a request pays for no record nobody reads."""
+    """Whether a handler listens: a request must not pay for a record that is not
+    read."""
     return _logger.isEnabledFor(_level(decision))
 
 
@@ -61,28 +65,29 @@ def _level(decision: Access | Anonymous | Refusal) -> int:
 
 def write_audit(
     decision: Access | Anonymous | Refusal,
-    state: MiddlewareState,
     request: Request | None,
-    duration: float | None = None,
+    route: Route | None,
+    duration: float | None,
+    issuer_named: Callable[[str], Issuer | None],
 ) -> None:
     """Write the record of *decision*, which was about *request* or a token alone.
 
-    *duration* in seconds, where it is known.
+    *duration* is in seconds; *issuer_named* gives the settings of an issuer.
     """
     outcome, reason = _outcome(decision)
     members: dict[str, Any] = {"outcome": outcome, "reason": reason}
     place = ""
     if request is not None:
-        path, route = shown_path(request.path), _route(state, request)
-        members |= {"method": request.method, "path": path, "route": route}
-        place = f" ({request.method} {path}, route {route})"
+        path = shown_path(request.path)
+        pattern = None if route is None else route.pattern
+        members |= {"method": request.method, "path": path, "route": pattern}
+        place = f" ({request.method} {path}, route {pattern})"
     if duration is not None:
         members["duration"] = duration
     detail = ""
     if isinstance(decision, Refusal):
-        told = explain(decision, state, request)
-        detail = "" if told == reason else f": {told}"
-        members |= {"status": decision.status, "detail": told}
+        detail = explain(decision, issuer_named, request)
+        members |= {"status": decision.status, "detail": detail}
     access = decision if isinstance(decision, Access) else _access_of(decision)
     if access is not None:
         members |= _who(access)
@@ -92,7 +97,7 @@ def write_audit(
         outcome,
         reason,
         place,
-        detail,
+        "" if detail in ("", reason) else f": {detail}",
         extra={"agentauth": members},
     )
 
@@ -111,13 +116,6 @@ def _outcome(decision: Access | Anonymous | Refusal) -> tuple[str, str]:
 
 def _access_of(decision: Anonymous | Refusal) -> Access | None:
     return decision.access if isinstance(decision, Refusal) else None
-
-
-def _route(state: MiddlewareState, request: Request) -> str | None:
-    try:
-        return state.routes.select(request).pattern
-    except RequestRefusedError:
-        return None
 
 
 _MAX_PATH = 200

@@ -1,14 +1,13 @@
 """What the log says of a refusal: what was found, what was expected, what would help.
 
-Whatever refuses a token says so by itself. What refuses a good token knows only what it
-demands, so the rest is put together here, and only for a record that is written.
+A check that refuses a token says what it found. A check that refuses a good token knows
+only what it demands; the rest is added here, and only when a record is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._syntax.http import Request
 from agentauth_middleware._syntax.listing import one_of, quoted
@@ -21,10 +20,15 @@ _CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")
 _SCOPE_CLAIMS = ("scope", "scp", "permissions")
 
 
-def explain(refusal: Refusal, state: MiddlewareState, request: Request | None) -> str:
+def explain(
+    refusal: Refusal,
+    issuer_named: Callable[[str], Issuer | None],
+    request: Request | None,
+) -> str:
     """The detail of *refusal*, with what its token has and the setting that may help.
 
-    Names neither the token nor its subject.
+    *issuer_named* gives the settings of an issuer. Names neither the token nor its
+    subject.
     """
     if refusal.reason == "unmatched_path":
         setting = 'ResourceServer(unmatched="authenticated")'
@@ -35,10 +39,8 @@ def explain(refusal: Refusal, state: MiddlewareState, request: Request | None) -
     explanation = _EXPLANATIONS.get(refusal.reason)
     if access is None or explanation is None:
         return refusal.detail
-    trusted = state.trust.known(access.issuer)
-    if trusted is None:
-        return refusal.detail
-    return explanation(refusal, access, trusted.settings)
+    issuer = issuer_named(access.issuer)
+    return refusal.detail if issuer is None else explanation(refusal, access, issuer)
 
 
 def _lack_of_scopes(refusal: Refusal, access: Access, issuer: Issuer) -> str:

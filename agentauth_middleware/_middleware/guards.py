@@ -27,7 +27,7 @@ from inspect import (
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from agentauth_middleware._core.policy.caller import check_policy
-from agentauth_middleware.access import CURRENT, LEEWAY, Access
+from agentauth_middleware.access import CURRENT, Access
 from agentauth_middleware.errors import (
     AuthenticationRequiredError,
     ConfigurationError,
@@ -157,7 +157,7 @@ def _show_generator(guarded: Callable[..., Any], handler: object) -> None:
 def _check(demands: Demands) -> None:
     access = find_access()
     if access is not None:
-        check_policy(demands, access, LEEWAY.get(), time.time)
+        check_policy(demands, access, time.time())
     elif not demands.optional:
         raise AuthenticationRequiredError(demands.named_scopes)
 

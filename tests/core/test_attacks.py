@@ -25,14 +25,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import OKPAlgorithm
 
-from agentauth_middleware._core.decide import Decision, decide
 from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import Fetch, LogPage, ReadLog
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware.access import Access
 from agentauth_middleware.settings.issuer import Issuer
 from tests.support import tokens
-from tests.support.deciding import request
+from tests.support.deciding import Decided, deciding, request
 from tests.support.exchange import (
     MIDDLEWARES,
     HTTPRequest,
@@ -80,11 +79,11 @@ PUBLISHED: Mapping[str, object] = {
 """All there is to fetch, but for our issuer's keys."""
 
 
-def present(presented: bytes, keys: Mapping[str, Any] = OURS) -> Decision:
+def present(presented: bytes, keys: Mapping[str, Any] = OURS) -> Decided:
     """What a middleware that has seen no token before makes of *presented*."""
     documents = {**PUBLISHED, f"{ISSUER}/keys": keys}
     state = MiddlewareState(server(Issuer(ISSUER), Issuer(OTHER_ISSUER)))
-    step = Stepper(decide(state, request(presented), Clock(NOW)))
+    step = Stepper(deciding(state, request(presented), Clock(NOW)))
     while step.asks is not None:
         match step.asks:
             case Fetch(url):

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from agentauth_middleware._core.cache import BoundedMap
-from agentauth_middleware._core.decide import Anonymous, Decision, decide
+from agentauth_middleware._core.decide import Anonymous
 from agentauth_middleware._core.issuers.keys import FetchedKeys
 from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import (
@@ -32,7 +31,14 @@ from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.settings.route import Route
-from tests.support.deciding import decide_at_once, request, state_for
+from tests.support.deciding import (
+    Decided,
+    decide_at_once,
+    deciding,
+    push_out,
+    request,
+    state_for,
+)
 from tests.support.stepping import Clock, Stepper, json_reply, play
 from tests.support.tokens import (
     ISSUER,
@@ -61,11 +67,11 @@ def revoked(*, at: float = NOW, position: int = 1, **target: Any) -> LogPage:
 
 def step(
     state: MiddlewareState, clock: Clock, presented: bytes | None = None
-) -> Stepper[Decision]:
-    return Stepper(decide(state, request(presented or token()), clock))
+) -> Stepper[Decided]:
+    return Stepper(deciding(state, request(presented or token()), clock))
 
 
-def reads(step: Stepper[Decision]) -> bool:
+def reads(step: Stepper[Decided]) -> bool:
     return step.asks == ReadLog(0)
 
 
@@ -97,7 +103,7 @@ def test_transcript_of_a_first_request() -> None:
     metadata_url = f"{ISSUER}/.well-known/oauth-authorization-server"
     limits = (5.0, 512 * 1024)
     access = play(
-        decide(state, request(token(A)), clock),
+        deciding(state, request(token(A)), clock),
         [
             (
                 Fetch(
@@ -710,7 +716,7 @@ def test_store_of_tokens_is_bounded() -> None:
     tokens = [token(jti=str(number)) for number in range(5)]
     for presented in tokens:
         decide_at_once(state, request(presented))
-    kept = [state.kept.get(digest(presented)) is not None for presented in tokens]
+    kept = [state.tokens.was_verified(digest(presented)) for presented in tokens]
 
     assert kept[-1]
     assert kept.count(True) <= 2
@@ -721,8 +727,7 @@ def test_store_of_tokens_is_bounded() -> None:
 
 def recalled(state: MiddlewareState, presented: bytes) -> Request:
     """A request with a token that others have pushed out since it was verified."""
-    state.at_hand = BoundedMap(10)
-    assert state.kept.get(digest(presented)) is not None
+    push_out(state, presented)
     return request(presented)
 
 
@@ -827,7 +832,7 @@ def test_recalled_token_starts_a_refresh_that_is_due() -> None:
     read_nothing(state, clock)
 
     assert isinstance(
-        Stepper(decide(state, recalled(state, presented), clock)).asks, Start
+        Stepper(deciding(state, recalled(state, presented), clock)).asks, Start
     )
 
 
@@ -840,7 +845,7 @@ def test_recalled_token_is_not_accepted_with_keys_that_may_no_longer_be_used() -
     asked.answer(EMPTY)
     clock.tick(86_400.0)
     read_nothing(state, clock)
-    asked = Stepper(decide(state, recalled(state, presented), clock))
+    asked = Stepper(deciding(state, recalled(state, presented), clock))
     assert isinstance(asked.asks, Fetch)
     asked.answer(UnavailableError("upstream_timeout"))
 

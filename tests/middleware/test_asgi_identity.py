@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -64,8 +65,45 @@ async def test_asgi_access_stands_at_every_place() -> None:
     assert seen[0]["auth"].scopes == ["a", "b", "authenticated"]
 
 
-async def test_asgi_what_an_inner_layer_adds_is_of_its_own_request() -> None:
-    """A role that one user has in the application would otherwise be everybody's."""
+def append_scope(scope: Scope) -> None:
+    scope["auth"].scopes.append("admin")
+
+
+def replace_scopes(scope: Scope) -> None:
+    scope["auth"].scopes = []
+
+
+def add_attribute(scope: Scope) -> None:
+    scope["user"].role = "admin"
+
+
+def replace_access(scope: Scope) -> None:
+    scope["user"].access = None
+
+
+@pytest.mark.parametrize(
+    "write", [append_scope, replace_scopes, add_attribute, replace_access]
+)
+async def test_asgi_inner_layer_cannot_change_what_requests_share(
+    write: Callable[[Scope], object],
+) -> None:
+    """A role that one request is given would otherwise be that of all others with the
+    same token."""
+
+    async def promote(scope: Scope, receive: Receive, send: Send) -> None:
+        with pytest.raises((AttributeError, TypeError), match=r"request\.state"):
+            write(scope)
+        assert scope["auth"].scopes == ["a", "authenticated"]
+        await answer(scope, receive, send)
+
+    middleware = AgentAuthMiddleware(promote, SERVER)
+    token = bearer(subject="alice", scopes=["a"])
+    answered = await request(middleware, http_scope(headers=[("Authorization", token)]))
+
+    assert answered.status == 204
+
+
+async def test_asgi_anonymous_requests_share_nothing() -> None:
     seen: list[Scope] = []
 
     async def promote(scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,21 +112,11 @@ async def test_asgi_what_an_inner_layer_adds_is_of_its_own_request() -> None:
         await answer(scope, receive, send)
 
     middleware = AgentAuthMiddleware(promote, SERVER)
-    token = bearer(subject="alice", scopes=["a"])
-    for _ in range(2):
-        await request(middleware, http_scope(headers=[("Authorization", token)]))
     for _ in range(2):
         await request(middleware, http_scope("/public"))
 
-    assert [scope["scopes"] for scope in seen] == [
-        ["a", "authenticated"],
-        ["a", "authenticated"],
-        [],
-        [],
-    ]
-    assert seen[0]["auth"] is not seen[1]["auth"]
+    assert [scope["scopes"] for scope in seen] == [[], []]
     assert seen[0]["user"] is not seen[1]["user"]
-    assert seen[2]["user"] is not seen[3]["user"]
 
 
 PREFLIGHT = [

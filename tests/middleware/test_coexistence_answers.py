@@ -271,7 +271,7 @@ def test_wsgi_answer_may_be_begun_anew(first: str, second: str) -> None:
     assert [status for status, *_ in begun] == [first, second]
     assert begun[1][2][0] is KeyError
     for status, headers, *_ in begun:
-        gained = [("WWW-Authenticate", PLAIN)] if status.startswith("401") else []
+        gained = [("www-authenticate", PLAIN)] if status.startswith("401") else []
         assert headers == gained
 
 

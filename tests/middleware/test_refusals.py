@@ -13,14 +13,13 @@ from typing import Any
 import anyio
 import pytest
 
-from agentauth_middleware._core.decide import Decision, decide
 from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import Fetch, LogPage, Operation, Start
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._io.drive import drive
 from agentauth_middleware._io.perform import BlockingPerformer
+from agentauth_middleware._middleware.asgi_exchange import read_request
 from agentauth_middleware.access import Access
-from agentauth_middleware.asgi import read_request
 from agentauth_middleware.errors import UnavailableError
 from agentauth_middleware.revocation import revoke, revoke_blocking
 from agentauth_middleware.settings.resource_server import ResourceServer
@@ -29,6 +28,7 @@ from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import FakeIssuer, ServedIssuer
 from tests.middleware.conftest import RunningMiddleware
 from tests.support.deadlines import try_within
+from tests.support.deciding import Decided, deciding
 from tests.support.exchange import HTTPRequest, Middleware, scope_of
 from tests.support.scenarios import (
     GOOD,
@@ -435,10 +435,10 @@ class Process:
         self._state = MiddlewareState(self.server)
         self._perform = BlockingPerformer(self.store)
 
-    def decide(self, token: str) -> Decision:
+    def decide(self, token: str) -> Decided:
         fields = tuple(bearer(token).items())
         request = read_request(scope_of(HTTPRequest(fields=fields)))
-        return drive(decide(self._state, request, self.clock), self._perform_in_line)
+        return drive(deciding(self._state, request, self.clock), self._perform_in_line)
 
     def _perform_in_line(self, operation: Operation[Any]) -> Any:
         if isinstance(operation, Start):

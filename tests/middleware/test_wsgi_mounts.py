@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from agentauth_middleware import ResourceServer
+from agentauth_middleware._middleware.wsgi_exchange import read_request
 from agentauth_middleware.testing import FakeIssuer
-from agentauth_middleware.wsgi import read_request
 from tests.middleware.apps.mounted_wsgi import ROUTES, flask
 from tests.middleware.apps.starting import gunicorn, running
 from tests.support.server_side import (

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from hashlib import sha256
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
-from agentauth_middleware._core.decide import Decision, decide
+from agentauth_middleware._core.decide import Anonymous, decide
 from agentauth_middleware._core.middleware_state import MiddlewareState
-from agentauth_middleware._core.operations import LogPage
-from agentauth_middleware._syntax.http import Request
+from agentauth_middleware._core.operations import Clock as ReadClock
+from agentauth_middleware._core.operations import LogPage, Procedure
+from agentauth_middleware._core.publish.challenge import Refusal
+from agentauth_middleware._core.tokens.remembered import Remembered
+from agentauth_middleware._syntax.http import Request, Response
+from agentauth_middleware.access import Access
 from agentauth_middleware.settings.resource_server import ResourceServer
 from tests.support.stepping import Clock, play
 from tests.support.tokens import server
+
+Decided: TypeAlias = Access | Anonymous | Refusal | Response
 
 
 class PlainRequest(Request):
@@ -80,9 +87,37 @@ def state_for(
     return state
 
 
+def deciding(
+    state: MiddlewareState, asked: Request, clock: ReadClock
+) -> Procedure[Decided]:
+    """The decision as a procedure also where it needs no operation: what becomes of
+    the request, without its route."""
+    decision = decide(state, asked, clock)
+    if not isinstance(decision, tuple):
+        decision = yield from decision
+    outcome, _ = decision
+    return outcome.access if isinstance(outcome, Remembered) else outcome
+
+
 def decide_at_once(
     state: MiddlewareState, asked: Request, clock: Clock | None = None
 ) -> Any:
     """The decision, which must need no operation."""
-    decision: Decision = play(decide(state, asked, clock or Clock()), [])
-    return decision
+    return play(deciding(state, asked, clock or Clock()), [])
+
+
+def push_out(state: MiddlewareState, presented: bytes) -> None:
+    """Let others take the place of a token that was ready; its claims stay known."""
+    remembered = state.tokens.get(sha256(presented).digest())
+    assert remembered is not None
+    for number in range(5000):
+        state.tokens.put(
+            b"%d" % number,
+            remembered.access,
+            remembered.trusted,
+            remembered.generation,
+            bound=remembered.is_bound,
+            recallable=False,
+        )
+    assert state.tokens.get(sha256(presented).digest()) is None
+    assert state.tokens.was_verified(sha256(presented).digest())

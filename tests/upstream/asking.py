@@ -16,7 +16,6 @@ from typing import Any
 from anyio.from_thread import start_blocking_portal
 
 from agentauth_middleware import asgi, wsgi
-from agentauth_middleware._core.decide import Decision, decide
 from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import Procedure
 from agentauth_middleware._core.publish.challenge import Refusal
@@ -26,7 +25,7 @@ from agentauth_middleware.access import Access
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore
 from tests.support.application import asgi_application, wsgi_application
-from tests.support.deciding import request
+from tests.support.deciding import Decided, deciding, request
 from tests.support.exchange import Answer, HTTPRequest, ask_wsgi, scope_of
 from tests.support.stepping import Clock
 from tests.upstream.server import PATIENCE, Upstream
@@ -105,12 +104,12 @@ class Core:
     """What a middleware would decide, by a clock of the test's."""
 
     def __init__(
-        self, clock: Clock, submit: Callable[[str, str | None], Future[Decision]]
+        self, clock: Clock, submit: Callable[[str, str | None], Future[Decided]]
     ) -> None:
         self.clock = clock
         self._submit = submit
 
-    def submit(self, token: str, client: str | None = None) -> Future[Decision]:
+    def submit(self, token: str, client: str | None = None) -> Future[Decided]:
         """Ask for the decision on a request with *token* from *client*, and go on."""
         return self._submit(token, client)
 
@@ -119,7 +118,7 @@ class Core:
         return outcome_of(self.submit(token).result(PATIENCE))
 
 
-def outcome_of(decision: Decision) -> tuple[int, str]:
+def outcome_of(decision: Decided) -> tuple[int, str]:
     if isinstance(decision, Refusal):
         return decision.status, decision.reason
     assert isinstance(decision, Access)
@@ -134,8 +133,8 @@ def core(kind: str, server: ResourceServer) -> Generator[Core, None, None]:
     """What stands behind a middleware of *kind*, and has remembered nothing yet."""
     state, clock = MiddlewareState(server), Clock(time.time())
 
-    def deciding(token: str, client: str | None) -> Procedure[Decision]:
-        return decide(state, request(token.encode(), client=client), clock)
+    def begin(token: str, client: str | None) -> Procedure[Decided]:
+        return deciding(state, request(token.encode(), client=client), clock)
 
     if kind == "wsgi":
         blocking = BlockingPerformer(MemoryStore())
@@ -143,7 +142,7 @@ def core(kind: str, server: ResourceServer) -> Generator[Core, None, None]:
             yield Core(
                 clock,
                 lambda token, client: threads.submit(
-                    drive, deciding(token, client), blocking
+                    drive, begin(token, client), blocking
                 ),
             )
         blocking.close()
@@ -153,7 +152,7 @@ def core(kind: str, server: ResourceServer) -> Generator[Core, None, None]:
             yield Core(
                 clock,
                 lambda token, client: portal.start_task_soon(
-                    drive_async, deciding(token, client), awaiting
+                    drive_async, begin(token, client), awaiting
                 ),
             )
             portal.call(awaiting.aclose)

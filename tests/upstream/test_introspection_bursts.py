@@ -6,9 +6,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from agentauth_middleware._core.decide import Decision
 from agentauth_middleware.settings.introspection import Introspection
 from agentauth_middleware.settings.resource_server import ResourceServer
+from tests.support.deciding import Decided
 from tests.upstream.asking import GRANTED, KINDS, RESOURCE, core, outcome_of
 from tests.upstream.server import INTROSPECTION, PATIENCE, Exchange, Upstream
 
@@ -37,8 +37,8 @@ def test_burst_of_junk_is_its_senders_affair(
         insecure_loopback=True,
     )
     upstream.faults[INTROSPECTION] = slowly
-    junk: list[Future[Decision]] = []
-    good: list[Future[Decision]] = []
+    junk: list[Future[Decided]] = []
+    good: list[Future[Decided]] = []
     with core(kind, server) as asked:
         for burst in range(3):
             for sender in junk_from:

@@ -253,7 +253,7 @@ def check_answer(
     try:
         _check_is_access_token(claims, issuer.issuer)
         check_common_claims(claims, terms, now, require_audience=require)
-        return read_access(claims, answer.payload, issuer)
+        return read_access(claims, answer.payload, terms)
     except ValueError as fault:
         raise _unreadable(issuer.issuer, fault) from None
 

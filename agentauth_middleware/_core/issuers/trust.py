@@ -119,9 +119,10 @@ class Trust:
             raise InvalidTokenError("unknown_issuer", self._unknown(name))
         return found
 
-    def known(self, name: str) -> TrustedIssuer | None:
-        """The issuer called *name*, if no function has to be asked for it."""
-        return self._listed.get(name) or self._tenants.get(name)
+    def known_settings(self, name: str) -> Issuer | None:
+        """The settings of *name*, if no function has to be asked for them."""
+        known = self._listed.get(name) or self._tenants.get(name)
+        return None if known is None else known.settings
 
     def _unknown(self, name: str) -> str:
         """What to tell the operator of a token of *name*, whom nobody trusts."""

@@ -5,7 +5,6 @@ It changes from request to request. Which scopes count does not: ``scope_rules``
 
 from __future__ import annotations
 
-from agentauth_middleware._core.operations import Clock
 from agentauth_middleware.access import Access, refusal_for_lack
 from agentauth_middleware.errors import (
     InsufficientScopeError,
@@ -24,10 +23,10 @@ def refusal_of_agent(access: Access, issuer: Issuer) -> str | None:
     return None if is_listed(access.agent, issuer.agents) else "agent_not_allowed"
 
 
-def check_policy(demands: Demands, access: Access, leeway: int, clock: Clock) -> None:
+def check_policy(demands: Demands, access: Access, now: float) -> None:
     """Refuse what *demands* do not allow: step-up, then scope, then actor and user.
 
-    *leeway* is in seconds; *clock* is read only where the time counts.
+    *now* is in epoch seconds.
 
     Raises:
         StepUpRequiredError: the user has to sign in again, or by other means.
@@ -38,7 +37,7 @@ def check_policy(demands: Demands, access: Access, leeway: int, clock: Clock) ->
     Source: RFC 9470 §3, RFC 6750 §3.1
     """
     lack = _lack(demands, access)
-    if not _is_signed_in_well(demands, access, leeway, clock):
+    if not _is_signed_in_well(demands, access, now):
         # Told at once, so that the client does not have to come back for them.
         next_up = lack.scopes if isinstance(lack, InsufficientScopeError) else ()
         raise StepUpRequiredError(
@@ -64,18 +63,16 @@ def _lack(demands: Demands, access: Access) -> RequestRefusedError | None:
     return refusal_for_lack(access, demands.scopes, *demands.choices)
 
 
-def _is_signed_in_well(
-    demands: Demands, access: Access, leeway: int, clock: Clock
-) -> bool:
+def _is_signed_in_well(demands: Demands, access: Access, now: float) -> bool:
     """Whether the user signed in as *demands* want it: how, and how long ago."""
     if demands.acr_values and access.acr not in demands.acr_values:
         return False
     if demands.max_age is None:
         return True
-    return _is_recent(access, demands.max_age, leeway, clock())
+    return _is_recent(access, demands.max_age, now)
 
 
-def _is_recent(access: Access, max_age: int, leeway: int, now: float) -> bool:
+def _is_recent(access: Access, max_age: int, now: float) -> bool:
     """Whether the user signed in at most *max_age* seconds ago (RFC 9470 §4).
 
     A token that does not say when does not meet the requirement.
@@ -83,4 +80,4 @@ def _is_recent(access: Access, max_age: int, leeway: int, now: float) -> bool:
     auth_time = access.auth_time
     if auth_time is None:
         return False
-    return -leeway <= now - auth_time <= max_age + leeway
+    return -access.leeway <= now - auth_time <= max_age + access.leeway

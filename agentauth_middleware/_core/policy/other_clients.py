@@ -85,7 +85,7 @@ def _is_remembered(state: MiddlewareState, line: bytes) -> bool:
         return False
     scheme, token = read_scheme(line)
     return scheme == b"bearer" and (
-        state.at_hand.get(sha256(token).digest()) is not None
+        state.tokens.get(sha256(token).digest()) is not None
     )
 
 

@@ -31,6 +31,18 @@ _KEPT_ESCAPE = "\ud801"
 """The start of an escape that a router has not decoded."""
 
 
+def check_method(method: str) -> None:
+    """Refuse ``TRACE``: its answer would echo the credential.
+
+    Raises:
+        InvalidRequestError: it is ``TRACE``, in any case.
+
+    Source: RFC 9110 §9.3.8
+    """
+    if len(method) == len("TRACE") and method.upper() == "TRACE":
+        raise InvalidRequestError("trace_method")
+
+
 def check_target(request: Request) -> None:
     """Refuse a target that is not a path in UTF-8.
 

@@ -32,6 +32,11 @@ _READS = 3
 _APPENDED_AT_ONCE = 10_000
 
 
+def is_fresh(view: RevocationView, now: float) -> bool:
+    """Whether a decision may rest on *view* as it is."""
+    return 0 <= now - view.read_at < READ_LOG_AFTER
+
+
 def refresh_view(
     view: RevocationView, reader: Slots, max_age: float, clock: Clock
 ) -> Procedure[None]:

@@ -145,7 +145,7 @@ def check_claims(token: UnverifiedToken, terms: Terms, now: float) -> Access:
         check_common_claims(
             claims, terms, now, require_audience=issuer.require_audience
         )
-        return read_access(claims, token.jws.payload, issuer)
+        return read_access(claims, token.jws.payload, terms)
     except ValueError as fault:
         raise InvalidTokenError("malformed", str(fault)) from None
 

@@ -1,8 +1,7 @@
-"""From a token to what is remembered of it: recalled, verified, or asked about.
+"""From a token to what is remembered of it: recalled, verified, or introspected.
 
-What a token says does not change, so it is verified once. Anew it is verified when its
-issuer's keys have changed, and asked about when the last answer has grown old, or when
-a route wants to know each time.
+A token is verified once; again when its issuer's keys have changed. It is introspected
+when the last answer is no longer fresh, or when a route demands it each time.
 """
 
 from __future__ import annotations
@@ -18,24 +17,16 @@ from agentauth_middleware._core.issuers.introspection_messages import (
 from agentauth_middleware._core.issuers.introspector import Introspector, Question, ask
 from agentauth_middleware._core.issuers.keys import keep_usable, verify
 from agentauth_middleware._core.issuers.trust import TrustedIssuer
-from agentauth_middleware._core.middleware_state import (
-    UNSIGNED,
-    MiddlewareState,
-    Remembered,
-)
+from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import Clock, Procedure
-from agentauth_middleware._core.policy.caller import refusal_of_agent
 from agentauth_middleware._core.tokens.credential import check_form
 from agentauth_middleware._core.tokens.jwt_access_token import (
     check_claims,
     check_header,
     read_token,
 )
-from agentauth_middleware._core.tokens.token_claims import (
-    dies_at,
-    is_bound,
-    read_access,
-)
+from agentauth_middleware._core.tokens.remembered import NO_KEYS, Remembered
+from agentauth_middleware._core.tokens.token_claims import is_bound, read_access
 from agentauth_middleware._syntax.members import parse_object
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import InvalidTokenError, UnavailableError
@@ -47,23 +38,23 @@ def recognise(
     digest: bytes,
     clock: Clock,
     *,
-    anew: bool,
+    introspect: bool,
     client: str | None,
 ) -> Procedure[Remembered]:
-    """*token* as it is remembered, verified or asked about first where need be.
+    """*token* as it is remembered, verified or introspected first where need be.
 
-    *anew* wants it to be asked about in any case; *client* is the address that it came
+    *introspect* asks its issuer in any case; *client* is the address that it came
     from. Does not check what may change from one request to the next.
 
     Raises:
         InvalidRequestError: it has not the form of a token.
         InvalidTokenError: it is not good.
-        TooManyRequestsError: too many that came from there were not.
-        UnavailableError: nobody can tell at the moment.
+        TooManyRequestsError: too many bad tokens came from that address.
+        UnavailableError: keys or introspection are out of reach.
     """
-    remembered = state.at_hand.get(digest) or _recall(state, digest, clock())
+    remembered = state.tokens.recall(digest, state.trust, clock())
     if remembered is not None and clock() >= remembered.trusted.known_until:
-        remembered = _renew(state, remembered, clock())
+        remembered = _find_issuer_again(state, remembered, clock())
     question = Question(token, digest, client)
     if remembered is None:
         check_form(token)
@@ -74,47 +65,27 @@ def recognise(
         yield from keep_usable(remembered.trusted.keys, clock)
     if remembered is None or remembered.generation != remembered.keys.generation:
         remembered = yield from _verify(state, token, digest, clock)
-    if not anew and remembered.answered_at <= clock() < remembered.ask_at:
+    if not introspect and remembered.answered_at <= clock() < remembered.ask_at:
         return remembered
-    if remembered.keys is UNSIGNED:
+    if remembered.keys is NO_KEYS:
         trusted, answered_at = remembered.trusted, remembered.answered_at
         return (yield from _introspect(state, trusted, question, clock, answered_at))
     return (yield from _confirm(state, remembered, question, clock))
 
 
-def _renew(
+def _find_issuer_again(
     state: MiddlewareState, remembered: Remembered, now: float
 ) -> Remembered | None:
-    """A token of an issuer that had to be looked up again, if that is the same.
+    """*remembered*, unless its issuer has other settings by now.
 
     Raises:
         InvalidTokenError: the issuer is trusted no more.
-        UnavailableError: the operator's function could not say so.
+        TooManyRequestsError, UnavailableError: as ``Trust.find``.
     """
     trusted = state.trust.find(remembered.access.issuer, now)
     if trusted is not remembered.trusted:
         return None
-    remembered.renew()
-    return remembered
-
-
-def _recall(state: MiddlewareState, digest: bytes, now: float) -> Remembered | None:
-    """A token that was found good and is no longer at hand; its claims are read again.
-
-    Where the issuer's answers take away from what a JWT says, it is asked again.
-    """
-    kept = state.kept.get(digest)
-    if kept is None:
-        return None
-    name, generation, payload, ask_at = kept
-    trusted = state.trust.find(name, now)
-    if generation not in (None, trusted.keys.generation):
-        return None  # other keys, or other settings: to be verified anew
-    claims = parse_object(payload)
-    access = read_access(claims, payload, trusted.settings)
-    bound = is_bound(claims)
-    remembered = _remembered(state, access, trusted, generation, bound, ask_at=ask_at)
-    state.at_hand.put(digest, remembered)
+    remembered.keep_issuer()
     return remembered
 
 
@@ -128,21 +99,18 @@ def _verify(
     # Read first: should the keys change meanwhile, the token is forgotten at once.
     generation = trusted.keys.generation
     # Verified before: under keys that were asked for before the current ones.
-    seen_at = None if state.kept.get(digest) is None else -inf
+    seen_at = -inf if state.tokens.was_verified(digest) else None
     yield from verify(trusted.keys, unverified.jws, clock, seen_at=seen_at)
     access = check_claims(unverified, trusted.terms, clock())
-    ask_at = -inf if _is_always_asked(trusted) or _is_doubted(state, digest) else inf
-    bound = is_bound(unverified.claims)
-    remembered = _remembered(state, access, trusted, generation, bound, ask_at=ask_at)
-    state.kept.put(digest, (access.issuer, generation, access.payload, ask_at))
-    state.at_hand.put(digest, remembered)
-    return remembered
-
-
-def _is_doubted(state: MiddlewareState, digest: bytes) -> bool:
-    """Whether its issuer disowned the token: other keys do not make it good again."""
-    kept = state.kept.get(digest)
-    return kept is not None and kept[3] == -inf
+    must_ask = _is_always_asked(trusted) or state.tokens.is_disowned(digest)
+    return state.tokens.put(
+        digest,
+        access,
+        trusted,
+        generation,
+        bound=is_bound(unverified.claims),
+        ask_at=-inf if must_ask else inf,
+    )
 
 
 def _is_always_asked(trusted: TrustedIssuer) -> bool:
@@ -167,28 +135,24 @@ def _introspect(
     access, answer = yield from _ask(
         state, introspector, question, clock, check, answered_at
     )
-    ask_at = asked_at + min(settings.remember_for, answer.max_age)
-    remembered = _remembered(
-        state,
+    return state.tokens.put(
+        question.digest,
         access,
         trusted,
         None,
-        is_bound(answer.claims),
-        ask_at=ask_at,
+        bound=is_bound(answer.claims),
+        ask_at=asked_at + min(settings.remember_for, answer.max_age),
         answered_at=asked_at,
     )
-    state.kept.put(question.digest, (access.issuer, None, access.payload, ask_at))
-    state.at_hand.put(question.digest, remembered)
-    return remembered
 
 
 def _confirm(
     state: MiddlewareState, remembered: Remembered, question: Question, clock: Clock
 ) -> Procedure[Remembered]:
-    """A JWT that was found good, if its issuer still stands by it."""
+    """A JWT that was verified, if its issuer still calls it active."""
     trusted, payload = remembered.trusted, remembered.access.payload
     introspector, asked_at = _introspector_of(trusted), clock()
-    signed = read_access(parse_object(payload), payload, trusted.settings)
+    signed = read_access(parse_object(payload), payload, trusted.terms)
 
     def check(answer: Answer) -> Access:
         return narrow(signed, answer, trusted.terms, clock())
@@ -196,21 +160,18 @@ def _confirm(
     access, answer = yield from _ask(
         state, introspector, question, clock, check, remembered.answered_at
     )
+    always = _is_always_asked(trusted)
     counts_for = min(introspector.settings.remember_for, answer.max_age)
-    confirmed = _remembered(
-        state,
+    return state.tokens.put(
+        question.digest,
         access,
         trusted,
         remembered.generation,
-        remembered.is_bound or is_bound(answer.claims),
-        ask_at=asked_at + counts_for if _is_always_asked(trusted) else inf,
+        bound=remembered.is_bound or is_bound(answer.claims),
+        ask_at=asked_at + counts_for if always else inf,
         answered_at=asked_at,
+        recallable=not always,
     )
-    kept = (access.issuer, remembered.generation, payload, confirmed.ask_at)
-    if not _is_always_asked(trusted):
-        state.kept.put(question.digest, kept)
-    state.at_hand.put(question.digest, confirmed)
-    return confirmed
 
 
 def _ask(
@@ -221,7 +182,7 @@ def _ask(
     check: Callable[[Answer], Access],
     answered_at: float,
 ) -> Procedure[tuple[Access, Answer]]:
-    """As ``ask``; what it refuses is not taken for good on other routes either."""
+    """As ``ask``; a token that it refuses is not good on other routes either."""
     try:
         return (
             yield from ask(
@@ -229,7 +190,7 @@ def _ask(
             )
         )
     except InvalidTokenError:
-        state.doubt(question.digest)
+        state.tokens.disown(question.digest)
         raise
 
 
@@ -240,27 +201,3 @@ def _introspector_of(trusted: TrustedIssuer) -> Introspector:
             f"Issuer({trusted.settings.issuer!r}).introspection is missing",
         )
     return trusted.introspector
-
-
-def _remembered(
-    state: MiddlewareState,
-    access: Access,
-    trusted: TrustedIssuer,
-    generation: int | None,
-    bound: bool,
-    *,
-    ask_at: float,
-    answered_at: float = -inf,
-) -> Remembered:
-    """*generation* is that of the issuer's keys; ``None`` if it was asked instead."""
-    return Remembered(
-        state.scope_rules.apply(access, trusted.settings),
-        trusted,
-        dies_at=dies_at(access, trusted.terms),
-        is_bound=bound,
-        keys=UNSIGNED if generation is None else trusted.keys,
-        generation=0 if generation is None else generation,
-        ask_at=ask_at,
-        answered_at=answered_at,
-        actor_refusal=refusal_of_agent(access, trusted.settings),
-    )

@@ -106,13 +106,14 @@ _EMPTY: tuple[object, ...] = (None, "", [], ())
 _NEVER_PASSED_OVER = ("act", "cnf")
 
 
-def read_access(claims: Claims, payload: bytes, issuer: Issuer) -> Access:
+def read_access(claims: Claims, payload: bytes, terms: Terms) -> Access:
     """The ``Access`` that *claims*, read from *payload*, give.
 
     Raises:
         InvalidTokenError: nobody can say who stands behind it.
         ValueError: another claim is not of the form demanded.
     """
+    issuer = terms.issuer
     claims = stated(claims, issuer)
     subject, client_id = optional_text(claims, "sub"), read_client_id(claims, issuer)
     who = read_who(claims, issuer, client_id)
@@ -132,6 +133,7 @@ def read_access(claims: Claims, payload: bytes, issuer: Issuer) -> Access:
         optional_instant(claims, "auth_time"),
         optional_text(claims, "acr"),
         payload,
+        leeway=terms.leeway,
     )
 
 
@@ -178,7 +180,7 @@ def read_scopes(claims: Claims, issuer: Issuer) -> frozenset[str]:
     )
 
 
-def dies_at(access: Access, terms: Terms) -> float:
+def expires_with_leeway(access: Access, terms: Terms) -> float:
     """Epoch seconds at which a token has expired or is too old, leeway included."""
     ends = inf if access.expires_at is None else access.expires_at
     longest = terms.issuer.max_token_age

@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from hashlib import sha256
 from typing import Any
 
 import pytest
 
-from agentauth_middleware._core.decide import Decision, decide
 from agentauth_middleware._core.issuers.introspector import block_of
 from agentauth_middleware._core.issuers.keys import verify
 from agentauth_middleware._core.middleware_state import MiddlewareState
@@ -26,7 +24,13 @@ from agentauth_middleware.settings.introspection import Introspection
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.settings.route import Route
-from tests.support.deciding import request, state_for
+from tests.support.deciding import (
+    Decided,
+    deciding,
+    push_out,
+    request,
+    state_for,
+)
 from tests.support.stepping import Clock, Stepper, json_reply
 from tests.support.tokens import (
     ISSUER,
@@ -79,19 +83,19 @@ class Middleware:
 
     def step(
         self, presented: bytes = OPAQUE, client: str | None = "192.0.2.1", **more: Any
-    ) -> Stepper[Decision]:
+    ) -> Stepper[Decided]:
         self.middleware_state.revocations.read_at = self.clock.now
         asked_for = request(presented, client=client, **more)
-        return Stepper(decide(self.middleware_state, asked_for, self.clock))
+        return Stepper(deciding(self.middleware_state, asked_for, self.clock))
 
-    def ask(self, answer: object, presented: bytes = OPAQUE, **more: Any) -> Decision:
+    def ask(self, answer: object, presented: bytes = OPAQUE, **more: Any) -> Decided:
         """The decision, with one question to the issuer."""
         step = self.step(presented, **more)
         assert isinstance(step.asks, Fetch)
         step.answer(answer)
         return step.result
 
-    def at_once(self, presented: bytes = OPAQUE, **more: Any) -> Decision:
+    def at_once(self, presented: bytes = OPAQUE, **more: Any) -> Decided:
         """The decision, which must ask nobody."""
         step = self.step(presented, **more)
         assert step.asks is None
@@ -1189,19 +1193,11 @@ def test_token_that_its_issuer_disowned_is_refused_on_all_routes(
     assert isinstance(middleware.at_once(presented), Access)
 
 
-def push_out(middleware: Middleware, presented: bytes) -> None:
-    """Let *presented* be at hand no longer, and only be kept."""
-    remembered = middleware.middleware_state.at_hand.get(sha256(presented).digest())
-    assert remembered is not None
-    for number in range(5000):
-        middleware.middleware_state.at_hand.put(b"%d" % number, remembered)
-
-
 def test_token_that_was_disowned_is_not_recalled() -> None:
     middleware = Middleware(asked(ALWAYS))
     assert isinstance(middleware.at_once(JWT), Access)
     middleware.ask(INACTIVE, JWT, path="/admin/x")
-    push_out(middleware, JWT)
+    push_out(middleware.middleware_state, JWT)
     middleware.clock.tick(11)
 
     assert outcome(middleware.ask(INACTIVE, JWT)) == (401, "inactive_token")
@@ -1210,9 +1206,9 @@ def test_token_that_was_disowned_is_not_recalled() -> None:
 def test_recalled_token_is_asked_about_when_its_answer_is_old() -> None:
     middleware = Middleware()
     middleware.ask(active(exp=NOW + 3600))
-    push_out(middleware, OPAQUE)
+    push_out(middleware.middleware_state, OPAQUE)
     assert isinstance(middleware.at_once(), Access)
-    push_out(middleware, OPAQUE)
+    push_out(middleware.middleware_state, OPAQUE)
     middleware.clock.tick(31)
 
     assert outcome(middleware.ask(INACTIVE)) == (401, "inactive_token")
@@ -1255,7 +1251,7 @@ def test_answer_may_list_scopes_in_an_array_where_the_issuer_is_allowed_that(
 def test_recalled_jwt_that_is_always_asked_about_is_asked_about() -> None:
     middleware = Middleware(asked(always=True))
     middleware.ask(active(), JWT)
-    push_out(middleware, JWT)
+    push_out(middleware.middleware_state, JWT)
 
     assert isinstance(middleware.step(JWT).asks, Fetch)
 
@@ -1513,7 +1509,7 @@ def test_jwt_that_its_issuer_stands_by_again_is_recalled_without_a_question() ->
     middleware.ask(INACTIVE, JWT, path="/admin/x")
     middleware.clock.tick(11)
     assert isinstance(middleware.ask(active(), JWT), Access)
-    push_out(middleware, JWT)
+    push_out(middleware.middleware_state, JWT)
 
     assert isinstance(middleware.at_once(JWT), Access)
 

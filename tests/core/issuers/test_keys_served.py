@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import anyio
 import pytest
 
-from agentauth_middleware._core.decide import Decision, decide
 from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._io.drive import drive, drive_async
@@ -18,7 +17,7 @@ from agentauth_middleware.access import Access
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore
 from agentauth_middleware.testing import FakeIssuer, ServedIssuer
-from tests.support.deciding import request
+from tests.support.deciding import Decided, deciding, request
 from tests.support.stepping import Clock
 from tests.support.tokens import RESOURCE
 
@@ -49,14 +48,14 @@ class Threads:
         self._clock = Clock(time.time())
         self._perform = BlockingPerformer(MemoryStore())
 
-    def decide(self, tokens: list[str]) -> list[Decision]:
+    def decide(self, tokens: list[str]) -> list[Decided]:
         self._clock.tick(1.0)
-        decisions: list[Decision] = []
+        decisions: list[Decided] = []
         barrier = threading.Barrier(len(tokens))
 
         def work(token: str) -> None:
             barrier.wait()
-            procedure = decide(self._state, request(token.encode()), self._clock)
+            procedure = deciding(self._state, request(token.encode()), self._clock)
             decisions.append(drive(procedure, self._perform))
 
         threads = [threading.Thread(target=work, args=(token,)) for token in tokens]
@@ -77,15 +76,15 @@ class Tasks:
         self._backend = backend
         self._perform = AsyncPerformer(MemoryStore())
 
-    def decide(self, tokens: list[str]) -> list[Decision]:
+    def decide(self, tokens: list[str]) -> list[Decided]:
         self._clock.tick(1.0)
         return anyio.run(self._decide, tokens, backend=self._backend)
 
-    async def _decide(self, tokens: list[str]) -> list[Decision]:
-        decisions: list[Decision] = []
+    async def _decide(self, tokens: list[str]) -> list[Decided]:
+        decisions: list[Decided] = []
 
         async def work(token: str) -> None:
-            procedure = decide(self._state, request(token.encode()), self._clock)
+            procedure = deciding(self._state, request(token.encode()), self._clock)
             decisions.append(await drive_async(procedure, self._perform))
 
         async with anyio.create_task_group() as tasks:
@@ -104,11 +103,11 @@ def driven(
     return lambda state: Tasks(state, request.param)
 
 
-def all_granted(decisions: list[Decision]) -> bool:
+def all_granted(decisions: list[Decided]) -> bool:
     return all(isinstance(decision, Access) for decision in decisions)
 
 
-def reasons(decisions: list[Decision]) -> set[tuple[int, str]]:
+def reasons(decisions: list[Decided]) -> set[tuple[int, str]]:
     return {
         (decision.status, decision.reason)
         for decision in decisions

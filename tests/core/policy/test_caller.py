@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentauth_middleware._core.cache import BoundedMap
-from agentauth_middleware._core.decide import Anonymous, decide, verify_token
+from agentauth_middleware._core.decide import Anonymous, verify_token
 from agentauth_middleware._core.middleware_state import MiddlewareState
 from agentauth_middleware._core.operations import Fetch
 from agentauth_middleware._core.policy.caller import (
@@ -34,7 +33,13 @@ from agentauth_middleware.settings.introspection import Introspection
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.settings.route import Route
-from tests.support.deciding import decide_at_once, request, state_for
+from tests.support.deciding import (
+    decide_at_once,
+    deciding,
+    push_out,
+    request,
+    state_for,
+)
 from tests.support.stepping import Clock, Stepper, json_reply, play
 from tests.support.tokens import ISSUER, NOW, claims, issuer, jwks, key, server, token
 
@@ -77,7 +82,7 @@ def raised(check: Callable[[], object]) -> RequestRefusedError | None:
 
 def check(demands: dict[str, Any], given: Access) -> None:
     """*demands* are those of a route."""
-    check_policy(Route("/*", **demands).demands, given, 60, Clock())
+    check_policy(Route("/*", **demands).demands, given, NOW)
 
 
 # Which scopes imply which
@@ -536,7 +541,7 @@ def test_recalled_token_keeps_its_policy(trust: dict[str, Any]) -> None:
     presented, other = by_agent("notes.admin"), by_agent("", "agent-2")
     first = decide_at_once(state, request(presented))
     decide_at_once(state, request(other))
-    state.at_hand = BoundedMap(10)
+    push_out(state, presented)
     again = decide_at_once(state, request(presented))
 
     assert again == first
@@ -610,7 +615,7 @@ def asked(*routes: Route, implied: Any = None, **trust: Any) -> MiddlewareState:
 
 def ask(state: MiddlewareState, presented: bytes, **answer: Any) -> Any:
     """The decision, with *answer* about the token."""
-    step = Stepper(decide(state, request(presented, client="192.0.2.1"), Clock()))
+    step = Stepper(deciding(state, request(presented, client="192.0.2.1"), Clock()))
     assert isinstance(step.asks, Fetch)
     step.answer(json_reply({"active": True, **answer}))
     return step.result

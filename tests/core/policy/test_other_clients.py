@@ -157,9 +157,10 @@ def test_opaque_token_in_use_is_another_clients_in_another_scheme(
     """As it is before anybody used it: what is remembered claims nothing more."""
     signed, opaque = token(), b"oat_0123456789"
     assert isinstance(decide_at_once(state, request(signed)), Access)
-    remembered = state.at_hand.get(sha256(signed).digest())
-    assert remembered is not None
-    state.at_hand.put(sha256(opaque).digest(), remembered)
+    found = state.tokens.get(sha256(signed).digest())
+    assert found is not None
+    digest = sha256(opaque).digest()
+    state.tokens.put(digest, found.access, found.trusted, None, bound=False)
 
     assert is_agents(state, b"Bearer " + opaque)
     assert not is_agents(state, b"Token " + opaque)
