@@ -40,7 +40,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentauth_middleware import asgi
 from agentauth_middleware._middleware import guards
-from agentauth_middleware._middleware.raised import refusal_in
+from agentauth_middleware._middleware.refusal_writer import refusal_in
 from agentauth_middleware._syntax.members import parse_object
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import (

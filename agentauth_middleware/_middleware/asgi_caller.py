@@ -23,18 +23,13 @@ _SHARED = (
 
 
 class Caller(BaseUser):
-    """What Starlette's ``request.user`` is for a request with an ``Access``.
-
-    All requests with one token share it, so it cannot be changed.
-    """
+    """What Starlette's ``request.user`` is for a request with an ``Access``."""
 
     access: Access
 
     def __init__(self, access: Access) -> None:
+        # Not by assignment, which is refused below.
         self.__dict__["access"] = access
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"request.user.{name}: {_SHARED}")
 
     @property
     def is_authenticated(self) -> bool:
@@ -50,6 +45,13 @@ class Caller(BaseUser):
     def identity(self) -> str:
         """The subject. Unique only together with ``access.issuer``."""
         return self.access.subject or ""
+
+
+class _SharedCaller(Caller):
+    """All requests with one token share it, so it cannot be changed."""
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"request.user.{name}: {_SHARED}")
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:
@@ -82,7 +84,7 @@ def identify(scope: Scope, remembered: Remembered) -> None:
     """Put the ``Access`` where Starlette's conventions and our own look for it."""
     if remembered.caller is None:
         access = remembered.access
-        remembered.caller = Caller(access), _Credentials(access)
+        remembered.caller = _SharedCaller(access), _Credentials(access)
     scope["agentauth.access"] = remembered.access
     scope["user"], scope["auth"] = remembered.caller
 
