@@ -224,6 +224,7 @@ class AgentAuth(SecurityBase):
                         mode="json", by_alias=True, exclude_none=True
                     ),
                     declared=self._declared_operations(app),
+                    scope_prefix=self._resource_server.client_scope_prefix,
                     others_pass=self._resource_server.unauthenticated == "pass",
                     mount=app.root_path,
                 )

@@ -152,7 +152,8 @@ class _KnownCallers:
         user = self._read_caller(scope)
         if user is not None:
             scope["user"] = user
-        answer = _Answer(send, waits=scope["method"] == "POST")
+        told = self._resource_server.scopes_for_clients
+        answer = _Answer(send, told, waits=scope["method"] == "POST")
         known = auth_context_var.set(user)
         answering = _ANSWER.set(answer)
         try:
@@ -183,7 +184,14 @@ class _Answer:
     the status of a POST, whose stream says nothing until a tool does, waits for that.
     """
 
-    def __init__(self, send: Send, *, waits: bool) -> None:
+    def __init__(
+        self,
+        send: Send,
+        scopes_for_clients: Callable[[Iterable[str]], tuple[str, ...]],
+        *,
+        waits: bool,
+    ) -> None:
+        self.scopes_for_clients = scopes_for_clients
         self._send = send
         self._waits = waits
         self._held: Message | None = None
@@ -297,15 +305,20 @@ def _refusals_answered() -> Generator[None, None, None]:
             answer.refuse(failure)
         # Of the SDK's errors the one that tools and resources may both raise; any other
         # it takes for a crash.
-        raise ResourceError(_told(failure)) from failure
+        raise ResourceError(_told(failure, answer)) from failure
 
 
-def _told(failure: RequestRefusedError | UnavailableError) -> str:
+def _told(
+    failure: RequestRefusedError | UnavailableError, answer: _Answer | None
+) -> str:
     """What a model may read of *failure*: no more than a client is told."""
     if isinstance(failure, UnavailableError):
         return "temporarily unavailable: try again later"
     if isinstance(failure, InsufficientScopeError):
-        return f"{failure.description}: {' '.join(failure.scopes)}"
+        scopes = failure.scopes
+        if answer is not None:
+            scopes = answer.scopes_for_clients(scopes)
+        return f"{failure.description}: {' '.join(scopes)}"
     return failure.description
 
 
@@ -356,9 +369,17 @@ class AgentAuthTokenVerifier:
         clients to ask for.
 
         Raises:
-            ConfigurationError: the resource server's settings name no issuer.
+            ConfigurationError: the resource server's settings name no issuer, or
+                clients know *required_scopes* by other names.
         """
         server = self._verifier.resource_server
+        required = list(required_scopes)
+        if required and server.client_scope_prefix:
+            raise ConfigurationError(
+                "required_scopes: the SDK tells clients what it looks for in tokens, "
+                "and ResourceServer.client_scope_prefix says that they ask for it by "
+                "another name; put the middleware in front of the application"
+            )
         if not server.authorization_servers:
             raise ConfigurationError(
                 "ResourceServer.authorization_servers: names no issuer, and the SDK's "
@@ -369,7 +390,7 @@ class AgentAuthTokenVerifier:
             {
                 "issuer_url": server.authorization_servers[0],
                 "resource_server_url": server.resource,
-                "required_scopes": list(required_scopes) or None,
+                "required_scopes": required or None,
                 # The verifier checks the audience itself.
                 "validate_token_resource": False,
             }

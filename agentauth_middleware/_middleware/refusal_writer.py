@@ -76,14 +76,15 @@ class RefusalWriter:
 
     def write(self, refusal: Refusal) -> Response:
         """*refusal* as the answer to the request."""
-        return render(refusal, self._metadata_url, self._auth_md_url)
+        told = self._for_clients(refusal)
+        return render(told, self._metadata_url, self._auth_md_url)
 
     def complete_challenges(
         self, headers: Sequence[tuple[str, str]], refusal: Refusal
     ) -> Sequence[tuple[str, str]]:
         """The *headers* of a 401 of the application's own, with the challenge of
         *refusal*, unless they have one of ours: a guard's refusal does."""
-        ours = challenge(refusal, self._metadata_url)
+        ours = challenge(self._for_clients(refusal), self._metadata_url)
         _, _, metadata = ours.rpartition("resource_metadata=")
         for name, value in headers:
             if name.lower() == "www-authenticate" and metadata in value:
@@ -150,6 +151,13 @@ class RefusalWriter:
     ) -> None:
         """Write the record of *decision*; *duration* is in seconds."""
         write_audit(decision, request, route, duration, self._issuer_named)
+
+    def _for_clients(self, refusal: Refusal) -> Refusal:
+        """*refusal* with the names by which clients ask for scopes."""
+        if not self._server.client_scope_prefix:
+            return refusal
+        scopes = self._server.scopes_for_clients(refusal.scopes)
+        return replace(refusal, scopes=scopes)
 
     def _route_of(self, request: Request) -> Route | None:
         try:

@@ -214,6 +214,12 @@ def _check_trust(issuer: str, server: ResourceServer, key: str) -> None:
             f"{key}: {server.resource} does not trust {issuer}; add "
             f"Issuer({issuer!r}) to its issuers, to the letter"
         )
+    if server.client_scope_prefix:
+        raise ConfigurationError(
+            f"{key}: ResourceServer.client_scope_prefix of {server.resource} is for "
+            f"servers that know scopes by other names than their tokens; {issuer} does "
+            "not, so remove it"
+        )
     if trusted.audience is not None and server.resource not in trusted.audience:
         raise ConfigurationError(
             f"{key}: {server.resource} wants tokens of {issuer} for another audience, "

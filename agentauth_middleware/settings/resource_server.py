@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
@@ -76,6 +76,11 @@ class ResourceServer:
     """For people, when an agent asks them for permission."""
     scopes: Mapping[str, str] = field(default_factory=dict[str, str])
     """Each scope that clients may ask for, with a sentence for people."""
+    client_scope_prefix: str = ""
+    """What stands in front of a scope where clients ask for it, and not in tokens: at
+    Entra ``"api://<application id>/"``. Challenges and documents tell clients the names
+    with it; everything else here has the names of tokens. It is one for all issuers: a
+    challenge is for clients of any of them."""
     implied_scopes: Mapping[str, Sequence[str]] = field(
         default_factory=dict[str, Sequence[str]]
     )
@@ -187,6 +192,11 @@ class ResourceServer:
         """Where the metadata is published (RFC 9728 §3.1); every challenge names it."""
         return well_known_url(self.resource)
 
+    def scopes_for_clients(self, scopes: Iterable[str]) -> tuple[str, ...]:
+        """*scopes*, which tokens carry, under the names by which clients ask for
+        them."""
+        return tuple(self.client_scope_prefix + scope for scope in scopes)
+
     @property
     def auth_md_url(self) -> str:
         """Where ``auth.md`` is published."""
@@ -295,6 +305,7 @@ class ResourceServer:
             )
         check_scopes(self.scopes, "ResourceServer.scopes")
         replace_setting(self, "scopes", MappingProxyType(dict(self.scopes)))
+        self._check_client_scope_prefix()
         self._check_implied_scopes()
         if not self.scopes:
             return
@@ -305,6 +316,22 @@ class ResourceServer:
         for issuer in self.listed_issuers:
             for name, scopes in issuer.agent_scopes.items():
                 self._check_declared(scopes, f"Issuer.agent_scopes[{name!r}]")
+
+    def _check_client_scope_prefix(self) -> None:
+        key, prefix = "ResourceServer.client_scope_prefix", self.client_scope_prefix
+        if prefix == "":
+            return
+        check_scopes([prefix], key)
+        if prefix[-1].isalnum():
+            raise ConfigurationError(
+                f"{key}: {prefix!r} does not end in a separator; write {prefix + '/'!r}"
+            )
+        for scope in self.scopes:
+            if scope.startswith(prefix):
+                raise ConfigurationError(
+                    f"ResourceServer.scopes: {scope!r} has the prefix for clients; "
+                    f"write the name in tokens, {scope.removeprefix(prefix)!r}"
+                )
 
     def _check_implied_scopes(self) -> None:
         key = "ResourceServer.implied_scopes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,15 @@ def test_server_with_good_settings_is_built_without_touching_the_disk(
             lambda: {"resources": [trusting(algorithms=("RS256",))]},
             "ES256",
             id="another algorithm",
+        ),
+        pytest.param(
+            lambda: {
+                "resources": [
+                    replace(resource_server(), client_scope_prefix="api://notes/")
+                ]
+            },
+            "client_scope_prefix",
+            id="other names of scopes",
         ),
         pytest.param(
             lambda: {"database": "/no/such/folder/server.db"}, "no folder", id="folder"

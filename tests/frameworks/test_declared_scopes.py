@@ -263,6 +263,26 @@ def test_refusal_that_reaches_the_middleware_names_what_the_route_needs(
     assert needed(response.headers) == "admin read"
 
 
+def test_scopes_are_named_as_clients_ask_for_them() -> None:
+    """Also where a handler or the framework answers, in Flask and in Starlette."""
+    entra = replace(SERVER, client_scope_prefix="api://notes/")
+    flask = Flask(__name__)
+    AgentAuth(entra).init_app(flask)
+    flask.get("/notes")(requires("read", "share")(lambda: "notes"))
+    star = Starlette(routes=[Route("/notes", requires("share")(listing))])
+    star.add_middleware(
+        AgentAuthMiddleware, resource_server=entra, scopes_for=declared_scopes
+    )
+
+    for client in (flask.test_client(), TestClient(star)):
+        for headers in ({}, bearer("read")):
+            response = client.get("/notes", headers=headers)
+            assert response.status_code == (403 if headers else 401)
+            named = (needed(response.headers) or "").split()
+            assert set(named) == {"api://notes/read", "api://notes/share"}
+        assert client.get("/notes", headers=bearer("read", "share")).status_code == 200
+
+
 def test_refusal_of_the_route_names_what_the_handler_needs() -> None:
     for response in (
         create_app().test_client().get("/policy", headers=bearer("read")),

@@ -3,6 +3,7 @@
 # FastAPI reads the annotations of handlers, which here name things of their own test.
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 import pytest
@@ -396,6 +397,30 @@ def test_openapi_names_the_scopes_of_each_operation_together() -> None:
     ]
     assert operation(app, "/any")["security"] == [{"AgentAuth": []}]
     assert operation(app, "/policy")["security"] == [{"AgentAuth": ["admin", "read"]}]
+
+
+def test_openapi_names_scopes_as_clients_ask_for_them() -> None:
+    """And so does the challenge, while tokens have their own names."""
+    entra = AgentAuth(replace(SERVER, client_scope_prefix="api://notes/"))
+    app = FastAPI()
+    entra.install(app)
+
+    @app.get("/notes")
+    @app.get("/policy")
+    def list_notes(
+        caller: Annotated[Access, Security(entra, scopes=["read"])],
+    ) -> list[str]:
+        return sorted(caller.scopes)
+
+    assert operation(app, "/notes")["security"] == [{"AgentAuth": ["api://notes/read"]}]
+    assert operation(app, "/policy")["security"] == [
+        {"AgentAuth": ["api://notes/admin", "api://notes/read"]}
+    ]
+    assert asked_for(app, "/notes") == "api://notes/read"
+    refused = TestClient(app).get("/notes", headers=bearer("write"))
+    assert refused.status_code == 403
+    assert needed(refused.headers) == refused.json()["scope"] == "api://notes/read"
+    assert TestClient(app).get("/notes", headers=bearer("read")).json() == ["read"]
 
 
 def test_openapi_tells_what_the_middleware_lets_through() -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -449,6 +449,40 @@ async def test_refusal_after_the_first_words_is_told_to_the_model() -> None:
 
     assert talk.status == 200
     assert talk.body.startswith(b"1 of 2the access token lacks")
+
+
+def test_scopes_of_tools_are_named_as_clients_ask_for_them() -> None:
+    server = replace(OPEN, client_scope_prefix="api://notes/")
+    with running(middleware(server)) as client:
+        answer = Wire(client, None).call("add_note", text="hello")
+
+    assert 'scope="api://notes/notes.write"' in answer.headers["www-authenticate"]
+
+
+@pytest.mark.anyio
+async def test_model_is_told_scopes_as_clients_ask_for_them() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"1 of 2", "more_body": True})
+        with pytest.raises(ResourceError, match=r"needs: api://notes/notes\.write"):
+            await add_note("hello")
+        await send({"type": "http.response.body", "body": b""})
+
+    headers = [("authorization", f"Bearer {token()}")]
+    scope = http_scope("/mcp", headers, method="POST")
+    server = replace(SERVER, client_scope_prefix="api://notes/")
+    talk = await exchanged(AgentAuthMiddleware(app, server), scope)
+
+    assert talk.status == 200
+
+
+def test_sdk_cannot_tell_clients_other_names_of_scopes() -> None:
+    server = replace(SERVER, client_scope_prefix="api://notes/")
+    verifier = AgentAuthTokenVerifier(server)
+
+    assert verifier.settings().required_scopes is None
+    with pytest.raises(ConfigurationError, match="put the middleware in front"):
+        verifier.settings(required_scopes=["notes.read"])
 
 
 def test_request_without_access_is_asked_for_credentials_by_a_tool() -> None:

@@ -99,6 +99,28 @@ FAULTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "ResourceServer.resource",
         "has a fragment; remove it",
     ),
+    "prefix of scopes without a separator": (
+        lambda: server(client_scope_prefix="api://mail"),
+        "ResourceServer.client_scope_prefix",
+        "write 'api://mail/'",
+    ),
+    "prefix of scopes with a space": (
+        lambda: server(client_scope_prefix="api://my mail/"),
+        "ResourceServer.client_scope_prefix",
+        "is not one word",
+    ),
+    "prefix of scopes that is none": (
+        lambda: server(client_scope_prefix=None),
+        "ResourceServer.client_scope_prefix",
+        "is not one word",
+    ),
+    "scope with the prefix": (
+        lambda: server(
+            client_scope_prefix="api://mail/", scopes={"api://mail/read": "Read"}
+        ),
+        "ResourceServer.scopes",
+        "write the name in tokens, 'read'",
+    ),
     "resource no URL": (
         lambda: server(resource="api"),
         "ResourceServer.resource",

@@ -137,9 +137,10 @@ Authorization: Bearer <access token>
 def _scopes(server: ResourceServer) -> str:
     if not server.scopes:
         return ""
+    names = server.scopes_for_clients(server.scopes)
     rows = "\n".join(
-        f"| {_code(scope)} | {plain(meaning)} |"
-        for scope, meaning in server.scopes.items()
+        f"| {_code(name)} | {plain(meaning)} |"
+        for name, meaning in zip(names, server.scopes.values(), strict=True)
     )
     return f"\n| Scope | Allows |\n|---|---|\n{rows}"
 

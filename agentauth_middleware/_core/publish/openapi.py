@@ -69,6 +69,7 @@ def describe_middleware(
     scheme: str,
     definition: dict[str, Any],
     declared: Mapping[tuple[str, str], Guarded | None],
+    scope_prefix: str = "",
     others_pass: bool = False,
     mount: str = "",
 ) -> None:
@@ -76,8 +77,9 @@ def describe_middleware(
 
     *scheme* is the name of the middleware's security scheme, which the document may
     require already, and *definition* what it stands for. *declared* is what the guards
-    of handlers demand, by path and method. Where *others_pass*, who is no agent needs a
-    token for those alone. *mount* stands in front of the paths.
+    of handlers demand, by path and method. Clients ask for scopes with *scope_prefix*
+    in front. Where *others_pass*, who is no agent needs a token for those alone.
+    *mount* stands in front of the paths.
     """
     is_needed = False
     for path, method, operation in _operations(document):
@@ -85,7 +87,7 @@ def describe_middleware(
         asked = PlainRequest(method.upper(), mount + path, mount)
         route = _select(routes, asked)
         guarded = declared.get((path, method.upper()))
-        if _describe(operation, route, guarded, scheme, others_pass):
+        if _describe(operation, route, guarded, scheme, scope_prefix, others_pass):
             is_needed = True
     if is_needed:
         components = document.setdefault("components", {})
@@ -114,6 +116,7 @@ def _describe(
     route: Route,
     guarded: Guarded | None,
     scheme: str,
+    scope_prefix: str,
     others_pass: bool,
 ) -> bool:
     """Whether *operation* has to do with the middleware at all; complete it if so.
@@ -135,7 +138,10 @@ def _describe(
         others.append({})
     scopes = () if guarded is None else guarded.scopes
     needed = dict.fromkeys([*route.named_scopes, *scopes])
-    operation["security"] = [*others, {scheme: list(needed)}]
+    operation["security"] = [
+        *others,
+        {scheme: [scope_prefix + scope for scope in needed]},
+    ]
     responses = operation.setdefault("responses", {})
     for status, (description, headers) in _RESPONSES.items():
         response = responses.setdefault(status, {"description": description})

@@ -13,7 +13,7 @@ def metadata(server: ResourceServer) -> dict[str, Any]:
     members: dict[str, Any] = {
         "resource": server.resource,
         "authorization_servers": list(server.authorization_servers or ()),
-        "scopes_supported": list(server.scopes),
+        "scopes_supported": list(server.scopes_for_clients(server.scopes)),
         "bearer_methods_supported": ["header"],
         "resource_name": server.name,
         "resource_documentation": server.documentation_uri,
