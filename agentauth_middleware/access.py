@@ -17,6 +17,7 @@ from agentauth_middleware.errors import (
     InsufficientScopeError,
     RequestRefusedError,
 )
+from agentauth_middleware.reasons import Reason
 
 __all__ = [
     "Access",
@@ -239,7 +240,7 @@ class Access:
             ActorRefusedError: the token proves no user; answered 403.
         """
         if self.user is None:
-            raise ActorRefusedError("user_required", f"mode is {self.mode}")
+            raise ActorRefusedError(Reason.USER_REQUIRED, f"mode is {self.mode}")
         return self.user
 
     def require_agent(self) -> Principal:
@@ -249,7 +250,7 @@ class Access:
             ActorRefusedError: the token names no agent; answered 403.
         """
         if self.agent is None:
-            raise ActorRefusedError("agent_required", f"mode is {self.mode}")
+            raise ActorRefusedError(Reason.AGENT_REQUIRED, f"mode is {self.mode}")
         return self.agent
 
     def require_delegation(self) -> tuple[Principal, Principal]:
@@ -268,7 +269,7 @@ class Access:
                 own; answered 403.
         """
         if self.is_by_agent:
-            raise ActorRefusedError("agent_forbidden", f"mode is {self.mode}")
+            raise ActorRefusedError(Reason.AGENT_FORBIDDEN, f"mode is {self.mode}")
 
 
 def is_by_agent(who: Access | Identity) -> bool:
@@ -293,7 +294,7 @@ def refusal_for_lack(
         needed += [scope for scope in choice if may_use(scope)][:1] or choice
     if all(map(may_use, needed)):
         return InsufficientScopeError(dict.fromkeys(needed))
-    return ActorRefusedError("scope_withheld", "not for this agent")
+    return ActorRefusedError(Reason.SCOPE_WITHHELD, "not for this agent")
 
 
 CURRENT: ContextVar[Access | None] = ContextVar("agentauth_access")

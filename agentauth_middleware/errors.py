@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from agentauth_middleware.reasons import Reason
+
 __all__ = [
     "ActorRefusedError",
     "AgentAuthError",
@@ -99,7 +101,7 @@ class AuthenticationRequiredError(RequestRefusedError):
 
     def __init__(self, scopes: Iterable[str] = ()) -> None:
         """*scopes* that the operation will need, so that the client asks for enough."""
-        super().__init__("no_credentials")
+        super().__init__(Reason.NO_CREDENTIALS)
         self.scopes = tuple(scopes)
 
 
@@ -130,7 +132,7 @@ class StepUpRequiredError(RequestRefusedError):
     ) -> None:
         """*acr_values* in order of preference; *max_age* in seconds; *scopes* that
         will be needed as well, so that the client asks once."""
-        super().__init__("step_up_required")
+        super().__init__(Reason.STEP_UP_REQUIRED)
         self.acr_values = tuple(acr_values)
         self.max_age = max_age
         self.scopes = tuple(scopes)
@@ -146,7 +148,7 @@ class InsufficientScopeError(RequestRefusedError):
     def __init__(self, scopes: Iterable[str]) -> None:
         """*scopes*: all that the operation needs, not only the missing ones."""
         self.scopes = tuple(scopes)
-        super().__init__("insufficient_scope", f"needs {' '.join(self.scopes)}")
+        super().__init__(Reason.INSUFFICIENT_SCOPE, f"needs {' '.join(self.scopes)}")
 
 
 class ActorRefusedError(RequestRefusedError):

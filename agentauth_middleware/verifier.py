@@ -38,6 +38,7 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     UnavailableError,
 )
+from agentauth_middleware.reasons import Reason
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.stores import MemoryStore, Store
 from agentauth_middleware.stores._users import note_user
@@ -195,4 +196,4 @@ def _as_bytes(token: str | bytes) -> bytes:
     try:
         return token.encode("ascii")
     except UnicodeEncodeError:
-        raise InvalidRequestError("malformed_credential", "not ASCII") from None
+        raise InvalidRequestError(Reason.MALFORMED_CREDENTIAL, "not ASCII") from None

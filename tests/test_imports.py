@@ -22,7 +22,7 @@ PACKAGE = "agentauth_middleware"
 ROOT = Path(__file__).parents[1]
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "words": ("errors", "access", "_syntax.*"),
+    "words": ("reasons", "errors", "access", "_syntax.*"),
     "settings": ("", "settings.*"),
     "core": ("_core.*",),
     "stores": ("stores.*", "revocation"),
@@ -171,7 +171,7 @@ RULES = {
         },
     ),
     "words-know-no-framework": Rule(
-        modules=("access", "errors", "settings"),
+        modules=("access", "errors", "reasons", "settings"),
         may_not_import=("httpx", *FRAMEWORKS),
         because="settings, `Access` and errors serve every middleware",
     ),

@@ -52,6 +52,7 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     UnavailableError,
 )
+from agentauth_middleware.reasons import Reason
 from agentauth_middleware.settings.route import Route
 
 
@@ -154,7 +155,7 @@ def _check(
     """
     check_remembered(remembered, state.revocations, now)
     if route is REFUSED:
-        raise ActorRefusedError("unmatched_path")
+        raise ActorRefusedError(Reason.UNMATCHED_PATH)
     if route.demands_something:
         check_policy(route.demands, remembered.access, now)
     check_actor(remembered)
@@ -244,7 +245,7 @@ def verify_token(
         UnavailableError: keys, introspection or the log are out of reach.
     """
     if len(token) > MAX_CREDENTIAL_BYTES:
-        raise InvalidRequestError("credential_too_long")
+        raise InvalidRequestError(Reason.CREDENTIAL_TOO_LONG)
     digest = sha256(token).digest()
     remembered = yield from recognise(
         state, token, digest, clock, introspect=False, client=None

@@ -11,6 +11,7 @@ import anyio
 from agentauth_middleware._core.operations import Fetch
 from agentauth_middleware._io.outgoing import described
 from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.reasons import Reason
 
 if TYPE_CHECKING:
     import httpx
@@ -75,7 +76,7 @@ def _unpack(fetch: Fetch, response: Response, packed: bytearray) -> bytes:
         return bytes(packed)
     if encoding not in ("gzip", "x-gzip"):
         raise UnavailableError(
-            "upstream_unreachable",
+            Reason.UPSTREAM_UNREACHABLE,
             f"{described(fetch)}: encoded in a way we did not ask",
         )
     unpacker = zlib.decompressobj(_GZIP)
@@ -94,6 +95,6 @@ def check_size(fetch: Fetch, body: bytes | bytearray) -> None:
     """
     if len(body) > fetch.max_bytes:
         raise UnavailableError(
-            "upstream_too_large",
+            Reason.UPSTREAM_TOO_LARGE,
             f"{described(fetch)}: the body is longer than {fetch.max_bytes} bytes",
         )

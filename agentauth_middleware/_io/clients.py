@@ -59,6 +59,7 @@ from agentauth_middleware._io.outgoing import (
 from agentauth_middleware._io.proxies import find_proxy, named_proxies
 from agentauth_middleware._io.threads import AsyncThreads, BlockingThreads
 from agentauth_middleware.errors import ConfigurationError, UnavailableError
+from agentauth_middleware.reasons import Reason
 
 if TYPE_CHECKING:
     import ssl
@@ -390,14 +391,16 @@ def _faults_told(fetch: Fetch) -> Generator[None, None, None]:
         yield
     except NotPublicError as fault:
         raise UnavailableError(
-            "upstream_refused", f"{described(fetch)}: not a public address"
+            Reason.UPSTREAM_REFUSED, f"{described(fetch)}: not a public address"
         ) from fault
     except ConfigurationError as fault:
-        raise UnavailableError("http_client_unusable", str(fault)) from fault
+        raise UnavailableError(Reason.HTTP_CLIENT_UNUSABLE, str(fault)) from fault
     except _timeouts() as fault:
-        raise UnavailableError("upstream_timeout", _told(fetch, fault)) from fault
+        raise UnavailableError(Reason.UPSTREAM_TIMEOUT, _told(fetch, fault)) from fault
     except _faults() as fault:
-        raise UnavailableError("upstream_unreachable", _told(fetch, fault)) from fault
+        raise UnavailableError(
+            Reason.UPSTREAM_UNREACHABLE, _told(fetch, fault)
+        ) from fault
 
 
 def _timeouts() -> tuple[type[Exception], ...]:

@@ -23,6 +23,7 @@ from cachetools import TTLCache
 
 from agentauth_middleware._io.lifetimes import PerLoop, PerProcess
 from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.reasons import Reason
 
 __all__ = ["AsyncFlights", "BlockingFlights"]
 
@@ -197,6 +198,6 @@ def _without_frames(failure: UnavailableError) -> UnavailableError:
 
 def _overdue(asked: Shareable) -> UnavailableError:
     return UnavailableError(
-        "upstream_timeout",
+        Reason.UPSTREAM_TIMEOUT,
         f"no answer in {asked.timeout:g} s to the request that asked",
     )

@@ -32,6 +32,7 @@ from agentauth_middleware._io.clients import (
 from agentauth_middleware._io.flights import AsyncFlights, BlockingFlights
 from agentauth_middleware._io.lifetimes import PerLoop
 from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.reasons import Reason
 from agentauth_middleware.stores import MemoryStore, Store
 
 if TYPE_CHECKING:
@@ -214,13 +215,15 @@ class _Log:
                 self._in_slot, call, abandon_on_cancel=True, limiter=limiter
             )
         raise UnavailableError(
-            "store_timeout", f"the log did not answer in {self._timeout:g} s"
+            Reason.STORE_TIMEOUT, f"the log did not answer in {self._timeout:g} s"
         )
 
     def _in_slot(self, call: Callable[[], Done]) -> Done:
         # asyncio's limiter counts a thread out as soon as nothing waits for it.
         if not self._slots.acquire(blocking=False):
-            raise UnavailableError("store_timeout", "earlier calls for the log hang")
+            raise UnavailableError(
+                Reason.STORE_TIMEOUT, "earlier calls for the log hang"
+            )
         try:
             return call()
         finally:

@@ -21,6 +21,7 @@ import anyio.to_thread
 
 from agentauth_middleware._io.lifetimes import PerLoop, PerProcess
 from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.reasons import Reason
 
 __all__ = ["AsyncThreads", "BlockingThreads"]
 
@@ -51,7 +52,9 @@ class _Ledger:
                 hanging > 0 and self.hanging.total() >= _HANGING_IN_ALL
             )
         if is_full:
-            raise UnavailableError("upstream_timeout", f"{at}: earlier requests hang")
+            raise UnavailableError(
+                Reason.UPSTREAM_TIMEOUT, f"{at}: earlier requests hang"
+            )
         return _Call(self, at)
 
 

@@ -21,6 +21,7 @@ from agentauth_middleware._middleware.explanations import explain
 from agentauth_middleware._syntax.http import Request
 from agentauth_middleware.access import Access, Principal
 from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.reasons import Reason
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.route import Route
 
@@ -29,20 +30,22 @@ __all__ = ["is_audited", "write_audit"]
 _logger = logging.getLogger("agentauth_middleware.audit")
 _MISCONFIGURED = frozenset(
     {
-        "http_client_unusable",
-        "introspection_not_configured",
-        "introspection_refused_us",
-        "issuer_lookup_failed",
-        "metadata_not_found",
-        "metadata_unusable",
-        "store_gone",
-        "store_open_to_all",
-        "upstream_refused",
+        Reason.HTTP_CLIENT_UNUSABLE,
+        Reason.INTROSPECTION_NOT_CONFIGURED,
+        Reason.INTROSPECTION_REFUSED_US,
+        Reason.ISSUER_LOOKUP_FAILED,
+        Reason.METADATA_NOT_FOUND,
+        Reason.METADATA_UNUSABLE,
+        Reason.STORE_GONE,
+        Reason.STORE_OPEN_TO_ALL,
+        Reason.UPSTREAM_REFUSED,
     }
 )
-_WORTH_A_LOOK = frozenset({"introspection_bad_request", "introspection_forbidden"})
+_WORTH_A_LOOK = frozenset(
+    {Reason.INTROSPECTION_BAD_REQUEST, Reason.INTROSPECTION_FORBIDDEN}
+)
 """Perhaps junk, perhaps what we send: the issuer refuses to talk about a token."""
-_TOLD_BEFORE = frozenset({"introspection_held_off"})
+_TOLD_BEFORE = frozenset({Reason.INTROSPECTION_HELD_OFF})
 """What follows from failures that have records of their own."""
 
 

@@ -12,6 +12,7 @@ from agentauth_middleware._core.publish.challenge import Refusal
 from agentauth_middleware._syntax.http import Request
 from agentauth_middleware._syntax.listing import one_of, quoted
 from agentauth_middleware.access import Access
+from agentauth_middleware.reasons import Reason
 from agentauth_middleware.settings.issuer import Issuer
 
 __all__ = ["explain"]
@@ -30,10 +31,10 @@ def explain(
     *issuer_named* gives the settings of an issuer. Names neither the token nor its
     subject.
     """
-    if refusal.reason == "unmatched_path":
+    if refusal.reason == Reason.UNMATCHED_PATH:
         setting = 'ResourceServer(unmatched="authenticated")'
         return f"no Route allows this method on this path; add one, or {setting}"
-    if refusal.reason == "no_credentials" and request and request.authorization:
+    if refusal.reason == Reason.NO_CREDENTIALS and request and request.authorization:
         return 'Authorization is of no scheme known here; expected "Bearer <token>"'
     access = refusal.access
     explanation = _EXPLANATIONS.get(refusal.reason)
@@ -117,12 +118,12 @@ def _weak_sign_in(refusal: Refusal, access: Access, issuer: Issuer) -> str:
 
 
 _EXPLANATIONS: Mapping[str, Callable[[Refusal, Access, Issuer], str]] = {
-    "insufficient_scope": _lack_of_scopes,
-    "scope_withheld": _withheld_scopes,
-    "user_required": _lack_of_a_user,
-    "agent_required": _lack_of_an_agent,
-    "agent_not_allowed": _unlisted_agent,
-    "step_up_required": _weak_sign_in,
+    Reason.INSUFFICIENT_SCOPE: _lack_of_scopes,
+    Reason.SCOPE_WITHHELD: _withheld_scopes,
+    Reason.USER_REQUIRED: _lack_of_a_user,
+    Reason.AGENT_REQUIRED: _lack_of_an_agent,
+    Reason.AGENT_NOT_ALLOWED: _unlisted_agent,
+    Reason.STEP_UP_REQUIRED: _weak_sign_in,
 }
 
 

@@ -40,6 +40,7 @@ from agentauth_middleware.authorization_server.settings import (
     IntrospectionClient,
 )
 from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.reasons import Reason
 
 __all__ = ["authenticate_client"]
 
@@ -187,7 +188,7 @@ def _read_assertion(assertion: str) -> tuple[CompactJWS, Claims]:
 def _check_signature(jws: CompactJWS, client: IntrospectionClient) -> None:
     try:
         if jws.header.algorithm not in CLIENT_ALGORITHMS:
-            raise InvalidTokenError("alg_not_allowed")
+            raise InvalidTokenError(Reason.ALG_NOT_ALLOWED)
         verify_signature(jws, client.keys.candidates(jws.header))
     except InvalidTokenError:
         raise ClientRefused(_NOT_SIGNED) from None

@@ -30,6 +30,7 @@ from agentauth_middleware.authorization_server.limits import Limits, limits_to_c
 from agentauth_middleware.authorization_server.settings import ALGORITHM
 from agentauth_middleware.authorization_server.state import Registration
 from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.reasons import Reason
 
 __all__ = [
     "ACCESS_TOKEN_TYPE",
@@ -86,7 +87,7 @@ class Signer:
             verify_signature(jws, self.key_set.candidates(jws.header))
             return parse_object(jws.payload)
         except ValueError as fault:
-            raise InvalidTokenError("malformed", str(fault)) from None
+            raise InvalidTokenError(Reason.MALFORMED, str(fault)) from None
 
 
 def _public(key: ec.EllipticCurvePrivateKey) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from agentauth_middleware._core.operations import CutOff, LogPage
 from agentauth_middleware._core.revocations.cut_offs import MOST_SKEW, clamped
 from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.reasons import Reason
 
 __all__ = ["MemoryStore"]
 
@@ -119,7 +120,7 @@ class _Entries:
         self._drop_expired(now)
         if key not in self._entries and len(self._entries) >= self._max_entries:
             raise UnavailableError(
-                "store_full",
+                Reason.STORE_FULL,
                 f"the MemoryStore holds {self._max_entries} entries, none of them"
                 " expired; raise max_entries or use SQLiteStore",
             )

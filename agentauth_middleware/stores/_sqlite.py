@@ -34,6 +34,7 @@ from typing import Literal
 from agentauth_middleware._core.operations import CutOff, LogPage
 from agentauth_middleware._core.revocations.cut_offs import MOST_SKEW, clamped
 from agentauth_middleware.errors import ConfigurationError, UnavailableError
+from agentauth_middleware.reasons import Reason
 
 __all__ = ["SQLiteStore"]
 
@@ -298,7 +299,7 @@ class _OpenConnections:
         if self._process != os.getpid():  # pragma: no cover (tested in other processes)
             if self._open:
                 raise UnavailableError(
-                    "store_unreachable",
+                    Reason.STORE_UNREACHABLE,
                     "the process was forked while the store was open, without Python's"
                     " knowledge; let the workers be the first to use it",
                 )
@@ -358,7 +359,7 @@ class _Connections:
                 self._put_back(connection)
         except (sqlite3.Error, OSError) as error:
             raise UnavailableError(
-                "store_unreachable", f"the store {self._file} failed: {error}"
+                Reason.STORE_UNREACHABLE, f"the store {self._file} failed: {error}"
             ) from error
 
     @contextmanager
@@ -430,7 +431,7 @@ class _Connections:
             return
         if self._create == "never" or _marker_of(self._file).exists():
             raise UnavailableError(
-                "store_gone",
+                Reason.STORE_GONE,
                 f"the store {self._file} is gone, and with it what was revoked; put it "
                 f"back, or delete {_marker_of(self._file)} to begin anew",
             )
@@ -448,7 +449,7 @@ class _Connections:
             return
         if known and self._create != "always":
             raise UnavailableError(
-                "store_gone",
+                Reason.STORE_GONE,
                 f"another store is in the place of {self._file}; put the former back, "
                 f"or delete {marker} to use this one",
             )
@@ -476,7 +477,7 @@ def _close_to_others(file: Path) -> None:
         file.chmod(mode & 0o770)
     except PermissionError as error:
         raise UnavailableError(
-            "store_open_to_all",
+            Reason.STORE_OPEN_TO_ALL,
             f"every user of this machine may change the store {file}, which belongs to "
             "another user: let its owner run `chmod o-rwx` on it",
         ) from error

@@ -20,6 +20,7 @@ from agentauth_middleware._syntax.urls import (
     other_by_slash,
 )
 from agentauth_middleware.errors import UnavailableError
+from agentauth_middleware.reasons import Reason
 
 MAX_DOCUMENT_BYTES = 512 * 1024
 LONGEST_TIMEOUT = 60.0
@@ -103,7 +104,7 @@ def discover(
         return found
     told = f"{state.issuer} publishes no metadata: {', '.join(passed_over)}"
     raise UnavailableError(
-        "metadata_not_found", f"{told}; name its keys with Issuer(jwks_uri=...)"
+        Reason.METADATA_NOT_FOUND, f"{told}; name its keys with Issuer(jwks_uri=...)"
     )
 
 
@@ -145,7 +146,7 @@ def time_left(url: str, clock: Clock, deadline: float) -> float:
     """
     remaining = deadline - clock()
     if remaining <= 0:
-        raise UnavailableError("upstream_timeout", f"no time left for {url}")
+        raise UnavailableError(Reason.UPSTREAM_TIMEOUT, f"no time left for {url}")
     return min(remaining, LONGEST_TIMEOUT)
 
 
@@ -157,13 +158,13 @@ def read_issuer_metadata(
     Raises:
         UnavailableError: the document cannot be used.
     """
-    metadata = read_document(reply, url, "metadata_unusable")
+    metadata = read_document(reply, url, Reason.METADATA_UNUSABLE)
     if metadata.get("issuer") != issuer:
         found = f"{url} describes {quoted(metadata.get('issuer'))}"
         told = f"{found}; expected {issuer!r}"
         if metadata.get("issuer") == (other := other_by_slash(issuer)):
             told = f"{told}, which differs by the slash at its end; write {other!r}"
-        raise UnavailableError("metadata_unusable", told)
+        raise UnavailableError(Reason.METADATA_UNUSABLE, told)
 
     def usable(name: str) -> str | None:
         value = metadata.get(name)

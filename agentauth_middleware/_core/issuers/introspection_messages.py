@@ -42,6 +42,7 @@ from agentauth_middleware._syntax.members import (
 )
 from agentauth_middleware.access import Access, Identity, is_by_agent
 from agentauth_middleware.errors import InvalidTokenError, UnavailableError
+from agentauth_middleware.reasons import Reason
 from agentauth_middleware.settings.introspection import Introspection
 from agentauth_middleware.settings.issuer import Issuer
 
@@ -50,27 +51,27 @@ SIGNED = f"application/{_TYPE}"
 _FRESH_FOR = 60
 """Seconds, and the leeway: an old answer might be an active one that was kept."""
 ABOUT_THE_TOKEN = (
-    "introspection_bad_request",
-    "introspection_forbidden",
-    "introspection_unreadable",
+    Reason.INTROSPECTION_BAD_REQUEST,
+    Reason.INTROSPECTION_FORBIDDEN,
+    Reason.INTROSPECTION_UNREADABLE,
 )
 """Failures that may be of one token, its length, its kind or what is said of it."""
 CAUSED_BY_TOKENS = (
-    "introspection_bad_request",
-    "introspection_forbidden",
-    "introspection_throttled",
+    Reason.INTROSPECTION_BAD_REQUEST,
+    Reason.INTROSPECTION_FORBIDDEN,
+    Reason.INTROSPECTION_THROTTLED,
 )
 """Failures that any client can bring about, with tokens of a strange form or with too
 many of them."""
 _FAILURES = {
-    400: "introspection_bad_request",
-    413: "introspection_bad_request",
-    414: "introspection_bad_request",
-    431: "introspection_bad_request",
-    403: "introspection_forbidden",
-    401: "introspection_refused_us",
-    404: "introspection_refused_us",
-    405: "introspection_refused_us",
+    400: Reason.INTROSPECTION_BAD_REQUEST,
+    413: Reason.INTROSPECTION_BAD_REQUEST,
+    414: Reason.INTROSPECTION_BAD_REQUEST,
+    431: Reason.INTROSPECTION_BAD_REQUEST,
+    403: Reason.INTROSPECTION_FORBIDDEN,
+    401: Reason.INTROSPECTION_REFUSED_US,
+    404: Reason.INTROSPECTION_REFUSED_US,
+    405: Reason.INTROSPECTION_REFUSED_US,
 }
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _ERROR_CODE = re.compile(rb'"error"\s*:\s*"([a-z_]{1,40})"')
@@ -119,9 +120,9 @@ def check_status(reply: Reply, url: str) -> None:
         after = reply.headers.get("retry-after", "")
         seconds = int(after) if _SECONDS.fullmatch(after) else 1
         raise UnavailableError(
-            "introspection_throttled", detail, retry_after=min(max(seconds, 1), 60)
+            Reason.INTROSPECTION_THROTTLED, detail, retry_after=min(max(seconds, 1), 60)
         )
-    reason = _FAILURES.get(reply.status, "introspection_failed")
+    reason = _FAILURES.get(reply.status, Reason.INTROSPECTION_FAILED)
     raise UnavailableError(reason, detail)
 
 
@@ -228,11 +229,15 @@ def _is_said(name: str, value: object) -> bool:
 
 
 def _unusable(source: str, fault: str) -> UnavailableError:
-    return UnavailableError("introspection_unusable", f"answer of {source}: {fault}")
+    return UnavailableError(
+        Reason.INTROSPECTION_UNUSABLE, f"answer of {source}: {fault}"
+    )
 
 
 def _unreadable(source: str, fault: ValueError) -> UnavailableError:
-    return UnavailableError("introspection_unreadable", f"answer of {source}: {fault}")
+    return UnavailableError(
+        Reason.INTROSPECTION_UNREADABLE, f"answer of {source}: {fault}"
+    )
 
 
 def check_answer(
@@ -291,7 +296,7 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
     for name, (said, signed) in zip(("sub", "client", "jti"), named, strict=True):
         if said not in (None, signed):
             found = f"{name} of the answer is not that of the token"
-            raise InvalidTokenError("introspection_mismatch", found)
+            raise InvalidTokenError(Reason.INTROSPECTION_MISMATCH, found)
     states_scopes = any(name in claims for name in (*issuer.scope_claims, "scope"))
     ends = [end for end in (access.expires_at, expires_at) if end is not None]
     return replace(
@@ -327,13 +332,13 @@ def _stricter_identity(access: Access, claims: Claims, issuer: Issuer) -> Identi
         return signed
     by_agent = [is_by_agent(one) for one in (signed, told)]
     if all(by_agent) and signed.agent != told.agent:
-        raise InvalidTokenError("introspection_mismatch", "of another actor")
+        raise InvalidTokenError(Reason.INTROSPECTION_MISMATCH, "of another actor")
     if by_agent[0] != by_agent[1]:
         return signed if by_agent[0] else told
     if signed.user is None or told.user is None:
         return signed if signed.user is None else told
     if signed.user != told.user:
-        raise InvalidTokenError("introspection_mismatch", "of another user")
+        raise InvalidTokenError(Reason.INTROSPECTION_MISMATCH, "of another user")
     return max(signed, told, key=lambda one: len(one.chain))
 
 
@@ -344,11 +349,11 @@ def _check_is_access_token(claims: Claims, issuer: str) -> None:
     """Whether the answer is about an access token, and one of *issuer*."""
     if claims.get("iss", issuer) != issuer:
         found = f"iss of the answer is {quoted(claims['iss'])}; expected {issuer!r}"
-        raise InvalidTokenError("wrong_issuer", found)
+        raise InvalidTokenError(Reason.WRONG_ISSUER, found)
     token_type = claims.get("token_type", "bearer")
     if not isinstance(token_type, str):
         raise ValueError("token_type is no text")
     if token_type.lower() not in _ACCESS_TOKEN_TYPES:
         found = f"token_type is {quoted(token_type)}; expected 'Bearer' or 'DPoP'"
-        raise InvalidTokenError("wrong_token_type", found)
+        raise InvalidTokenError(Reason.WRONG_TOKEN_TYPE, found)
     check_use(claims)

@@ -45,6 +45,7 @@ from agentauth_middleware.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
+from agentauth_middleware.reasons import Reason
 from agentauth_middleware.settings.introspection import Introspection
 
 _MAX_BYTES = 64 * 1024
@@ -98,7 +99,7 @@ class Introspector:
             return
         if is_about_token:
             self.failures.end_row()  # whoever holds it must not stop all others
-        elif failure.reason == "introspection_throttled":
+        elif failure.reason == Reason.INTROSPECTION_THROTTLED:
             self.held_off_until = now + failure.retry_after
             self.is_throttled = True
         elif self.is_failing:
@@ -168,7 +169,7 @@ def ask(
         answer = yield from _in_turn(state, question.token, flight, address, clock)
         if answer is None:
             asked = f"{state.name} says so to {state.settings.client_id!r}"
-            raise InvalidTokenError("inactive_token", asked)
+            raise InvalidTokenError(Reason.INACTIVE_TOKEN, asked)
         access = check(answer)
     except InvalidTokenError as verdict:
         state.failures.end_row()
@@ -199,7 +200,7 @@ def _check_budget(state: Introspector, address: str, flight: str, now: float) ->
     begun = state.exchanges.opened_by(address, but=flight)
     if not state.budgets.has_left(address, now, beside=begun):
         wait = ceil(60 / state.settings.inactive_per_minute)
-        raise TooManyRequestsError("too_many_inactive", retry_after=wait)
+        raise TooManyRequestsError(Reason.TOO_MANY_INACTIVE, retry_after=wait)
 
 
 def block_of(client: str) -> str:
@@ -220,14 +221,14 @@ def _in_turn(
     _refuse_while_held_off(state, clock())
     if not state.exchanges.take(flight, opener):
         raise TooManyRequestsError(
-            "introspection_busy", f"at {state.name}", retry_after=1
+            Reason.INTROSPECTION_BUSY, f"at {state.name}", retry_after=1
         )
     try:
         if not state.is_failing:
             answer = yield from _exchange(state, token, flight, clock)
         elif not state.probe.take():
             raise UnavailableError(
-                "introspection_held_off", f"at {state.name}", retry_after=1
+                Reason.INTROSPECTION_HELD_OFF, f"at {state.name}", retry_after=1
             )
         else:
             try:
@@ -248,7 +249,7 @@ def _refuse_while_held_off(state: Introspector, now: float) -> None:
     if not now < state.held_off_until <= now + _LONGEST_HOLD_OFF:
         return
     wait = ceil(state.held_off_until - now)
-    reason, detail = "introspection_held_off", f"at {state.name}"
+    reason, detail = Reason.INTROSPECTION_HELD_OFF, f"at {state.name}"
     if state.is_throttled:
         raise TooManyRequestsError(reason, detail, retry_after=wait)
     raise UnavailableError(reason, detail, retry_after=wait)
@@ -291,7 +292,7 @@ def _try_twice(
     try:
         reply = yield from post(flight)
     except UnavailableError as failure:
-        if failure.reason != "upstream_unreachable":
+        if failure.reason != Reason.UPSTREAM_UNREACHABLE:
             raise
     else:
         if reply.status not in _TRANSIENT:
@@ -310,7 +311,7 @@ def _find_endpoint(
     if found.introspection_endpoint is None:
         state.discovery.forget()
         raise UnavailableError(
-            "metadata_unusable",
+            Reason.METADATA_UNUSABLE,
             f"{state.name} names no introspection_endpoint that may be used (https?)",
         )
     is_foreign = state.discovery.is_foreign(found.introspection_endpoint)
@@ -326,13 +327,13 @@ def _read(
     jws = parse_signed_answer(reply, url)
     if jws.header.algorithm not in state.terms.issuer.algorithms:
         raise UnavailableError(
-            "introspection_unusable", f"answer of {url}: alg is not allowed"
+            Reason.INTROSPECTION_UNUSABLE, f"answer of {url}: alg is not allowed"
         )
     try:
         yield from verify(state.keys, jws, clock)
     except InvalidTokenError as fault:
         # A verdict about the answer, and none about the token.
         raise UnavailableError(
-            "introspection_unusable", f"answer of {url}: {fault.reason}"
+            Reason.INTROSPECTION_UNUSABLE, f"answer of {url}: {fault.reason}"
         ) from fault
     return read_signed_answer(jws, state.settings, state.terms, clock())

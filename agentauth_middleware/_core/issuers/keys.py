@@ -50,6 +50,7 @@ from agentauth_middleware.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
+from agentauth_middleware.reasons import Reason
 from agentauth_middleware.settings.issuer import Issuer
 
 _SHORTEST_LIFETIME = 600.0
@@ -256,7 +257,7 @@ def verify(
         seen_at = _first_sight(state, jws, now)
     if not _was_asked_since(state, seen_at, clock()):
         budget = state.unknown_names
-        if fault.reason != "unknown_kid":
+        if fault.reason != Reason.UNKNOWN_KID:
             budget = state.bad_signatures
         yield from _refetch(state, budget, clock)
         fault = _fault_of(state, jws)
@@ -280,7 +281,7 @@ def _fault_of(state: IssuerKeys, jws: CompactJWS) -> InvalidTokenError | None:
     except InvalidTokenError as fault:
         if not state.current.identities and not state.current.knows(header):
             raise UnavailableError(
-                "keys_unusable", f"{state.issuer.issuer} publishes no usable key"
+                Reason.KEYS_UNUSABLE, f"{state.issuer.issuer} publishes no usable key"
             ) from None
         return fault
     return None
@@ -335,12 +336,14 @@ def _load_first(state: IssuerKeys, clock: Clock) -> Procedure[None]:
         return
     if not state.waiters.take():
         raise UnavailableError(
-            "keys_unreachable", f"{state.issuer.issuer} has not answered", retry_after=1
+            Reason.KEYS_UNREACHABLE,
+            f"{state.issuer.issuer} has not answered",
+            retry_after=1,
         )
     try:
         yield from _load(state, clock, _wait(state))
     except UnavailableError as failure:
-        if failure.reason == "upstream_timeout":
+        if failure.reason == Reason.UPSTREAM_TIMEOUT:
             yield from _start(state, clock)
         raise
     finally:
@@ -357,7 +360,7 @@ def _start(state: IssuerKeys, clock: Clock) -> Procedure[None]:
 def _refuse_while_held_off(state: IssuerKeys, now: float) -> None:
     if now < state.held_off_until <= now + _HOLD_OFF:
         raise UnavailableError(
-            "keys_unreachable", f"{state.issuer.issuer}: held off after a failure"
+            Reason.KEYS_UNREACHABLE, f"{state.issuer.issuer}: held off after a failure"
         )
 
 
@@ -392,7 +395,7 @@ def _refetch(state: IssuerKeys, budget: Cooldown, clock: Clock) -> Procedure[Non
 
 def _cooling_down(state: IssuerKeys, seconds: float) -> TooManyRequestsError:
     return TooManyRequestsError(
-        "keys_cooling_down",
+        Reason.KEYS_COOLING_DOWN,
         f"{state.issuer.issuer} has just been asked for new keys",
         retry_after=max(1, ceil(seconds)),
     )
@@ -441,7 +444,7 @@ def _find_url(
     found = yield from discover(state.discovery, str(attempt), clock, deadline)
     if found.jwks_uri is None:
         raise UnavailableError(
-            "metadata_unusable",
+            Reason.METADATA_UNUSABLE,
             f"{state.issuer.issuer} names no jwks_uri that may be used (https?)",
         )
     return found.jwks_uri
@@ -455,9 +458,9 @@ def _read_key_set(reply: Reply, url: str, known: FetchedKeys) -> FetchedKeys:
     if reply.status == 304 and known.etag is not None and known.url == url:
         return known
     try:
-        keys = parse_key_set(read_document(reply, url, "keys_unusable"))
+        keys = parse_key_set(read_document(reply, url, Reason.KEYS_UNUSABLE))
     except ValueError as fault:
-        raise UnavailableError("keys_unusable", f"{url}: {fault}") from None
+        raise UnavailableError(Reason.KEYS_UNUSABLE, f"{url}: {fault}") from None
     return FetchedKeys(keys, url, reply.headers.get("etag"))
 
 

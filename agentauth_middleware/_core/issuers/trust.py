@@ -35,6 +35,7 @@ from agentauth_middleware.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
+from agentauth_middleware.reasons import Reason
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.resource_server import ResourceServer
 
@@ -116,7 +117,7 @@ class Trust:
         if found is None and callable(self._server.issuers):
             found = self._find_tenant(name, now)
         if found is None:
-            raise InvalidTokenError("unknown_issuer", self._unknown(name))
+            raise InvalidTokenError(Reason.UNKNOWN_ISSUER, self._unknown(name))
         return found
 
     def known_settings(self, name: str) -> Issuer | None:
@@ -155,7 +156,7 @@ class Trust:
         if self._prefixes:
             expected = one_of(prefix.decode() for prefix in self._prefixes)
             raise InvalidTokenError(
-                "unknown_token_kind", f"no JWT, and begins with none of {expected}"
+                Reason.UNKNOWN_TOKEN_KIND, f"no JWT, and begins with none of {expected}"
             )
         return self._only_asked
 
@@ -210,8 +211,8 @@ class Trust:
     ) -> TooManyRequestsError | UnavailableError:
         if known is not None or name in self._named_in_metadata:
             return UnavailableError(
-                "issuer_lookup_failed", text, retry_after=_RETRY_AFTER
+                Reason.ISSUER_LOOKUP_FAILED, text, retry_after=_RETRY_AFTER
             )
         return TooManyRequestsError(
-            "unknown_issuer_lookup_failed", text, retry_after=_RETRY_AFTER
+            Reason.UNKNOWN_ISSUER_LOOKUP_FAILED, text, retry_after=_RETRY_AFTER
         )

@@ -11,6 +11,7 @@ from agentauth_middleware.errors import (
     RequestRefusedError,
     StepUpRequiredError,
 )
+from agentauth_middleware.reasons import Reason
 from agentauth_middleware.settings.agent_names import is_listed
 from agentauth_middleware.settings.demands import Demands
 from agentauth_middleware.settings.issuer import Issuer
@@ -20,7 +21,7 @@ def refusal_of_agent(access: Access, issuer: Issuer) -> str | None:
     """Why the agent that *issuer* names may not act at all, if so."""
     if issuer.agents is None or not access.is_by_agent:
         return None
-    return None if is_listed(access.agent, issuer.agents) else "agent_not_allowed"
+    return None if is_listed(access.agent, issuer.agents) else Reason.AGENT_NOT_ALLOWED
 
 
 def check_policy(demands: Demands, access: Access, now: float) -> None:

@@ -27,6 +27,7 @@ from agentauth_middleware._syntax.http import Request
 from agentauth_middleware._syntax.listing import one_of
 from agentauth_middleware._syntax.urls import RESOURCE_METADATA, path_of
 from agentauth_middleware.errors import ConfigurationError, InvalidRequestError
+from agentauth_middleware.reasons import Reason
 from agentauth_middleware.settings.demands import Demands, both
 from agentauth_middleware.settings.resource_server import ResourceServer
 from agentauth_middleware.settings.route import Route
@@ -236,7 +237,7 @@ class RouteTable:
         if not all(self._agree(chosen, rule) for rule in found):
             patterns = dict.fromkeys(rule.route.pattern for rule in found)
             raise InvalidRequestError(
-                "ambiguous_path", f"may be read as {one_of(patterns)}"
+                Reason.AMBIGUOUS_PATH, f"may be read as {one_of(patterns)}"
             )
         return chosen.route
 

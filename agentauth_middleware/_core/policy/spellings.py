@@ -16,6 +16,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from agentauth_middleware._syntax.http import Request
 from agentauth_middleware.errors import InvalidRequestError
+from agentauth_middleware.reasons import Reason
 
 Rewrite: TypeAlias = Callable[[str], str]
 
@@ -40,7 +41,7 @@ def check_method(method: str) -> None:
     Source: RFC 9110 §9.3.8
     """
     if len(method) == len("TRACE") and method.upper() == "TRACE":
-        raise InvalidRequestError("trace_method")
+        raise InvalidRequestError(Reason.TRACE_METHOD)
 
 
 def check_target(request: Request) -> None:
@@ -57,12 +58,14 @@ def check_target(request: Request) -> None:
     """
     path, raw = request.path, _raw_path(request)
     if path[:1] not in ("", "/") or raw[:1] not in (b"", b"/"):
-        raise InvalidRequestError("malformed_target", "does not begin with a slash")
+        raise InvalidRequestError(
+            Reason.MALFORMED_TARGET, "does not begin with a slash"
+        )
     if b"#" in raw:
         # No request has a fragment; some servers cut the path there, others do not.
-        raise InvalidRequestError("malformed_target", "has a fragment")
+        raise InvalidRequestError(Reason.MALFORMED_TARGET, "has a fragment")
     if not _is_utf_8(path, raw):
-        raise InvalidRequestError("malformed_target", "no UTF-8")
+        raise InvalidRequestError(Reason.MALFORMED_TARGET, "no UTF-8")
 
 
 def _is_utf_8(path: str, raw: bytes) -> bool:
@@ -137,9 +140,9 @@ def all_spellings(starts: Iterable[str], rewrites: Sequence[Rewrite]) -> list[st
             continue
         if spelling.endswith("\n"):
             # The "$" of a router's pattern may stand before it.
-            raise InvalidRequestError("ambiguous_path", "a newline at its end")
+            raise InvalidRequestError(Reason.AMBIGUOUS_PATH, "a newline at its end")
         if characters > _MAX_SPELT:
-            raise InvalidRequestError("ambiguous_path", "too many spellings")
+            raise InvalidRequestError(Reason.AMBIGUOUS_PATH, "too many spellings")
         seen[spelling] = None
         characters += len(spelling)
         waiting.extend(rewrite(spelling) for rewrite in rewrites)

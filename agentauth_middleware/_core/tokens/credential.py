@@ -14,6 +14,7 @@ import re
 
 from agentauth_middleware._syntax.http import Request
 from agentauth_middleware.errors import InvalidRequestError
+from agentauth_middleware.reasons import Reason
 
 MAX_CREDENTIAL_BYTES = 16 * 1024
 MAX_AUTHORIZATION_BYTES = 64 * 1024
@@ -51,7 +52,7 @@ def find_token(request: Request, *, ignore_query: bool = False) -> bytes | None:
     if not lines:
         return None
     if len(lines) > 1:
-        raise InvalidRequestError("duplicate_authorization")
+        raise InvalidRequestError(Reason.DUPLICATE_AUTHORIZATION)
     if len(lines[0]) > MAX_CREDENTIAL_BYTES:
         _refuse_long_bearer(request)
         return None
@@ -77,7 +78,7 @@ def check_size(request: Request) -> None:
     """
     lines = request.authorization
     if sum(map(len, lines)) + _LINE_OVERHEAD * len(lines) > MAX_AUTHORIZATION_BYTES:
-        raise InvalidRequestError("credential_too_long")
+        raise InvalidRequestError(Reason.CREDENTIAL_TOO_LONG)
 
 
 def _refuse_long_bearer(request: Request) -> None:
@@ -85,7 +86,7 @@ def _refuse_long_bearer(request: Request) -> None:
     scheme."""
     check_size(request)
     if _bearer_in_other_spelling(request.authorization[0].strip(b" \t")) is not None:
-        raise InvalidRequestError("credential_too_long")
+        raise InvalidRequestError(Reason.CREDENTIAL_TOO_LONG)
 
 
 def _bearer_in_other_spelling(value: bytes) -> bytes | None:
@@ -93,14 +94,16 @@ def _bearer_in_other_spelling(value: bytes) -> bytes | None:
         return None
     scheme = _SCHEME.match(value)
     if scheme is None:
-        raise InvalidRequestError("malformed_credential", "no scheme")
+        raise InvalidRequestError(Reason.MALFORMED_CREDENTIAL, "no scheme")
     if scheme[0].lower() != b"bearer":
         return None
     rest = value[scheme.end() :]
     if not rest:  # clients that have no token yet send the scheme alone
         return None
     if not rest.startswith(b" "):
-        raise InvalidRequestError("malformed_credential", "no space after the scheme")
+        raise InvalidRequestError(
+            Reason.MALFORMED_CREDENTIAL, "no space after the scheme"
+        )
     return rest.lstrip(b" ")
 
 
@@ -120,7 +123,7 @@ def check_form(token: bytes) -> None:
         found = "not a token68"
         if token.startswith(_USUAL_SCHEMES):
             found += ": it has Bearer before it; leave that out"
-        raise InvalidRequestError("malformed_credential", found)
+        raise InvalidRequestError(Reason.MALFORMED_CREDENTIAL, found)
 
 
 def _refuse_second_method(query: bytes) -> None:
@@ -129,6 +132,6 @@ def _refuse_second_method(query: bytes) -> None:
     An overlong query is refused, since whoever reads it to its end may find one.
     """
     if len(query) > MAX_QUERY_BYTES:
-        raise InvalidRequestError("query_too_long")
+        raise InvalidRequestError(Reason.QUERY_TOO_LONG)
     if _ACCESS_TOKEN.search(query):
-        raise InvalidRequestError("two_methods")
+        raise InvalidRequestError(Reason.TWO_METHODS)

@@ -30,6 +30,7 @@ from agentauth_middleware._syntax.members import (
     texts,
 )
 from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.reasons import Reason
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _TO_STANDARD = bytes.maketrans(b"-_+/=", b"+/???")
@@ -99,8 +100,8 @@ def parse_compact(token: bytes) -> CompactJWS:
     if token.count(b".") != 2:
         if token.count(b".") == 4:
             found = "a JWE, which only its issuer can read; expected a signed JWT"
-            raise InvalidTokenError("encrypted_token", found)
-        raise InvalidTokenError("malformed", "no JWT, which has three segments")
+            raise InvalidTokenError(Reason.ENCRYPTED_TOKEN, found)
+        raise InvalidTokenError(Reason.MALFORMED, "no JWT, which has three segments")
     signing_input, _, signature = token.rpartition(b".")
     header, _, payload = signing_input.partition(b".")
     try:
@@ -111,7 +112,7 @@ def parse_compact(token: bytes) -> CompactJWS:
             decode_base64url(signature),
         )
     except ValueError as fault:
-        raise InvalidTokenError("malformed", str(fault)) from None
+        raise InvalidTokenError(Reason.MALFORMED, str(fault)) from None
 
 
 def decode_base64url(segment: bytes) -> bytes:
@@ -236,7 +237,7 @@ class KeySet:
         if not 0 < len(found) <= _MAX_CANDIDATES:
             is_named = header.key_id is not None and header.key_id in self.key_ids
             raise InvalidTokenError(
-                "key_mismatch" if is_named else "unknown_kid",
+                Reason.KEY_MISMATCH if is_named else Reason.UNKNOWN_KID,
                 f"kid is {quoted(header.key_id)}, alg {header.algorithm}; {len(found)} "
                 f"fit; the issuer publishes {one_of(self.key_ids)}",
             )
@@ -255,7 +256,7 @@ def verify_signature(jws: CompactJWS, keys: Iterable[SigningKey]) -> None:
         algorithm = key.algorithms[jws.header.algorithm]
         if algorithm.verify(jws.signing_input, key.material, jws.signature):
             return
-    raise InvalidTokenError("bad_signature")
+    raise InvalidTokenError(Reason.BAD_SIGNATURE)
 
 
 def parse_key_set(document: Mapping[str, Any]) -> KeySet:

@@ -30,6 +30,7 @@ from agentauth_middleware._syntax.members import (
 )
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.reasons import Reason
 from agentauth_middleware.settings.issuer import KNOWN_ALGORITHMS, Issuer
 
 _TYPE = "at+jwt"
@@ -80,16 +81,16 @@ def read_token(token: bytes) -> UnverifiedToken:
     """
     if b"." not in token:
         found = "no JWT; Issuer(introspection=...) if its issuer's tokens are opaque"
-        raise InvalidTokenError("malformed", found)
+        raise InvalidTokenError(Reason.MALFORMED, found)
     jws = parse_compact(token)
     if jws.header.type in _TYPES_OF_OTHER_KINDS:
         found = f"typ is {jws.header.type!r}, which is never an access token"
-        raise InvalidTokenError("wrong_token_type", found)
+        raise InvalidTokenError(Reason.WRONG_TOKEN_TYPE, found)
     try:
         claims = parse_object(jws.payload, max_containers=MAX_CONTAINERS)
         issuer = text(claims, "iss")
     except ValueError as fault:
-        raise InvalidTokenError("malformed", str(fault)) from None
+        raise InvalidTokenError(Reason.MALFORMED, str(fault)) from None
     return UnverifiedToken(jws, claims, issuer)
 
 
@@ -102,10 +103,12 @@ def check_header(token: UnverifiedToken, issuer: Issuer) -> None:
     """
     header = token.jws.header
     if header.type not in issuer.token_types:
-        raise InvalidTokenError("wrong_token_type", _wrong_type(header.type, issuer))
+        raise InvalidTokenError(
+            Reason.WRONG_TOKEN_TYPE, _wrong_type(header.type, issuer)
+        )
     if header.algorithm not in issuer.algorithms:
         found = _wrong_algorithm(header.algorithm, issuer)
-        raise InvalidTokenError("alg_not_allowed", found)
+        raise InvalidTokenError(Reason.ALG_NOT_ALLOWED, found)
 
 
 def _wrong_type(found: str | None, issuer: Issuer) -> str:
@@ -147,7 +150,7 @@ def check_claims(token: UnverifiedToken, terms: Terms, now: float) -> Access:
         )
         return read_access(claims, token.jws.payload, terms)
     except ValueError as fault:
-        raise InvalidTokenError("malformed", str(fault)) from None
+        raise InvalidTokenError(Reason.MALFORMED, str(fault)) from None
 
 
 def _check_kind(claims: Claims) -> None:
@@ -157,7 +160,7 @@ def _check_kind(claims: Claims) -> None:
     """
     for mark in _MARKS_OF_OTHER_KINDS:
         if mark in claims:
-            raise InvalidTokenError("wrong_token_type", f"has {mark}")
+            raise InvalidTokenError(Reason.WRONG_TOKEN_TYPE, f"has {mark}")
 
 
 def _check_is_access_token(claims: Claims, issuer: Issuer) -> None:
@@ -169,15 +172,17 @@ def _check_is_access_token(claims: Claims, issuer: Issuer) -> None:
     check_use(claims)
     for mark in _MARKS_OF_ID_TOKENS:
         if mark in claims and not (mark == "nonce" and issuer.allow_nonce):
-            raise InvalidTokenError("wrong_token_type", _has(mark))
+            raise InvalidTokenError(Reason.WRONG_TOKEN_TYPE, _has(mark))
     marks = (*_MARKS_OF_ACCESS_TOKENS, *issuer.scope_claims)
     if any(mark in claims for mark in marks):
         return
     if not _MARKS_OF_PROFILES.isdisjoint(claims):
-        raise InvalidTokenError("wrong_token_type", "tells about a person, no scope")
+        raise InvalidTokenError(
+            Reason.WRONG_TOKEN_TYPE, "tells about a person, no scope"
+        )
     clients = {text(claims, name) for name in issuer.client_id_claims if name in claims}
     if not clients or not clients.isdisjoint(read_audience(claims)):
-        raise InvalidTokenError("wrong_token_type", "no mark of an access token")
+        raise InvalidTokenError(Reason.WRONG_TOKEN_TYPE, "no mark of an access token")
 
 
 def _has(mark: str) -> str:

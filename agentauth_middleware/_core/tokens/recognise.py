@@ -30,6 +30,7 @@ from agentauth_middleware._core.tokens.token_claims import is_bound, read_access
 from agentauth_middleware._syntax.members import parse_object
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import InvalidTokenError, UnavailableError
+from agentauth_middleware.reasons import Reason
 
 
 def recognise(
@@ -197,7 +198,7 @@ def _ask(
 def _introspector_of(trusted: TrustedIssuer) -> Introspector:
     if trusted.introspector is None:
         raise UnavailableError(
-            "introspection_not_configured",
+            Reason.INTROSPECTION_NOT_CONFIGURED,
             f"Issuer({trusted.settings.issuer!r}).introspection is missing",
         )
     return trusted.introspector

@@ -24,6 +24,7 @@ from agentauth_middleware._core.tokens.token_claims import (
 from agentauth_middleware._syntax.members import parse_object
 from agentauth_middleware.access import Access
 from agentauth_middleware.errors import ActorRefusedError, InvalidTokenError
+from agentauth_middleware.reasons import Reason
 
 
 class SigningKeys(Protocol):
@@ -246,7 +247,7 @@ def check_unexpired(remembered: Remembered, now: float) -> None:
     """Refuse a token that has expired since it was verified."""
     if now >= remembered.expires_at:
         ago = now - (remembered.access.expires_at or 0)
-        raise InvalidTokenError("expired", f"{ago:.0f} s ago")
+        raise InvalidTokenError(Reason.EXPIRED, f"{ago:.0f} s ago")
 
 
 def check_unrevoked(remembered: Remembered, revocations: RevocationView) -> None:
@@ -254,7 +255,7 @@ def check_unrevoked(remembered: Remembered, revocations: RevocationView) -> None
     edition = revocations.edition
     if remembered.checked_edition is not edition:
         if revocations.refuses(remembered.access):
-            raise InvalidTokenError("revoked")
+            raise InvalidTokenError(Reason.REVOKED)
         remembered.checked_edition = edition
 
 
@@ -265,7 +266,9 @@ def check_unbound(remembered: Remembered) -> None:
     Source: RFC 7800 §3.1, RFC 9449 §7.2
     """
     if remembered.is_bound:
-        raise InvalidTokenError("sender_constrained", "bound to a key, sent as Bearer")
+        raise InvalidTokenError(
+            Reason.SENDER_CONSTRAINED, "bound to a key, sent as Bearer"
+        )
 
 
 def check_actor(remembered: Remembered) -> None:

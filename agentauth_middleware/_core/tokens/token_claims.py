@@ -23,6 +23,7 @@ from agentauth_middleware._syntax.scopes import parse_scopes
 from agentauth_middleware._syntax.urls import same_identifier
 from agentauth_middleware.access import Access, Identity
 from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.reasons import Reason
 from agentauth_middleware.settings.issuer import Issuer
 
 
@@ -61,13 +62,13 @@ def check_common_claims(
     for name in issuer.required_claims:
         if name not in claims:
             found = f"{name} is missing, which Issuer.required_claims names"
-            raise InvalidTokenError("malformed", found)
+            raise InvalidTokenError(Reason.MALFORMED, found)
     check_times(claims, terms.leeway, now)
     _check_age(claims, terms, now)
     client_id = read_client_id(claims, issuer)
     if issuer.client_ids and client_id not in issuer.client_ids:
         expected = f"expected {one_of(issuer.client_ids)} (Issuer.client_ids)"
-        raise InvalidTokenError("wrong_client", f"{quoted(client_id)}; {expected}")
+        raise InvalidTokenError(Reason.WRONG_CLIENT, f"{quoted(client_id)}; {expected}")
     if require_audience or "aud" in claims:
         check_audience(claims, terms)
 
@@ -83,7 +84,7 @@ def check_use(claims: Claims) -> None:
         use = optional_text(claims, name)
         if use is not None and use.lower() not in accepted:
             found = f"{name} is {use[:40]!r}; expected {one_of(accepted)}"
-            raise InvalidTokenError("wrong_token_type", found)
+            raise InvalidTokenError(Reason.WRONG_TOKEN_TYPE, found)
 
 
 def stated(claims: Mapping[str, Any], issuer: Issuer) -> Claims:
@@ -155,7 +156,7 @@ def read_who(claims: Claims, issuer: Issuer, client_id: str | None) -> Identity:
             max_chain=issuer.max_chain,
         )
     except ValueError as fault:
-        raise InvalidTokenError("malformed", str(fault)) from None
+        raise InvalidTokenError(Reason.MALFORMED, str(fault)) from None
 
 
 def read_client_id(claims: Claims, issuer: Issuer) -> str | None:
@@ -224,13 +225,13 @@ def check_times(claims: Claims, leeway: int, now: float) -> None:
     not_before = optional_instant(claims, "nbf")
     if expires_at is not None and now >= expires_at + leeway:
         found = f"{now - expires_at:.0f} s ago; leeway is {leeway} s"
-        raise InvalidTokenError("expired", found)
+        raise InvalidTokenError(Reason.EXPIRED, found)
     if issued_at is not None and issued_at > now + leeway:
         found = f"iat is in {issued_at - now:.0f} s; leeway is {leeway} s"
-        raise InvalidTokenError("not_yet_valid", found)
+        raise InvalidTokenError(Reason.NOT_YET_VALID, found)
     if not_before is not None and not_before > now + leeway:
         found = f"nbf is in {not_before - now:.0f} s; leeway is {leeway} s"
-        raise InvalidTokenError("not_yet_valid", found)
+        raise InvalidTokenError(Reason.NOT_YET_VALID, found)
 
 
 def _check_age(claims: Claims, terms: Terms, now: float) -> None:
@@ -241,7 +242,7 @@ def _check_age(claims: Claims, terms: Terms, now: float) -> None:
     if issued_at is None or now - issued_at > longest + terms.leeway:
         age = "no iat" if issued_at is None else f"issued {now - issued_at:.0f} s ago"
         expected = f"Issuer.max_token_age is {longest} s"
-        raise InvalidTokenError("expired", f"{age}; {expected}")
+        raise InvalidTokenError(Reason.EXPIRED, f"{age}; {expected}")
 
 
 def check_audience(claims: Claims, terms: Terms) -> None:
@@ -262,7 +263,7 @@ def check_audience(claims: Claims, terms: Terms) -> None:
             same_identifier(value, resource) for value in audience
         )
     if not is_meant:
-        raise InvalidTokenError("wrong_audience", _wrong_audience(audience, terms))
+        raise InvalidTokenError(Reason.WRONG_AUDIENCE, _wrong_audience(audience, terms))
 
 
 def _wrong_audience(audience: tuple[str, ...], terms: Terms) -> str:

@@ -35,6 +35,7 @@ from agentauth_middleware.authorization_server.server_metadata import (
 from agentauth_middleware.authorization_server.service import LEEWAY, Service
 from agentauth_middleware.authorization_server.state import Effect
 from agentauth_middleware.errors import InvalidTokenError, UnavailableError
+from agentauth_middleware.reasons import Reason
 
 __all__ = ["SecurityEvent", "notify"]
 
@@ -80,7 +81,7 @@ async def _verify(service: Service, body: bytes) -> SecurityEvent:
             "invalid_issuer", "events of this issuer are not accepted"
         ) from None
     except InvalidTokenError as fault:
-        if fault.reason == "bad_signature":
+        if fault.reason == Reason.BAD_SIGNATURE:
             raise EventRefused(
                 "authentication_failed", "the issuer did not sign this event"
             ) from None

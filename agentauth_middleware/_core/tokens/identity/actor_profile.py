@@ -21,6 +21,7 @@ from agentauth_middleware._core.tokens.identity.statement import Statement
 from agentauth_middleware._syntax.listing import one_of, quoted
 from agentauth_middleware.access import Identity
 from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.reasons import Reason
 
 
 def read_actor_profile(said: Statement) -> Identity:
@@ -49,7 +50,7 @@ def _check_namespaces(actors: tuple[Actor, ...], said: Statement) -> None:
     if actors and not said.speaks_for(str(actors[0].namespace)):
         expected = one_of([said.issuer, *said.actor_issuers])
         raise InvalidTokenError(
-            "unknown_actor_issuer",
+            Reason.UNKNOWN_ACTOR_ISSUER,
             f"act.iss is {quoted(actors[0].namespace)}; expected {expected}, or another"
             " that Issuer(actor_issuers=...) lists",
         )

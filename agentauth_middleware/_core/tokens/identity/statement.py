@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from agentauth_middleware._syntax.members import optional_text
 from agentauth_middleware.access import Principal
 from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.reasons import Reason
 
 _SOFTWARE = frozenset({"ai_agent", "service", "browser_app", "native_app"})
 
@@ -64,7 +65,7 @@ def may_be_person(profile: str | None) -> bool:
 
 def contradiction(found: str) -> InvalidTokenError:
     """What to raise for a token that another dialect would read in another way."""
-    return InvalidTokenError("contradictory_profiles", found)
+    return InvalidTokenError(Reason.CONTRADICTORY_PROFILES, found)
 
 
 def refuse_act(said: Statement, dialect: str) -> None:

@@ -25,6 +25,7 @@ from agentauth_middleware._core.tokens.identity.statement import (
 from agentauth_middleware._syntax.members import is_object, optional_text
 from agentauth_middleware.access import Identity, Mode, Principal
 from agentauth_middleware.errors import InvalidTokenError
+from agentauth_middleware.reasons import Reason
 
 
 def read_workos_blueprint(said: Statement) -> Identity:
@@ -107,15 +108,16 @@ def read_authkit_registration(said: Statement) -> Identity:
 
 def _registration_mode(status: str | None) -> Mode:
     found = "" if status is None else status.strip().lower()
-    if found in ("expired", "revoked"):
-        raise InvalidTokenError(found, f"the registration is {found}")
+    if found in _ENDED:
+        raise InvalidTokenError(_ENDED[found], f"the registration is {found}")
     if found in _INACTIVE:
-        raise InvalidTokenError("registration_inactive", f"the status is {found}")
+        raise InvalidTokenError(Reason.REGISTRATION_INACTIVE, f"the status is {found}")
     if found == "unverified":
         return "agent_unclaimed"
     return "agent" if found == "verified" else "unknown"
 
 
+_ENDED = {"expired": Reason.EXPIRED, "revoked": Reason.REVOKED}
 _INACTIVE = frozenset(
     {
         *("suspended", "disabled", "deactivated", "inactive", "blocked"),
