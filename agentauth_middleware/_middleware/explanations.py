@@ -93,10 +93,22 @@ def _lack_of_an_agent(refusal: Refusal, access: Access, issuer: Issuer) -> str:
     told = f"{refusal.detail}: the token names no agent"
     if "act" in access.claims:
         return told
+    if access.client_id in (issuer.first_party_clients or ()):
+        listed = "is one of Issuer.first_party_clients"
+        return f"{told}; its client {quoted(access.client_id)} {listed}"
     told = f"{told} (no act); Issuer.identity says how its tokens name one"
     if issuer.first_party_clients is None and access.client_id is not None:
         return f"{told}, or Issuer(first_party_clients=[...]) if its client is one"
     return told
+
+
+def _agent_where_none_may_act(refusal: Refusal, access: Access, issuer: Issuer) -> str:
+    told = f"{refusal.detail}: {_agent(access)}"
+    if access.agent is None or access.agent.subject != access.client_id:
+        return told
+    if issuer.first_party_clients is None or "act" in access.claims:
+        return told
+    return f"{told}; add it to Issuer.first_party_clients if it is your own application"
 
 
 def _unlisted_agent(refusal: Refusal, access: Access, issuer: Issuer) -> str:
@@ -122,6 +134,7 @@ _EXPLANATIONS: Mapping[str, Callable[[Refusal, Access, Issuer], str]] = {
     Reason.SCOPE_WITHHELD: _withheld_scopes,
     Reason.USER_REQUIRED: _lack_of_a_user,
     Reason.AGENT_REQUIRED: _lack_of_an_agent,
+    Reason.AGENT_FORBIDDEN: _agent_where_none_may_act,
     Reason.AGENT_NOT_ALLOWED: _unlisted_agent,
     Reason.STEP_UP_REQUIRED: _weak_sign_in,
 }
