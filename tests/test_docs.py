@@ -19,7 +19,17 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    return [body for name, body in _BLOCK.findall(page.read_text()) if name == language]
+    return blocks_in(page.read_text(), language)
+
+
+def blocks_in(text: str, language: str) -> list[str]:
+    return [body for name, body in _BLOCK.findall(text) if name == language]
+
+
+def section(page: Path, heading: str) -> str:
+    """What stands on *page* under *heading*, down to the next one of any level."""
+    _, _, rest = page.read_text().partition(f"\n{heading}\n")
+    return re.split(r"^#+ ", rest, maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def run(page: Path) -> dict[str, Any]:
