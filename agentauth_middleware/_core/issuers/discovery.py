@@ -92,7 +92,7 @@ def discover(
         reply = yield from fetch_document(
             url, flight, clock, deadline, issuer=state.issuer
         )
-        if 300 <= reply.status < 500 or (reply.status == 200 and not _is_json(reply)):
+        if 300 <= reply.status < 500 or (reply.status == 200 and _is_other(reply)):
             # Nothing is published here; perhaps a page for people is.
             kind = f", {_kind_of(reply)}" if reply.status == 200 else ""
             passed_over.append(f"{url} ({reply.status}{kind})")
@@ -198,6 +198,17 @@ def _is_json(reply: Reply) -> bool:
     if reply.media_type not in _STATIC_TYPES:
         return reply.is_json
     return reply.body.lstrip(_BEFORE_AN_OBJECT).startswith(b"{")
+
+
+def _is_other(reply: Reply) -> bool:
+    """Whether *reply* is no metadata but what a server answers on any path.
+
+    Some servers send JSON as text, to requests for any path too, such as
+    ``{"status": "ok"}``.
+    """
+    if reply.is_json:
+        return False
+    return not _is_json(reply) or b'"issuer"' not in reply.body.replace(b"\0", b"")
 
 
 def _kind_of(reply: Reply) -> str:

@@ -1214,6 +1214,17 @@ def test_recalled_token_is_asked_about_when_its_answer_is_old() -> None:
     assert outcome(middleware.ask(INACTIVE)) == (401, "inactive_token")
 
 
+def test_answer_with_a_byte_order_mark_is_kept_without_it() -> None:
+    """Its claims are read again when the token is recalled, and by handlers."""
+    middleware, answer = Middleware(), active(exp=NOW + 3600)
+    middleware.ask(replace(answer, body=b"\xef\xbb\xbf" + answer.body))
+    push_out(middleware.middleware_state, OPAQUE)
+    recalled = middleware.at_once()
+
+    assert isinstance(recalled, Access)
+    assert recalled.claims["active"] is True
+
+
 @pytest.mark.parametrize("presented", [OPAQUE, JWT], ids=["opaque", "JWT"])
 @pytest.mark.parametrize("empty", [None, "", []], ids=repr)
 def test_what_an_answer_leaves_empty_is_not_said(

@@ -203,6 +203,11 @@ ELSEWHERE = [
     pytest.param(Reply(200, {}, b"welcome"), id="no content type"),
     pytest.param(Reply(200, {"content-type": "text/plain"}, b"healthy"), id="text"),
     pytest.param(Reply(200, {"content-type": "text/plain"}, b"["), id="array as text"),
+    pytest.param(Reply(200, {}, b"{}"), id="object of no content type"),
+    pytest.param(
+        Reply(200, {"content-type": "text/plain"}, b'{"status": "ok"}'),
+        id="JSON as text on any path",
+    ),
     pytest.param(json_reply(METADATA, content_type="text/xml"), id="XML"),
     pytest.param(json_reply(METADATA, content_type="text/json5"), id="JSON5"),
     pytest.param(
