@@ -20,7 +20,7 @@ from agentauth_middleware.testing import FakeIssuer
 from benchmarks import targets
 from benchmarks.report import Row
 from benchmarks.rounds import Batch, Rounds, Timings
-from benchmarks.scene import ALGORITHMS, NewTokens, Scene, check_access
+from benchmarks.scene import ALGORITHMS, RESOURCE, NewTokens, Scene, check_access
 from benchmarks.sides import Call, Calls, Side
 from benchmarks.signatures import bare_check, check_name
 
@@ -30,11 +30,13 @@ _MANY = 100
 """Requests in a batch of what takes a few microseconds."""
 _FEW = 5
 """Requests in a batch of what takes longer."""
-_TOKENS_IN_TURN = 50
+_TOKENS_IN_TURN = 256
 _REFUSED_WITHIN = 1.0
 """Seconds from a revocation to the first refusal."""
 _RS256 = check_name("RS256")
 _BARE, _BARE_STREAM = "bare application", "bare application that streams"
+_FLOOR, _FLOOR_NEW = "floor, remembered token", "floor, new token"
+_FLOORS = (_FLOOR, _FLOOR_NEW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,11 @@ def _limits(side: Side, scene: Scene, new: NewTokens) -> dict[str, Batch]:
         _BARE: side.batch(side.bare, calls),
         _BARE_STREAM: side.batch(side.streaming, calls),
     }
+    floor = side.floor(side.bare, scene.issuers["RS256"], RESOURCE)
+    for call in (calls(0)[0], _each_once(new["RS256"])(0)[0]):
+        assert side.answer(floor, call).status == 200
+    limits[_FLOOR] = side.batch(floor, calls)
+    limits[_FLOOR_NEW] = side.batch(floor, _each_once(new["RS256"]))
     for algorithm in ALGORITHMS:
         limits[check_name(algorithm)] = bare_check(
             scene.issuers[algorithm], algorithm, new[algorithm]
@@ -126,6 +133,9 @@ def _limit_rows(group: str, timings: Timings) -> Iterator[Row]:
     for name in (_BARE, _BARE_STREAM, *map(check_name, ALGORITHMS)):
         ratio = timings.ratio(name, of=_RS256)
         yield Row(group, name, timings.time(name), "µs", ratio, _RS256)
+    for name in _FLOORS:
+        ratio = timings.ratio(name, of=_RS256, minus=_BARE)
+        yield Row(group, name, timings.time(name, minus=_BARE), "µs", ratio, _RS256)
 
 
 def _row(group: str, timings: Timings, scenario: _Scenario) -> Row:
@@ -135,7 +145,9 @@ def _row(group: str, timings: Timings, scenario: _Scenario) -> Row:
         name,
         timings.time(name, minus=bare),
         "µs",
-        timings.ratio(name, of=of, minus=bare),
+        timings.ratio(
+            name, of=of, minus=bare, of_minus=_BARE if of in _FLOORS else None
+        ),
         of,
         scenario.target,
     )
@@ -145,20 +157,25 @@ def _scenarios(side: Side, scene: Scene, new: NewTokens) -> list[_Scenario]:
     """Every kind of request."""
     known = _in_turn(scene.tokens(_TOKENS_IN_TURN))
     return [
-        _Scenario("remembered token", known, targets.REMEMBERED[side.name]),
+        _Scenario("remembered token", known, targets.REMEMBERED[side.name], _FLOOR),
         _Scenario("remembered token, audited", known, is_audited=True),
         _Scenario("remembered token, body in ten pieces", known, is_streamed=True),
         _Scenario("remembered token, new path", _on_new_paths(scene.token())),
+        _Scenario(
+            "new token, RS256",
+            _each_once(new["RS256"]),
+            targets.NEW_THROUGH,
+            _FLOOR_NEW,
+        ),
         *(
             _Scenario(
                 f"new token, {algorithm}",
                 _each_once(new[algorithm]),
-                target,
-                check_name(algorithm),
+                of=check_name(algorithm),
             )
-            for algorithm, target in targets.NEW.items()
+            for algorithm in ("ES256", "EdDSA")
         ),
-        _Scenario("public route", _same(Call("/health")), targets.PUBLIC),
+        _Scenario("public route", _same(Call("/health")), targets.PUBLIC, _FLOOR),
         _Scenario(
             "no credential", _same(Call("/notes/1")), targets.REFUSED, status=401
         ),
@@ -200,7 +217,6 @@ def _bearer(token: str, path: str = "/notes/1") -> Call:
 def _in_turn(tokens: Sequence[str]) -> Calls:
     """Requests that come back, each token's to a path of its own."""
     calls = [_bearer(token, f"/notes/{name}") for name, token in enumerate(tokens)]
-    calls *= _MANY // len(calls)
     return lambda _: calls
 
 

@@ -68,9 +68,16 @@ class Timings:
         """Microseconds of *name*, or by how many it exceeds *minus*."""
         return figure(self._excess(name, minus))
 
-    def ratio(self, name: str, *, of: str, minus: str | None = None) -> Figure:
-        """``time`` as a multiple of the time of *of*."""
-        pairs = zip(self._excess(name, minus), self._series[of], strict=True)
+    def ratio(
+        self,
+        name: str,
+        *,
+        of: str,
+        minus: str | None = None,
+        of_minus: str | None = None,
+    ) -> Figure:
+        """``time`` as a multiple of the time of *of*, or of its excess."""
+        pairs = zip(self._excess(name, minus), self._excess(of, of_minus), strict=True)
         return figure(time / limit for time, limit in pairs)
 
     def _excess(self, name: str, minus: str | None) -> Sequence[float]:

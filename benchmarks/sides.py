@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 from agentauth_middleware import Access, ResourceServer, asgi, wsgi
 from agentauth_middleware.stores import Store
+from agentauth_middleware.testing import FakeIssuer
+from benchmarks.floor import ASGIFloor, WSGIFloor
 from benchmarks.rounds import Batch
 
 __all__ = ["SIDES", "ASGISide", "Answer", "Call", "Calls", "Side"]
@@ -57,6 +59,10 @@ class Side(Protocol):
         """A middleware before *app*."""
         ...
 
+    def floor(self, app: Any, issuer: FakeIssuer, audience: str) -> Any:
+        """The hand-written middleware with the least correct work before *app*."""
+        ...
+
     def answer(self, app: Any, call: Call) -> Answer:
         """What *app* makes of *call*."""
         ...
@@ -88,6 +94,9 @@ class ASGISide:
 
     def middleware(self, app: Any, server: ResourceServer, store: Store) -> Any:
         return asgi.AgentAuthMiddleware(app, server, store=store)
+
+    def floor(self, app: Any, issuer: FakeIssuer, audience: str) -> Any:
+        return ASGIFloor(app, issuer, audience)
 
     def answer(self, app: Any, call: Call) -> Answer:
         return self._runner.run(self._answer(app, call))
@@ -209,6 +218,9 @@ class WSGISide:
 
     def middleware(self, app: Any, server: ResourceServer, store: Store) -> Any:
         return wsgi.AgentAuthMiddleware(app, server, store=store)
+
+    def floor(self, app: Any, issuer: FakeIssuer, audience: str) -> Any:
+        return WSGIFloor(app, issuer, audience)
 
     def answer(self, app: Any, call: Call) -> Answer:
         started: list[str] = []
