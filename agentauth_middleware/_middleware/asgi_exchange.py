@@ -35,7 +35,8 @@ class _ScopeRequest(Request):
 
     @property
     def raw_path(self) -> bytes:
-        return self._scope.get("raw_path") or b""
+        raw: bytes = self._scope.get("raw_path") or b""
+        return raw.partition(b"?")[0] if b"?" in raw else raw
 
     @property
     def client(self) -> str | None:

@@ -44,7 +44,7 @@ class _EnvironRequest(Request):
     def raw_path(self) -> bytes:
         environ = self._environ
         raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
-        return raw.encode("latin-1")
+        return (raw.partition("?")[0] if "?" in raw else raw).encode("latin-1")
 
     @property
     def client(self) -> str | None:

@@ -30,8 +30,8 @@ class Request:
 
     @property
     def raw_path(self) -> bytes:
-        """As it came over the wire, perhaps with the query; empty if the server does
-        not tell."""
+        """As it came over the wire, without the query; empty if the server does not
+        tell."""
         raise NotImplementedError
 
     @property

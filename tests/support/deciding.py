@@ -46,7 +46,8 @@ class PlainRequest(Request):
         self.authorization = lines
         self._named = dict(named or {})
         self._client = client
-        self._raw = quote(path).encode() if raw is None else raw
+        raw = quote(path).encode() if raw is None else raw
+        self._raw = raw.partition(b"?")[0]
 
     @property
     def raw_path(self) -> bytes:

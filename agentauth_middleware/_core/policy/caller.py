@@ -57,8 +57,8 @@ def check_policy(demands: Demands, access: Access, now: float) -> None:
 def _lack(demands: Demands, access: Access) -> RequestRefusedError | None:
     """What to raise for the scopes that are missing, if there are any."""
     scopes = access.scopes
-    if scopes.issuperset(demands.scopes) and not any(
-        map(scopes.isdisjoint, demands.choices)
+    if scopes.issuperset(demands.scopes) and (
+        not demands.choices or not any(map(scopes.isdisjoint, demands.choices))
     ):
         return None
     return refusal_for_lack(access, demands.scopes, *demands.choices)

@@ -110,10 +110,7 @@ class RouteTable:
             InvalidRequestError: its target is no path, or its spellings meet different
                 demands.
         """
-        raw = request.raw_path.partition(b"?")[0]
-        if b"%" not in raw and b"#" not in raw and raw[:1] == b"/":
-            raw = b""  # it says nothing more than the path
-        key = (request.method, request.path, request.mount, raw)
+        key = (request.method, request.path, request.mount, request.raw_path)
         route = self._remembered.get(key)
         if route is None:
             check_target(request)

@@ -56,7 +56,7 @@ def check_target(request: Request) -> None:
 
     Source: RFC 9112 §3.2, RFC 3986 §2.5
     """
-    path, raw = request.path, _raw_path(request)
+    path, raw = request.path, request.raw_path
     if path[:1] not in ("", "/") or raw[:1] not in (b"", b"/"):
         raise InvalidRequestError(
             Reason.MALFORMED_TARGET, "does not begin with a slash"
@@ -80,10 +80,6 @@ def _is_utf_8(path: str, raw: bytes) -> bool:
     return bool(raw) or "\ufffd" not in path
 
 
-def _raw_path(request: Request) -> bytes:
-    return request.raw_path.partition(b"?")[0]
-
-
 def raw_readings(request: Request, mount: str) -> tuple[str, ...]:
     """The path as routers read it that split before they decode, and as those do that
     leave escapes as they are which no client needs to write.
@@ -91,7 +87,7 @@ def raw_readings(request: Request, mount: str) -> tuple[str, ...]:
     None where that is the same path, or where the server does not tell the raw path,
     or tells one that is not the path that the application gets.
     """
-    raw = _raw_path(request)
+    raw = request.raw_path
     if b"%" not in raw:
         return ()
     text = raw.decode("utf-8", "replace")

@@ -68,7 +68,7 @@ class OwnUrls:
             document = self._documents.get(request.path.removeprefix(request.mount))
         if document is None:
             return None
-        if not self._is_encoded and b"%" in request.raw_path.partition(b"?")[0]:
+        if not self._is_encoded and b"%" in request.raw_path:
             return _NOT_FOUND  # another spelling of a URL of ours is not ours
         return _answer(document, request)
 

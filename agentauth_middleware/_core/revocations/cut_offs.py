@@ -73,8 +73,9 @@ class Revocation:
 
 def _key_of(kind: str, *names: str | None) -> bytes:
     """A hash that no other kind and no other names have."""
-    parts = ("-" if name is None else f"{len(name)}:{name}" for name in names)
-    text = " ".join((kind, *parts))
+    text = kind
+    for name in names:
+        text += " -" if name is None else f" {len(name)}:{name}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

@@ -6,9 +6,8 @@ tokens use the same (RFC 7662 §2.2). What must be there differs, what it means 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import inf
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from agentauth_middleware._core.tokens.identity import read_identity
 from agentauth_middleware._syntax.listing import one_of, quoted
@@ -87,12 +86,14 @@ def check_use(claims: Claims) -> None:
             raise InvalidTokenError(Reason.WRONG_TOKEN_TYPE, found)
 
 
-def stated(claims: Mapping[str, Any], issuer: Issuer) -> Claims:
+def stated(claims: Claims, issuer: Issuer) -> Claims:
     """*claims* without those that say nothing: null, an empty string, an empty array.
 
     Who acts, and to which key a token is bound, is never passed over. An empty list of
     scopes says that there are none.
     """
+    if all(claims.values()):
+        return claims  # nothing in it is empty
     scopes = ("scope", "scp", "permissions", *issuer.scope_claims)
     return {
         name: value
