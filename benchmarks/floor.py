@@ -108,8 +108,7 @@ class ASGIFloor:
             caller = self._tokens.find(credential[7:])
         if caller is None or _SCOPE not in caller.scopes:
             status = 401 if caller is None else 403
-            start = {"type": "http.response.start", "status": status, "headers": []}
-            await send(start)
+            await send({"type": "http.response.start", "status": status})
             await send({"type": "http.response.body", "body": b""})
             return
         token = _CURRENT.set(caller)
