@@ -19,10 +19,11 @@ NODE_CLIENTS := tests/interop/node
 GROUPS ?= interop or browser or system or soak
 
 # What the type checkers read.
-CHECKED := $(wildcard agentauth_middleware tests examples benchmarks typing_tests)
+CHECKED := $(wildcard agentauth_middleware tests examples benchmarks tools typing_tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-groups test-lowest system-deps bench lint format clean
+.PHONY: help venv demo test test-groups test-lowest system-deps bench lint format \
+	audit release clean
 
 help:
 	@echo "make demo         watch an agent find its way into two APIs, and out again"
@@ -32,6 +33,8 @@ help:
 	@echo "make lint         ruff, mypy and pyright"
 	@echo "make format       let ruff fix and format"
 	@echo "make bench        the benchmarks"
+	@echo "make audit        look for known vulnerabilities in all dependencies"
+	@echo "make release      check, date and tag a release: make release VERSION=0.2.0"
 	@echo "make system-deps  install what pip cannot: $(SYSTEM_PACKAGES)"
 	@echo "make venv         only set up $(VENV)"
 	@echo "make clean        remove $(VENV) and all that the targets made"
@@ -115,6 +118,27 @@ lint: $(READY)
 format: $(READY)
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+
+# On the lowest and on the newest versions that the settings of the package allow. Needs
+# an advisory database, so it is not part of .ci/run.
+audit: $(READY)
+	@for resolution in lowest-direct highest; do \
+	  echo "Looking for known vulnerabilities: $$resolution"; \
+	  list=$$(mktemp); \
+	  $(VENV)/bin/uv pip compile --quiet --all-extras --resolution $$resolution \
+	    --python $(VENV) --no-header --no-annotate --output-file $$list pyproject.toml \
+	  && $(VENV)/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps \
+	    --requirement $$list; \
+	  status=$$?; rm -f $$list; \
+	  test $$status = 0 || { \
+	    echo "Vulnerable, or no advisory database can be reached: see above."; \
+	    exit $$status; }; \
+	done
+
+release: $(READY)
+	@test -n "$(VERSION)" || { \
+	  echo "Name the version: make release VERSION=0.2.0"; exit 2; }
+	$(VENV)/bin/python tools/release.py $(VERSION)
 
 clean:
 	rm -rf $(VENV) $(LOWEST) $(NODE_CLIENTS)/node_modules

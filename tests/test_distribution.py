@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -44,6 +46,53 @@ def test_wheel_has_the_whole_package_and_nothing_beside_it(wheel: Path) -> None:
     assert sources <= packed
     assert all(name.startswith(f"{PACKAGE}/") for name in packed - described)
     assert any(name.endswith("/licenses/LICENSE") for name in described)
+
+
+def test_readme_of_the_wheel_leads_to_the_repository(wheel: Path) -> None:
+    """On a package index a relative link leads nowhere."""
+    with ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith("/METADATA"))
+        described = archive.read(name).decode()
+    targets = re.findall(r"\]\(([^)]+)\)", described)
+
+    assert "# agentauth-middleware" in described
+    assert targets
+    assert [link for link in targets if not link.startswith(("https://", "#"))] == []
+
+
+@pytest.mark.timeout(240)
+def test_installed_wheel_has_a_demo(wheel: Path, tmp_path: Path) -> None:
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    environment = tmp_path / "environment"
+    python = environment / "bin" / "python"
+    version = metadata.version("agentauth-middleware")
+    subprocess.run(
+        [*uv, "venv", "--python", sys.executable, str(environment)], check=True
+    )
+    subprocess.run(
+        [
+            *(*uv, "pip", "install", "--python", str(python)),
+            f"agentauth-middleware[demo] @ {wheel.as_uri()}",
+        ],
+        check=True,
+    )
+    outside = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+
+    def run(*command: str) -> str:
+        ran = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=outside,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return ran.stdout
+
+    agentauth = str(environment / "bin" / "agentauth")
+    assert run(agentauth, "--version") == f"agentauth {version}\n"
+    assert run(str(python), "-m", PACKAGE, "--version") == f"agentauth {version}\n"
+    assert "revoked" in run(agentauth, "demo")
 
 
 def test_wheel_works_outside_the_repository(wheel: Path, tmp_path: Path) -> None:

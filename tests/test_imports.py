@@ -31,7 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "middlewares": ("asgi", "wsgi", "verifier"),
     "frameworks": ("starlette", "fastapi", "flask", "mcp", "refusals", "testing.*"),
     "embedded": ("authorization_server.*",),
-    "commands": ("cli.*",),
+    "commands": ("cli.*", "__main__"),
 }
 """From the lowest up; names are those below the package, which is ``""`` itself."""
 

@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import (
-    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
-    Iterator,
     Sequence,
 )
 from dataclasses import replace
 from functools import wraps
 from inspect import (
-    isasyncgenfunction,
     iscoroutinefunction,
-    isgeneratorfunction,
-    unwrap,
 )
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
@@ -54,7 +49,6 @@ NO_CONTEXT = (
 _DEMANDS = "__agentauth_demands__"
 """The attribute of a guarded handler that says what it demands. Decorators that keep a
 handler's name, as ``functools.wraps`` does, keep this too."""
-_CALL = "__call__"
 
 
 def find_access() -> Access | None:
@@ -119,7 +113,6 @@ def requires(
             return handler(*args, **kwargs)
 
         setattr(guarded, _DEMANDS, demands)
-        _show_generator(guarded, unwrap(handler))
         if not iscoroutinefunction(handler):
             return guarded
 
@@ -131,27 +124,6 @@ def requires(
         return cast(Callable[Parameters, Returned], awaited)
 
     return guard
-
-
-def _show_generator(guarded: Callable[..., Any], handler: object) -> None:
-    """Let frameworks see that calling *guarded* gives a generator, if it does.
-
-    It is no generator function itself: it checks when it is called, and not with the
-    first step, by which a response may have begun. FastAPI 0.115 looks at a function
-    and at its ``__call__``, but not at what the function wraps.
-    """
-
-    def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        yield from guarded(*args, **kwargs)
-
-    async def async_steps(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        async for step in guarded(*args, **kwargs):
-            yield step
-
-    if isgeneratorfunction(handler):
-        setattr(guarded, _CALL, steps)
-    elif isasyncgenfunction(handler):
-        setattr(guarded, _CALL, async_steps)
 
 
 def _check(demands: Demands) -> None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import agentauth_middleware
 from agentauth_middleware.cli._demo.command import run_demo
 
+_EXAMPLES = """\
+examples:
+  agentauth demo             watch an agent find its way into two APIs
+  agentauth demo --help      what it needs, and its exit status
+  agentauth --version
+"""
 _DEMO = """\
 Starts an authorization server, an agent provider and two small APIs, each a process
 of its own on a free port of this machine, and lets an agent walk up to both APIs:
@@ -36,10 +43,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_demo(options.examples, keep=options.keep, out=sys.stdout)
 
 
+def _version() -> str:
+    return version("agentauth-middleware")
+
+
+def _examples() -> Path:
+    """The example applications: of the installed package, or of the repository."""
+    package = Path(agentauth_middleware.__file__).parent
+    installed = package / "_examples"
+    return installed if installed.is_dir() else package.with_name("examples")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="agentauth", description="Let agents into your Python API."
+        prog="agentauth",
+        description="Let agents into your Python API.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(required=True, metavar="command")
     demo = commands.add_parser(
         "demo",
@@ -57,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         "--examples",
         type=Path,
         metavar="DIR",
-        default=Path(agentauth_middleware.__file__).parents[1] / "examples",
-        help="the folder with fastapi_app and flask_app (default: the repository's)",
+        default=_examples(),
+        help="the folder with fastapi_app and flask_app (default: those that come with "
+        "this command)",
     )
     return parser

@@ -44,7 +44,7 @@ HOPS = (
 def demo(folder: Path, *options: str) -> Generator[subprocess.Popen[str], None, None]:
     """A running demo whose temporary files are in *folder*."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "agentauth_middleware.cli", "demo", *options],
+        [sys.executable, "-m", "agentauth_middleware", "demo", *options],
         env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

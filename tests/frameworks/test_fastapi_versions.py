@@ -1,7 +1,7 @@
-"""The tests for FastAPI, on releases that are built otherwise than the current one.
+"""The tests for FastAPI, on the oldest release that is supported.
 
-What a handler depends on has no public name in FastAPI. Its private name has changed,
-and so has the place where an included router keeps its routes.
+What a handler depends on has no public name in FastAPI, and the place where an included
+router keeps its routes has changed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pytest
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
-VERSIONS = ["0.115.12", "0.128.8"]
-"""The oldest that is supported, and one with the next names."""
+VERSIONS = ["0.133.0"]
+"""The oldest that is supported."""
 
 
 @pytest.mark.timeout(300)

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
 
-import fastapi
 import pytest
 from fastapi import Depends, FastAPI
 from starlette.responses import PlainTextResponse
@@ -59,10 +58,9 @@ class Sessions:
             events.append("close")
 
 
-DEPENDENCIES: list[Callable[..., Any]] = [opened, opened_in_a_thread]
-if not fastapi.__version__.startswith("0.115."):  # as docs/frameworks.md says
-    DEPENDENCIES.append(Sessions().opened)
-EACH = pytest.mark.parametrize("dependency", DEPENDENCIES)
+EACH = pytest.mark.parametrize(
+    "dependency", [opened, opened_in_a_thread, Sessions().opened]
+)
 
 
 def client_of(dependency: Callable[..., Any]) -> TestClient:

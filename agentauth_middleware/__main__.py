@@ -1,4 +1,4 @@
-"""``python -m agentauth_middleware.cli`` is the command ``agentauth``."""
+"""``python -m agentauth_middleware`` is the command ``agentauth``."""
 
 from __future__ import annotations
 
