@@ -165,6 +165,27 @@ async def test_sdk_starts_again_when_its_token_is_no_good(notes: Notes) -> None:
     assert storage.tokens.access_token != "not-a-token"
 
 
+async def test_sdk_starts_when_it_has_sent_an_empty_token(notes: Notes) -> None:
+    """As a program does whose variable with the token is empty; a 400 ends there."""
+    sent: list[bytes] = []
+
+    async def record(request: httpx2.Request) -> None:
+        sent.extend(value for _, value in request.headers.raw if value == b"Bearer")
+
+    storage = Storage()
+    auth = oauth_client(notes.url, storage)
+    async with httpx2.AsyncClient(
+        auth=auth,
+        headers={"Authorization": "Bearer"},
+        event_hooks={"request": [record]},
+    ) as client:
+        response = await client.get(f"{notes.url}/notes")
+
+    assert sent
+    assert response.status_code == 200
+    assert storage.tokens is not None
+
+
 async def test_sdk_calls_a_tool_of_an_mcp_server(
     mcp_url: str, authorization: Authorization
 ) -> None:
