@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,22 @@ def section(page: Path, heading: str) -> str:
 def run(page: Path) -> dict[str, Any]:
     """The names that *page* defines, its Python blocks run from top to bottom."""
     names: dict[str, Any] = {"__name__": page.stem}
-    for block in blocks(page, "python"):
-        exec(compile(block, str(page), "exec"), names)  # noqa: S102 - our own pages
+    with root_logger_kept():
+        for block in blocks(page, "python"):
+            exec(compile(block, str(page), "exec"), names)  # noqa: S102 - our own pages
     return names
+
+
+@contextmanager
+def root_logger_kept() -> Generator[None, None, None]:
+    """Litestar sets level and handlers as an application is made."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
 
 
 @pytest.fixture
