@@ -5,13 +5,14 @@ For any application, and for Starlette and FastAPI::
     app = AgentAuthMiddleware(app, server)
     app.add_middleware(AgentAuthMiddleware, resource_server=server)
 
-Pure ASGI: bodies, streams and disconnects pass through untouched.
+Pure ASGI: bodies, streams and disconnects pass through untouched. The status of a
+stream waits for its first piece; see ``asgi_first_piece``.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, assert_never
@@ -33,13 +34,12 @@ from agentauth_middleware._middleware.asgi_exchange import (
     respond,
     without_body,
 )
+from agentauth_middleware._middleware.asgi_first_piece import FirstPiece
 from agentauth_middleware._middleware.body import MiddlewareBody
-from agentauth_middleware._middleware.refusal_writer import refusal_in
 from agentauth_middleware._syntax.http import Request, Response
 from agentauth_middleware.access import CURRENT, Access
 from agentauth_middleware.errors import (
     ConfigurationError,
-    RequestRefusedError,
     UnavailableError,
 )
 from agentauth_middleware.settings.resource_server import ResourceServer
@@ -134,21 +134,17 @@ class AgentAuthMiddleware(MiddlewareBody[Scope]):
         send: Send,
     ) -> None:
         """Run the application, and answer the refusals that its handlers raise."""
-        answered = False
         if scope.get("method", "GET") not in _BODILESS:
             receive = follow_body(self._allowance, scope, receive)
-
-        def noting(message: Message) -> Awaitable[None]:
-            nonlocal answered
-            answered = True
-            return send(message)
-
+        answering = FirstPiece(send)
         token = CURRENT.set(access)
         try:
-            await self.app(scope, receive, noting)
-        except (RequestRefusedError, UnavailableError, ExceptionGroup) as raised:
-            failure = refusal_in(raised)
-            if answered or failure is None:
+            await self.app(scope, receive, answering.send)
+            if not answering.has_begun:
+                await answering.finish()
+        except Exception as raised:
+            failure = answering.refusal_in(raised)
+            if failure is None:
                 raise
             answer = self._writer.answer_raised(failure, access, request)
             await respond(answer, scope, send)

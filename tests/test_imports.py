@@ -168,6 +168,7 @@ RULES = {
             # The ASGI side speaks Starlette's types, and fills its conventions.
             "_middleware.asgi_caller": ("starlette",),
             "_middleware.asgi_exchange": ("starlette.types",),
+            "_middleware.asgi_first_piece": ("starlette.types",),
         },
     ),
     "words-know-no-framework": Rule(
@@ -179,6 +180,7 @@ RULES = {
         modules=(
             *("asgi", "starlette", "fastapi", "mcp"),
             *("_middleware.asgi_caller", "_middleware.asgi_exchange"),
+            "_middleware.asgi_first_piece",
         ),
         may_not_import=(
             *("flask", "werkzeug"),

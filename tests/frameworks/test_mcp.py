@@ -547,7 +547,8 @@ async def test_streams_that_clients_open_begin_at_once() -> None:
     more = anyio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        events = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": events})
         await more.wait()
         await send({"type": "http.response.body", "body": b"news"})
 

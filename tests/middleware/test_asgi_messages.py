@@ -179,8 +179,10 @@ async def test_asgi_body_passes_piece_by_piece() -> None:
             )
 
     async with exchange(AgentAuthMiddleware(echo, SERVER), authorized()) as talk:
-        await talk.next_sent()
-        for piece in PIECES:
+        await talk.deliver(PIECES[0])
+        assert (await talk.next_sent())["status"] == 200
+        assert (await talk.next_sent())["body"] == PIECES[0]["body"]
+        for piece in PIECES[1:]:
             await talk.deliver(piece)
             assert (await talk.next_sent())["body"] == piece["body"]
 
@@ -210,6 +212,7 @@ async def test_asgi_server_gone_reaches_the_application() -> None:
     async def stream(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"tick"})
         except OSError as error:
             seen.append(error)
             raise

@@ -170,7 +170,8 @@ async def test_asgi_raised_refusal_of_a_head_request_has_no_body() -> None:
 
 def begun(make: Make) -> ASGIApp:
     async def handler(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        headers = [(b"content-length", b"5")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         raise make()
 
     return AgentAuthMiddleware(handler, SERVER)

@@ -708,6 +708,7 @@ def test_audit_of_a_refusal_raised_too_late(records: list[logging.LogRecord]) ->
 
     async def asgi_app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
         raise ActorRefusedError("too_late")
 
     def wsgi_app(

@@ -289,14 +289,16 @@ async def test_asgi_streams_stay_streams() -> None:
 
     middleware = asgi.AgentAuthMiddleware(app, SERVER)
     async with exchange(middleware, http_scope("/", method="POST")) as talk:
-        start = await talk.next_sent()
         for piece, more in ((b"one", True), (b"two", False)):
             message: Message = {"body": piece, "more_body": more}
             await talk.deliver({"type": "http.request", **message})
+            answer = await talk.next_sent()
+            if answer["type"] == "http.response.start":
+                answer = await talk.next_sent()
 
-            assert await talk.next_sent() == {"type": "http.response.body", **message}
+            assert answer == {"type": "http.response.body", **message}
 
-    assert start["headers"] == [(b"www-authenticate", PLAIN.encode())]
+    assert talk.sent[0]["headers"] == [(b"www-authenticate", PLAIN.encode())]
 
 
 @pytest.mark.anyio
