@@ -1,4 +1,4 @@
-"""What a handler may know about a granted request: who, through which agent, what for.
+"""What a handler knows about a granted request: the user, the agent, the scopes.
 
 An ``Access`` is what one token says and nothing else. It is immutable, and the same
 object serves every request that presents the token.
@@ -37,7 +37,7 @@ Mode: TypeAlias = Literal[
     "service",
     "unknown",
 ]
-"""Who stands behind a request.
+"""Who makes a request.
 
 ``"delegated"`` is an agent for a user; ``"agent"`` one of its own accord;
 ``"agent_unclaimed"`` one that no user has claimed yet; ``"agent_user_account"`` an
@@ -86,7 +86,7 @@ _NO_EXTRA = _Extra()
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody or something that can act: a person, an agent, a service.
+    """A party that can act: a person, an agent, a service.
 
     The key is (*issuer*, *subject*, *tenant*), and only they are compared: two issuers
     with the same subject name two different people. All else is for display.
@@ -103,8 +103,8 @@ class Principal:
     tenant: str | None = None
     """Where the subject alone is no name: the directory at Entra, ``tid``."""
     extra: Mapping[str, str] = field(default_factory=lambda: _NO_EXTRA, compare=False)
-    """What the issuer tells beyond that, such as an agent's blueprint or session. For
-    audit: parts of it are the caller's own words."""
+    """Further claims, such as an agent's blueprint or session. For audit only: the
+    caller may have chosen some of them."""
 
     def __post_init__(self) -> None:
         if type(self.extra) is not _Extra:
@@ -201,7 +201,7 @@ class Access:
 
     @property
     def is_by_agent(self) -> bool:
-        """Whether an agent takes part: acts, acted before, or is whom this is about."""
+        """Whether an agent takes part: it acts, acted before, or is the subject."""
         return is_by_agent(self)
 
     def has_scopes(self, *scopes: str) -> bool:

@@ -108,7 +108,7 @@ class AuthenticationRequiredError(RequestRefusedError):
 class InvalidTokenError(RequestRefusedError):
     """A verdict about the token: expired, revoked, forged, for another audience.
 
-    One text for all: which check failed is nobody's business but the operator's.
+    One text for all: only the operator's log says which check failed.
     """
 
     status = 401

@@ -281,8 +281,7 @@ class OptionalAgentAuth(SecurityBase):
 def _put_cors_outside(app: FastAPI) -> None:
     """Move the CORS layers of *app* outward; all else stays where it is.
 
-    What else is outside of the middleware would run for requests that nobody has
-    checked.
+    Other middleware outside would run for requests that have not been checked.
     """
     app.user_middleware.sort(key=lambda middleware: not _is_cors(middleware.cls))
 

@@ -196,8 +196,8 @@ def _guards(app: Flask, endpoint: str) -> Iterator[Any]:
 def _answer_refusals(app: Flask, writer: RefusalWriter) -> None:
     """Without this Flask answers 500 before anything can reach the middleware.
 
-    Handlers of the application may give the answer another body. What the standards
-    ask of a refusal is put back afterwards, whoever wrote it.
+    Handlers of the application may give the answer another body. The status and headers
+    that the standards demand are restored afterwards.
 
     Refusals are caught where they are raised. Flask-RESTful and Flask-RESTX replace
     ``app.handle_user_exception``, before or after this, and would answer 500.
@@ -258,9 +258,9 @@ def _catching(
 def _complete(response: Response, written: Answer) -> Response:
     """*response*, with the status and the headers of the refusal it is about.
 
-    Another status is what somebody wanted: a redirect to a page for people, a 404 that
-    hides what is there. Not so 500, from whoever takes a refusal for a crash, nor 200,
-    from whoever forgot that a status has to be named.
+    Another status is intended: a redirect to a sign-in page, a 404 that hides the
+    resource. A 500 is not, because it takes a refusal for a crash, and neither is a
+    200, which comes from a handler that sets no status.
     """
     if response.status_code >= 500 or response.status_code < 300:
         response.status_code = written.status

@@ -253,7 +253,7 @@ def requires(
     told instead.
 
     Raises:
-        ConfigurationError: a demand cannot be met by anybody.
+        ConfigurationError: no token can meet a demand.
     """
     guard = guards.requires(
         *scopes,
@@ -401,7 +401,8 @@ class AgentAuthTokenVerifier:
 
         Raises:
             TooManyRequestsError: its issuer may not be asked again yet; likewise.
-            UnavailableError: nobody can tell at the moment. Never a verdict: a client
+            UnavailableError: keys, introspection or the log are out of reach. Never a
+            verdict: a client
                 that is answered 401 throws its token away.
             RequestRefusedError: another refusal that is none about *token*.
         """

@@ -58,7 +58,7 @@ def revoke_blocking(
 
     Returns when the revocation is as durable as *store* makes it. Tokens issued later,
     in the next second or after, are good again: whether new ones are issued is the
-    authorization server's affair. Tokens without ``iat`` count as older than any.
+    authorization server's own. Tokens without ``iat`` count as older than any.
 
     What can match no token is refused, as far as that can be told: from an ``Issuer``,
     or from the settings of the middleware that uses the same *store* object. A warning

@@ -60,8 +60,8 @@ class Verifier:
     Does not look at routes, which are about requests: name the scopes that the
     operation needs, and let the guards of ``Access`` check the rest. Knows of no proof
     of possession: a token that is bound to a key is refused. Writes no challenge and
-    does not set ``current_access()``: whoever calls it answers its own caller. Each
-    decision has its audit record, which names no method and no route.
+    does not set ``current_access()``: its caller writes the answer. Each decision has
+    its audit record, which names no method and no route.
     """
 
     def __init__(
@@ -116,9 +116,9 @@ class Verifier:
             InvalidRequestError: it has not the form of a token.
             InvalidTokenError: it is expired, revoked, bound to a key, for another
                 resource, or otherwise no good.
-            InsufficientScopeError: it lacks one of *scopes*.
-            ActorRefusedError: its agent may not act, or not use one of *scopes*.
-            UnavailableError: nobody can tell at the moment; says nothing about it.
+            InsufficientScopeError: it lacks one of *scopes*. ActorRefusedError: its
+            agent may not act, or not use one of *scopes*. UnavailableError: keys,
+            introspection or the log are out of reach; says nothing about the token.
             ConfigurationError: one of *scopes* is not a scope, or *http_client* blocks.
         """
         if self._perform_async is None:

@@ -1,7 +1,7 @@
 """Bounded maps that threads may share, and the lock of the core.
 
 The core's only kind of lock comes from here. It is held for plain statements, never
-while somebody else's code runs or a procedure waits.
+while other code runs or a procedure waits.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def Lock() -> threading.Lock:
 class BoundedMap(Generic[Key, Value]):
     """A map that keeps at least the last ``capacity / 2`` entries used.
 
-    Entries live in two generations. When the young one is full it becomes the old
-    one and the former old one goes; whatever is asked for moves to the young one. So
-    a flood of entries that nobody asks for again pushes out none that are in use
-    faster than it fills half the map, and a look-up is one or two ``dict.get``.
+    Entries live in two generations. When the young one is full it becomes the old one
+    and the former old one goes; an entry that is looked up moves to the young one. A
+    flood of entries that are used once cannot push out an entry in use before it fills
+    half of the map. A look-up is one or two ``dict.get``.
     """
 
     __slots__ = ("_capacity", "_lock", "_old", "_young")
@@ -44,7 +44,7 @@ class BoundedMap(Generic[Key, Value]):
         value = self._old.get(key)
         if value is not None:
             with self._lock:
-                # Somebody may have put another one meanwhile.
+                # Another thread may have put a newer one.
                 value = self._young.get(key, value)
                 self._put(key, value)
         return value

@@ -48,17 +48,18 @@ class Reply:
 
     @property
     def media_type(self) -> str:
-        """What the body calls itself, in lower case and without parameters."""
+        """The media type, in lower case and without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
     def is_json(self) -> bool:
-        """Whether it calls itself JSON: ``application/json``, ``.../jwk-set+json``."""
+        """Whether the media type is JSON: ``application/json``,
+        ``.../jwk-set+json``."""
         return _JSON.fullmatch(self.media_type) is not None
 
     @property
     def is_page(self) -> bool:
-        """Whether it is for people: of a login, a gateway or an error."""
+        """Whether it is HTML: a login page, or the error page of a gateway."""
         return self.media_type in ("text/html", "application/xhtml+xml")
 
     @property
@@ -73,10 +74,9 @@ class Fetch(Operation[Reply]):
     """GET a document, or POST a form. Redirects are not followed; any status is an
     answer.
 
-    Fetches of one *flight* share one exchange and its outcome, success or failure,
-    also if it has just ended: a thread that decided to ask before the answer came,
-    and asks after, must not ask again. Whoever wants a new exchange names a new
-    flight.
+    Fetches of one *flight* share one exchange and its outcome, success or failure, also
+    if it has just ended: a thread that decided to ask before the answer came, and asks
+    afterwards, must not cause another exchange. For a new exchange name a new flight.
 
     A ``file:`` URL, which only operators write, is read from the disk.
     """
@@ -89,19 +89,22 @@ class Fetch(Operation[Reply]):
     """A longer body is a failure."""
     _: KW_ONLY
     issuer: str = ""
-    """Whose affair it is: what hangs is held against that one alone."""
+    """The issuer that it concerns: an exchange that hangs takes up this issuer's share
+    of threads, and no other's."""
     accept: str = "application/json"
     """The media types that are asked for. Never ``*/*``: some servers take that for a
     browser's, and answer with a page."""
     etag: str | None = None
-    """That of the document already here: a 304 says that it is still the same."""
+    """The entity tag of the document that is known; a 304 says that it has not
+    changed."""
     form: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Where there is one, it is posted. Not shown: it may hold a token."""
     authentication: ClientAuthentication | None = None
     """Put into the request as it is sent: an assertion is good for one."""
     public_only: bool = False
-    """Whether the URL was learned from somebody else's document. Then nothing is asked
-    of a private address: else whoever wrote it could make us ask what only we reach."""
+    """Whether the URL was learned from a document of another party. Then requests to
+    private addresses are refused: the author of that document could otherwise reach our
+    network (SSRF)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +113,13 @@ class CutOff:
     counts."""
 
     key: bytes
-    """A hash of whose tokens it refuses; 16 bytes."""
+    """A hash of the target, 16 bytes: which tokens it refuses."""
     at: float
     """Epoch seconds: tokens issued up to this instant are refused."""
     forget_at: float
     """Epoch seconds at which every such token has expired."""
     record: bytes = b""
-    """The same for people, JSON."""
+    """The same in readable form, JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +132,8 @@ class LogPage:
     is_last: bool = True
     """Whether the log ended here; else there is more behind *position*."""
     epoch: str = ""
-    """Names this log: another one has taken the place of the one that was read before
-    when it changes."""
+    """Names this log. When it changes, another log has taken the place of the one that
+    was read before."""
     asked_at: float | None = field(default=None, compare=False)
     """When the read began, epoch seconds. Callers that share the read get this instant
     too."""
@@ -140,8 +143,8 @@ class LogPage:
 class ReadLog(Operation[LogPage]):
     """The records of the log of revocations behind position *after* (0: all).
 
-    Reads that are under way for the same *after* are shared. The page is then as old
-    as the one it was begun for, and says so.
+    Reads that are under way for the same *after* are shared. ``asked_at`` of the page
+    is then that of the first.
     """
 
     after: int

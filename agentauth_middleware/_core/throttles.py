@@ -45,7 +45,8 @@ class SharedSlots:
         self._lock = Lock()
 
     def take(self, name: str, opener: str | None) -> bool:
-        """Whether there is a place under *name*; *opener* ``None`` has no limit."""
+        """Take a place under *name*, if there is one. *opener* ``None`` has no
+        limit."""
         with self._lock:
             if name not in self._taken:
                 if not self._is_free_for(opener):
@@ -90,7 +91,7 @@ class Failures:
         self.in_all = 0
 
     def add(self, name: str, *, in_a_row: bool = True) -> bool:
-        """Count the exchange *name*; whether it is news that it failed."""
+        """Count the exchange *name*. Returns whether it was not counted before."""
         with self._lock:
             if self._counted.get(name):
                 return False
@@ -104,20 +105,21 @@ class Failures:
 
 
 class Budgets:
-    """For each of many names, so much in any *interval*; what is spent comes back
-    little by little."""
+    """For each of many names a budget that refills evenly over *interval*."""
 
     __slots__ = ("_capacity", "_interval", "_levels", "_lock")
 
     def __init__(self, capacity: int, interval: float, names: int) -> None:
-        """*names* are remembered at least by half; who is forgotten begins anew."""
+        """At least half of *names* are remembered; a name that is forgotten has a full
+        budget again."""
         self._capacity = capacity
         self._interval = interval
         self._levels: BoundedMap[str, tuple[float, float]] = BoundedMap(names)
         self._lock = Lock()
 
     def has_left(self, name: str, now: float, *, beside: int = 0) -> bool:
-        """Whether *name* may spend, if all *beside* that it has begun is spent too."""
+        """Whether *name* may spend, counting *beside*, which it has begun to spend, as
+        spent."""
         return self._level(name, now) - beside >= 1
 
     def take(self, name: str, now: float) -> bool:
@@ -142,7 +144,7 @@ class Budgets:
 
 
 class Cooldown:
-    """One permission every *interval* seconds, and no saving up."""
+    """One permission every *interval* seconds; unused ones do not add up."""
 
     __slots__ = ("_interval", "_lock", "_next_at")
 

@@ -1,9 +1,8 @@
-"""Keeping what somebody else's document asks for out of private networks.
-
-Whoever writes a URL into a document that we follow could name what only we can reach:
-a service next to us, or the one that hands out the machine's credentials. So the name
-is looked up here, every address it has must be a public one, and the connection goes
-to an address that was checked: a second look-up could answer otherwise.
+"""Keeping requests for URLs of other parties out of private networks (SSRF). A document
+that we follow could name a URL that only we can reach: a service next to us, or the one
+that hands out the machine's credentials. So the name is looked up here, every address
+it has must be a public one, and the connection goes to an address that was checked: a
+second look-up could answer otherwise.
 
 A name that goes through a proxy is looked up there, and the proxy has to see to it.
 """
@@ -49,10 +48,9 @@ class NotPublicError(Exception):
 
 
 def check_host(host: str) -> None:
-    """Refuse a *host* that says by itself that it is not a public one.
-
-    Also in the spellings that look-ups take for an address: ``2130706433``, ``0x7f.1``.
-    Does not look up a name.
+    """Refuse a *host* that is a private address or a local name. Also in the spellings
+    that resolvers take for an address: ``2130706433``, ``0x7f.1``. Does not look up a
+    name.
 
     Raises:
         NotPublicError: it does, or is neither a name nor an address.
@@ -106,11 +104,10 @@ def public_addresses(
 ) -> list[str]:
     """The addresses of *host*, if all are public.
 
-    Not if some are: whoever mixes them hopes that we try one after the other.
+    Refused if one is private: a mixture is how an attacker gets a private one tried.
 
     Raises:
-        NotPublicError: one is not.
-        OSError: it has none, or nobody can tell.
+        NotPublicError: one is not. OSError: it has none, or the look-up failed.
     """
     found = list(dict.fromkeys(look_up(host, port)))
     if not all(is_public(ip_address(address)) for address in found):
@@ -152,6 +149,6 @@ class AddressCounts:
         try:
             count = len(set(self._look_up(host, port)))
         except (OSError, ValueError):
-            return 1  # The client will find out as well, and tell.
+            return 1  # The client will fail in the same way and report it.
         self._counts.put((host, port), (now, count))
         return count

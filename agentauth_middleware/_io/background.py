@@ -1,7 +1,7 @@
 """Procedures that run beside the requests: one daemon thread per process.
 
-Nothing depends on it. Where no thread can be started a procedure is not run, and
-nobody is told: what it would have fetched ahead is fetched in line once overdue.
+Nothing depends on it. If no thread can be started, a procedure is not run and there is
+no error: what it would have fetched ahead is fetched in line when it is overdue.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Background:
             try:
                 self._run(*self._jobs.get())
             except BaseException as fault:
-                # A logging handler that raises, so that the log is not the place for
-                # it. Python's own place is told, and the thread goes on.
+                # A logging handler raises, so the log cannot report it. Python's hook
+                # for threads does, and the thread goes on.
                 told = (type(fault), fault, fault.__traceback__, self._thread)
                 threading.excepthook(threading.ExceptHookArgs(told))
 

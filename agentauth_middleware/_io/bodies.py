@@ -44,7 +44,7 @@ def read_body(fetch: Fetch, response: Response, deadline: float) -> bytes:
 
 
 async def read_body_async(fetch: Fetch, response: Response) -> bytes:
-    """``read_body``, awaited; whoever awaits it limits the time.
+    """``read_body``, awaited; the caller limits the time.
 
     Raises:
         UnavailableError: as ``read_body`` does.

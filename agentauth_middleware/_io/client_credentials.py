@@ -28,7 +28,7 @@ _ASSERTION_LIFETIME = 60
 def build_client_authentication(
     authentication: ClientAuthentication, now: int
 ) -> tuple[Mapping[str, str], Form]:
-    """The headers and the members of the form that say who we are.
+    """The headers and the form members that authenticate us.
 
     Raises:
         TypeError: what the method needs is not there; settings see to it that it is.

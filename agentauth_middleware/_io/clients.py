@@ -78,7 +78,8 @@ Response: TypeAlias = "httpx.Response | httpx2.Response"
 
 
 class Certificates:
-    """Whom TLS trusts: read once, which takes some 20 ms, and then for all clients."""
+    """The certificates that TLS trusts: read once, which takes some 20 ms, for all
+    clients."""
 
     def __init__(self) -> None:
         self._context: ssl.SSLContext | None = None
@@ -184,10 +185,10 @@ class BlockingHTTPClient:
     def carry_out(self, fetch: Fetch) -> Reply:
         """Carry out *fetch*, in a thread of its own.
 
-        The limit of time holds for everything, also for what cannot be ended: how long
-        the name is looked up, and a server that sends its headers byte by byte. Then
-        the thread is left behind; a few such, and the server is not asked any more
-        till one of them has ended. Where no thread can be started, those two are not
+        The time limit holds for everything, also for what cannot be interrupted: the
+        look-up of the name, and a server that sends its headers byte by byte. Then the
+        thread is left behind. After a few such threads the server is not asked again
+        until one of them has ended. Where no thread can be started, those two are not
         bounded, and the rest may take up to *timeout* longer than it should.
 
         Raises:
@@ -372,7 +373,7 @@ async def _close_all(clients: Mapping[str | None, AsyncClient]) -> None:
 
 
 def _place(fetch: Fetch) -> str:
-    """Whose affair it is; else scheme, host and port, of whatever the URL is."""
+    """The issuer of *fetch*; without one, scheme, host and port of the URL."""
     return fetch.issuer or "/".join(fetch.url.split("/", 3)[:3])
 
 
@@ -386,7 +387,7 @@ def _reply_from_file(fetch: Fetch) -> Reply:
 
 @contextmanager
 def _faults_told(fetch: Fetch) -> Generator[None, None, None]:
-    """Raise what goes wrong inside as ``UnavailableError``."""
+    """Turn errors of the exchange into ``UnavailableError``."""
     try:
         yield
     except NotPublicError as fault:

@@ -28,7 +28,7 @@ def read_file(url: str, max_bytes: int) -> bytes:
 
 
 def _open(path: str, flags: int) -> int:
-    # Without waiting: to open a pipe that nobody writes into would never end.
+    # Without waiting: opening a pipe without a writer would never return.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

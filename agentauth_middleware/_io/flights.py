@@ -28,8 +28,8 @@ from agentauth_middleware.reasons import Reason
 __all__ = ["AsyncFlights", "BlockingFlights"]
 
 _KEPT_FOR = 5.0
-"""Seconds. Whoever joins later than that did not decide to ask before the answer came:
-to them it would be an old one."""
+"""Seconds. A caller that joins later decided to ask after the answer came, and needs a
+new one."""
 _MARGIN = 0.25
 """Seconds a waiter grants beyond its timeout, so that a leader that set out with it
 can tell why it failed."""
@@ -72,7 +72,7 @@ class _Flight(Generic[Event]):
 
 
 class _Board(Generic[Event]):
-    """The flights under way, and the last that have landed."""
+    """The flights under way, and the last ones that have ended."""
 
     def __init__(
         self, make_event: Callable[[], Event], kept: int, timer: Callable[[], float]
@@ -116,11 +116,11 @@ class BlockingFlights:
         self, *, kept: int = 32, timer: Callable[[], float] = time.monotonic
     ) -> None:
         """*kept* is how many outcomes are kept for seconds after their flight."""
-        # In a forked child nobody leads what was under way in the parent.
+        # In a forked child the exchanges of the parent are not under way.
         self._boards = PerProcess(lambda: _Board(threading.Event, kept, timer))
 
     def share(self, asked: Asked, exchange: Callable[[Asked], Answer]) -> Answer:
-        """What the flight of *asked* brings; whoever leads it calls *exchange*.
+        """The outcome of the flight of *asked*; its leader calls *exchange*.
 
         Raises:
             UnavailableError: the exchange failed, here or in the thread that led, or
@@ -152,7 +152,7 @@ class AsyncFlights:
     async def share(
         self, asked: Asked, exchange: Callable[[Asked], Awaitable[Answer]]
     ) -> Answer:
-        """What the flight of *asked* brings; whoever leads it awaits *exchange*.
+        """The outcome of the flight of *asked*; its leader awaits *exchange*.
 
         Raises:
             UnavailableError: the exchange failed, here or in the task that led, or

@@ -36,6 +36,6 @@ def errors(*names: str) -> tuple[type[Exception], ...]:
 
 
 def _loaded() -> list[ModuleType]:
-    """Whoever has an object of a library has imported it."""
+    """The library, if it is imported: an object of its classes exists only then."""
     modules = (sys.modules.get(name) for name in _NAMES)
     return [module for module in modules if module is not None]

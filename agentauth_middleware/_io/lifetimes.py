@@ -50,10 +50,9 @@ ends: trio warns of a generator that is dropped half-way."""
 class PerLoop(Generic[Kept]):
     """A value for each running event loop, made on first use.
 
-    It is closed when its loop ends, whether or not anybody has called ``aclose``:
-    asyncio and trio both close the asynchronous generators that are left then.
-    (A loop that is abandoned without that, as ``asyncio.run`` never does, leaves its
-    value behind.)
+    It is closed when its loop ends, whether or not ``aclose`` was called: asyncio and
+    trio both close the asynchronous generators that are left then. (A loop that is
+    abandoned without that, as ``asyncio.run`` never does, leaves its value behind.)
     """
 
     def __init__(

@@ -44,8 +44,8 @@ def is_second_process(purpose: str) -> bool:
 def _take(name: str) -> int | None:
     """Hold *name* from now on, by a file descriptor; ``None`` if another process does.
 
-    Nothing listens there, so that nobody can connect. Where such names are forbidden
-    the process counts as alone.
+    Nothing listens there, so no process can connect. Where such names are forbidden the
+    process counts as alone.
     """
     holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -41,12 +41,12 @@ URL: TypeAlias = "httpx.URL | httpx2.URL"
 _ACCEPT_ENCODING = "gzip"
 _FORM = "application/x-www-form-urlencoded"
 _MAX_ADDRESSES = 4
-"""How many of a host are tried, while nobody listens there."""
+"""How many addresses of a host are tried, while none answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingRequest:
-    """What is sent. Never shown: it has our credentials and somebody's token."""
+    """What is sent. Never shown: it has our credentials and a client's token."""
 
     url: str | URL
     headers: Mapping[str, str]
@@ -111,7 +111,7 @@ def _encode(form: Form) -> bytes:
 
 
 def public_url(fetch: Fetch, library: ModuleType) -> URL:
-    """The URL, unless it says by itself that it is not public.
+    """The URL, unless its host is a private address or a local name.
 
     As *library* understands it: what is checked has to be what is connected to.
 

@@ -49,7 +49,7 @@ Done = TypeVar("Done")
 _READERS = 4
 """How many threads read the log for one loop at a time."""
 _HANGING = 8
-"""How many may read in all, those included that nobody waits for any more."""
+"""How many may read in all, including those that were abandoned."""
 
 
 class BlockingPerformer:
@@ -171,7 +171,7 @@ class AsyncPerformer:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A read of the log, as it is shared by those who ask while it is under way."""
+    """A read of the log, shared by all callers that ask while it is under way."""
 
     operation: ReadLog
     timeout: float = 5.0
@@ -181,7 +181,7 @@ class _Read:
         return f"log behind {self.operation.after}"
 
     def page_of(self, store: Store) -> LogPage:
-        """What *store* has; as old as the question that this read was begun for."""
+        """The page of *store*, dated by the first caller of this read."""
         page = store.read_log(self.operation.after)
         return replace(page, asked_at=self.operation.asked_at)
 

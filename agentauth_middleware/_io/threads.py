@@ -1,9 +1,9 @@
 """Calls that may hang, each in a thread that can be left behind.
 
-There is no way to end such a call: a look-up of a name, a read of a disk, a server
-that sends a header byte by byte. So whoever asked goes away in time, and the thread
-ends when the call does. Those left behind are counted, so that they stay few: who
-would leave one more is refused at once.
+There is no way to end such a call: a look-up of a name, a read of a disk, a server that
+sends a header byte by byte. So the caller gives up in time, and the thread ends when
+the call does. Abandoned threads are counted, so that they stay few: a call that might
+leave one more is refused at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HANGING_IN_ALL = 32
 
 
 class _Ledger:
-    """The threads of a process that nobody waits for any more, by place."""
+    """The abandoned threads of a process, by place."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -59,7 +59,7 @@ class _Ledger:
 
 
 class _Call:
-    """One call, between its thread and whoever waits for it."""
+    """One call, shared by its thread and its caller."""
 
     def __init__(self, ledger: _Ledger, at: str) -> None:
         self._ledger = ledger
@@ -71,7 +71,7 @@ class _Call:
         """Make the call; in its thread.
 
         Raises:
-            TimeoutError: nobody waits any more, before it has begun.
+            TimeoutError: the caller has given up before it began.
         """
         with self._ledger.lock:
             if self._is_left:
@@ -145,7 +145,7 @@ def _settle(
 ) -> None:
     try:
         future.set_result(under_way.run(call))
-    except BaseException as fault:  # Raised again where somebody waits.
+    except BaseException as fault:  # Raised again in the caller.
         future.set_exception(fault)
 
 

@@ -1,4 +1,4 @@
-"""What a middleware is built from: checked as it is built, not at the first request."""
+"""Checks of a middleware's arguments: when it is built, not at the first request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 def check_arguments(
     app: object, resource_server: ResourceServer, store: object
 ) -> None:
-    """Refuse what neither middleware can work with.
+    """Refuse arguments with which neither middleware can work.
 
     Raises:
         ConfigurationError: names the argument, its fault and the fix.
@@ -58,7 +58,7 @@ def check_is_wsgi(app: Any) -> None:
 
 
 def check_resource_server(resource_server: object, call: str) -> None:
-    """Refuse what are no settings, and show the *call* as it should have been.
+    """Refuse an object that is not a ``ResourceServer``, and show the right *call*.
 
     Raises:
         ConfigurationError: *resource_server* is no ``ResourceServer``.
@@ -71,7 +71,7 @@ def check_resource_server(resource_server: object, call: str) -> None:
 
 
 def check_store(store: object) -> None:
-    """Refuse what has not what is asked of a store. A class of stores is none.
+    """Refuse an object that is not a store, such as the class of one.
 
     Raises:
         ConfigurationError: *store* is neither one nor ``None``.

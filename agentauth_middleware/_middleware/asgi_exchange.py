@@ -75,7 +75,7 @@ def _announces_body(scope: Scope) -> bool:
 
 
 def as_preflight(scope: Scope) -> Scope:
-    """*scope* with nothing that a preflight has not."""
+    """*scope* with only what a preflight has."""
     kept = [
         line
         for line in scope["headers"]

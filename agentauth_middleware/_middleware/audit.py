@@ -44,9 +44,10 @@ _MISCONFIGURED = frozenset(
 _WORTH_A_LOOK = frozenset(
     {Reason.INTROSPECTION_BAD_REQUEST, Reason.INTROSPECTION_FORBIDDEN}
 )
-"""Perhaps junk, perhaps what we send: the issuer refuses to talk about a token."""
+"""The issuer refuses to answer about a token: the token is junk, or our request is
+wrong."""
 _TOLD_BEFORE = frozenset({Reason.INTROSPECTION_HELD_OFF})
-"""What follows from failures that have records of their own."""
+"""Reasons that follow from failures with records of their own."""
 
 
 def is_audited(decision: Access | Anonymous | Refusal) -> bool:
@@ -151,5 +152,5 @@ def _name(agent: Principal | None) -> str | None:
 
 
 def hashed(issuer: str, subject: str) -> str:
-    """A name for a subject that tells two apart, and hides both from a glance."""
+    """A hash of a subject: different for different subjects, and not readable."""
     return hashlib.sha256(f"{issuer}\n{subject}".encode()).hexdigest()[:16]

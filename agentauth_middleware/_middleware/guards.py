@@ -1,8 +1,7 @@
-"""The guards of handlers: what they demand, and how a middleware finds out beforehand.
-
-A guard raises what a middleware, or an error handler of the framework, then answers.
-What it demands stays on the handler, so that an answer can name it before the handler
-runs.
+"""Guards of handlers: what they demand, and how the middleware finds that before the
+handler runs. A guard raises an error, which the middleware or an error handler of the
+framework answers. Its demands are kept on the handler, so that a challenge can name
+them.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ def requires(
     are.
 
     Raises:
-        ConfigurationError: a demand cannot be met by anybody.
+        ConfigurationError: no token can meet a demand.
     """
     _check_call(scopes)
     own = _read_demands(

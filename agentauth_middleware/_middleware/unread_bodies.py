@@ -71,7 +71,7 @@ class UnreadBody:
         """Whether all of it was received, or the client has gone."""
 
     async def receive(self) -> Any:
-        """The next message, to whoever asks for it."""
+        """The next message."""
         message = await self._receive()
         if not message.get("more_body", False):
             self.has_ended = True
@@ -123,7 +123,7 @@ class UnreadInput:
         """Whether the application's answer is a refusal of ours."""
 
     def close_connection(self) -> bool:
-        """Have gunicorn close the connection after the answer; whether it will.
+        """Let gunicorn close the connection after the answer. Returns whether it will.
 
         To be called before anything of the answer is sent. On a connection that stays
         open the rest of the body is for the server to read.

@@ -22,7 +22,8 @@ __all__ = ["follow_body", "make_preflight", "read_request", "respond"]
 
 
 class _EnvironRequest(Request):
-    """The core's view of an environ, whose strings are bytes in disguise (PEP 3333)."""
+    """The core's view of an environ, whose strings are bytes decoded as Latin-1 (PEP
+    3333)."""
 
     __slots__ = ("_environ",)
 
@@ -65,9 +66,8 @@ def read_request(environ: WSGIEnvironment) -> Request:
 
 
 def _decoded(text: str) -> str:
-    """*text* as the characters it means; plain ASCII, as nearly always, as it is.
-
-    Bytes that are no UTF-8 become lone surrogates, by which the core knows them.
+    """*text* decoded as UTF-8; plain ASCII, the usual case, is returned as it is. Bytes
+    that are not UTF-8 become lone surrogates, which the core recognises.
     """
     if text.isascii():
         return text
@@ -94,7 +94,8 @@ def _announces_body(environ: WSGIEnvironment) -> bool:
 
 
 def make_preflight(environ: WSGIEnvironment) -> None:
-    """Take from *environ* what a preflight has not: credentials, query, body."""
+    """Remove from *environ* what a preflight does not have: credentials, query,
+    body."""
     for key in list(environ):
         name = key.removeprefix("HTTP_").replace("_", "-").lower()
         if key.startswith("HTTP_") and not is_sent_with_preflights(name):

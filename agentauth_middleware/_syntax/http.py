@@ -45,7 +45,7 @@ class Request:
 
 
 class PlainRequest(Request):
-    """A request of which nothing is known but what it asks for."""
+    """A request of which only method and path are known."""
 
     __slots__ = ()
 

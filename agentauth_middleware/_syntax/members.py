@@ -1,7 +1,6 @@
-"""Typed members of a JSON object that a stranger wrote.
-
-Everything here raises ``ValueError`` for what is not as the standards say. Whoever
-knows what the object was turns that into a verdict.
+"""Typed members of a JSON object from an untrusted source. Everything here raises
+``ValueError`` for a member that is not as the standards say. The caller, which knows
+what the object is, turns that into a verdict.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ Claims = dict[str, Any]
 _MAX_INSTANT = 2.0**53
 _MAX_DEPTH = 64
 _WHITE_SPACE = " \t\r\n"
-"""What JSON calls that (RFC 8259 §2)."""
+"""White space in JSON (RFC 8259 §2)."""
 _OTHER_ENCODING = re.compile(rb"\xff\xfe|\xfe\xff|\0|[^\0]\0")
 """How JSON in UTF-16 or UTF-32 begins: with a byte order mark, or with a character of
 ASCII, which has a zero byte beside it."""
@@ -139,7 +138,7 @@ def optional_text(claims: Mapping[str, Any], name: str) -> str | None:
 def instant(claims: Mapping[str, Any], name: str) -> float:
     """The NumericDate *name* in epoch seconds (RFC 7519 §2), which must be there.
 
-    ``True`` is an ``int`` in Python and no date; nor is infinity.
+    ``True`` is an ``int`` in Python, but not a date; infinity is not one either.
     """
     value = claims.get(name)
     if type(value) is not int and type(value) is not float:

@@ -12,7 +12,7 @@ _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
 
 
 _LONG = 1024
-"""Characters; what is longer is not shared, so that what is stays small."""
+"""Characters. Longer values are not kept, so that the cache stays small."""
 
 
 def parse_scopes(text: str) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """How settings name agents: which of them may act, and how far each reaches.
 
 A subject alone is one of the issuer's own namespace. Once checked, every name is a
-namespace and a subject, so that the same subject elsewhere is somebody else.
+namespace and a subject, so that the same subject elsewhere is another agent.
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ def _checked_agent(
             )
     if namespace not in namespaces:
         raise ConfigurationError(
-            f"{key}: {name!r} is of a namespace in which this issuer may name nobody; "
+            f"{key}: {name!r} is of a namespace in which this issuer may name no agents; "
             f"add {namespace!r} to Issuer.actor_issuers"
         )
     return namespace, subject
 
 
 def is_listed(agent: Principal | None, agents: Iterable[AgentName]) -> bool:
-    """Whether *agent* is one of *agents*. Who has no name is on no list."""
+    """Whether *agent* is one of *agents*. An agent without a name is on no list."""
     return agent is not None and (agent.issuer, agent.subject) in agents
 
 
@@ -101,8 +101,8 @@ def ceiling_of(
 ) -> frozenset[str] | None:
     """The scopes that *agent* may use at most; ``None`` for no limit.
 
-    An agent that has no name is one of all others: were it free, a named one would only
-    have to come without its name.
+    An agent without a name counts as one of all others. Otherwise a named agent could
+    escape its limit by not naming itself.
     """
     scopes = ceilings.get(_OTHERS)
     if agent is not None:

@@ -37,7 +37,7 @@ def checked_items(
 ) -> tuple[Item, ...]:
     """*items* as a tuple, if it is a list, or the like, of nothing but *kind*.
 
-    What can be read only once is none: whoever has it would find it empty.
+    An iterator is refused: it can be read only once.
 
     Raises:
         ConfigurationError: it is not.
@@ -128,7 +128,7 @@ def check_secret(secret: object, key: str) -> None:
 
 
 def check_plain_function(function: Any, key: str) -> None:
-    """Refuse a function that has to be awaited: nobody here could.
+    """Refuse a function that has to be awaited: settings are used where nothing can be.
 
     Raises:
         ConfigurationError: it has to be.
@@ -146,7 +146,7 @@ def is_text(value: object) -> TypeGuard[str]:
 
 
 def shown(value: object) -> str:
-    """What a message tells of *value*: all of what is plain, else only its kind.
+    """*value* in a message: in full if it is plain, else only its type.
 
     The whole of anything else would be long, and might have a secret in it.
     """

@@ -1,7 +1,6 @@
-"""Who we are when we ask an authorization server something (RFC 6749 §2.3, RFC 7523).
-
-A ``Fetch`` carries this value and never what is made of it: header, body or assertion
-come into being as the request is sent, fresh for each one.
+"""How we authenticate to an authorization server (RFC 6749 §2.3, RFC 7523). A ``Fetch``
+carries this value. Header, body or assertion are made as the request is sent, for each
+one anew.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def load_private_key(pem: object) -> tuple[PrivateKey, str]:
         ValueError: it is none of these. The text reads on from a setting's name and
             has nothing of the key.
     """
-    # Only who has such a key needs this, and all others would wait for it.
+    # Imported here, because only settings with such a key need it.
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 

@@ -1,4 +1,4 @@
-"""What is asked of a good token, whoever asks: a route or the guards of a handler."""
+"""What a route, or a guard of a handler, demands of a good token."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def both(outer: Demands, inner: Demands) -> Demands:
     that names all that is needed.
 
     Raises:
-        ConfigurationError: nobody can meet both.
+        ConfigurationError: no token can meet both.
     """
     if {outer.agent, inner.agent} == {"required", "forbidden"}:
         raise ConfigurationError(

@@ -38,9 +38,8 @@ _OWN_PARAMETERS = frozenset(
 
 @dataclass(frozen=True)
 class Introspection:
-    """How an issuer is asked about its tokens (RFC 7662): as whom, and how often.
-
-    What it calls inactive is refused. While it cannot be asked, tokens it has not
+    """How an issuer is asked about its tokens (RFC 7662): with which credentials, and
+    how often. Inactive tokens are refused. While it cannot be asked, tokens it has not
     called active within *remember_for* are answered 503.
     """
 
@@ -68,8 +67,8 @@ class Introspection:
     """Also ask about its JWTs on all paths, as often as *remember_for* says; a
     ``Route(introspect=True)`` asks each time."""
     require_audience: bool = True
-    """Refuse answers without ``aud``. Switch it off for a server that calls tokens
-    active only for whom they are meant."""
+    """Refuse answers without ``aud``. Switch it off for a server that calls a token
+    active only if the caller is in its audience."""
     remember_for: int = 30
     """Seconds for which an answer counts: a token revoked at a server that does not
     tell us lives that long. Answers that a token is inactive count 10 at most."""
@@ -142,7 +141,7 @@ class Introspection:
             )
 
     def _checked_method(self) -> AuthMethod:
-        """How we authenticate: as said, or as what was given allows."""
+        """The authentication method: as set, or as the given credentials allow."""
         fitting: tuple[AuthMethod, ...] = ("private_key_jwt",)
         if self.private_key is None:
             fitting = ("client_secret_basic", "client_secret_post")
@@ -171,7 +170,7 @@ class Introspection:
         return MappingProxyType(dict(self.extra_parameters))
 
     def _build_authentication(self, method: AuthMethod) -> ClientAuthentication:
-        """Who we are, as every issuer would be told."""
+        """The authentication, before the issuer is known."""
         private_key, algorithm = None, None
         if self.private_key is not None:
             try:
@@ -190,5 +189,5 @@ class Introspection:
         )
 
     def authentication(self, issuer: str) -> ClientAuthentication:
-        """Who we are, as *issuer* wants to be told."""
+        """The authentication for *issuer*."""
         return replace(self._authentication, audience=self.assertion_audience or issuer)

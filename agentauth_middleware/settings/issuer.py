@@ -1,7 +1,6 @@
-"""Settings: whose tokens are accepted, and how far each issuer is trusted.
-
-The defaults are what RFC 9068 asks for. Each deviation that a real server needs is a
-setting of its own, for that server and no other.
+"""Settings: which issuers are trusted, and how far. The defaults are those of RFC 9068.
+Each deviation that a real server needs is a setting of its own, for that server and no
+other.
 """
 
 from __future__ import annotations
@@ -164,7 +163,7 @@ class Issuer:
         self._check_agents()
         if not self.require_audience and not self.client_ids:
             raise ConfigurationError(
-                "Issuer.require_audience: tokens without aud are good for anybody; "
+                "Issuer.require_audience: tokens without aud are good for any API; "
                 "name the clients whose tokens you take in Issuer.client_ids"
             )
 
@@ -178,7 +177,7 @@ class Issuer:
             _check_path(self.jwks_file, "Issuer.jwks_file")
 
     def _check_claims(self) -> None:
-        """Refuse to look nowhere for what is needed."""
+        """Refuse an empty list of claims where one is needed."""
         if not self.scope_claims:
             raise ConfigurationError(
                 "Issuer.scope_claims: empty, so that no token has any scope; name at "
@@ -239,7 +238,7 @@ class Issuer:
             self._check_is_of_no_jwt(prefix)
         if prefixes and self.introspection is None:
             raise ConfigurationError(
-                "Issuer.opaque_prefixes: nobody could say whether such a token is "
+                "Issuer.opaque_prefixes: it would be unclear whether such a token is "
                 "good; add introspection"
             )
         replace_setting(self, "opaque_prefixes", prefixes)
@@ -255,7 +254,7 @@ class Issuer:
 
     @cached_property
     def keys_url(self) -> str | None:
-        """Where its keys are, if that need not be asked; a ``file`` URL for a file."""
+        """The URL of its keys, if the settings name one; a ``file`` URL for a file."""
         if self.jwks_file is not None:
             return Path(self.jwks_file).absolute().as_uri()
         return self.jwks_uri

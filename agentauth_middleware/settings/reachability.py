@@ -1,6 +1,5 @@
-"""Which requests a route takes from those that stand after it.
-
-The first route that matches counts, so that one in the wrong place demands nothing.
+"""Routes that can never match. The first route that matches counts, so a route behind a
+wider one demands nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ __all__ = ["check_reachable"]
 
 
 def check_reachable(routes: Sequence[Route]) -> None:
-    """Refuse a route whose every request an earlier one takes.
+    """Refuse a route if an earlier one matches all of its requests.
 
     Raises:
         ConfigurationError: names both.

@@ -1,4 +1,4 @@
-"""Settings: which resource this is, whose tokens it trusts, what its paths demand.
+"""Settings: which resource this is, which issuers it trusts, what its paths demand.
 
 All of it is checked when built and frozen afterwards. Settings do no I/O and hold no
 state, so one ``ResourceServer`` serves any number of middlewares.
@@ -70,8 +70,8 @@ class ResourceServer:
     does no I/O, its answers are remembered, and ``None`` refuses the token."""
     authorization_servers: Sequence[str] | None = None
     """Which issuers the metadata names; by default all. With a function for *issuers*
-    nobody but you can list them. ``[]`` names none: agents then have to know from
-    elsewhere who issues tokens."""
+    only you can list them. ``[]`` names none: agents then have to know from elsewhere
+    who issues tokens."""
     name: str | None = None
     """For people, when an agent asks them for permission."""
     scopes: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -84,7 +84,7 @@ class ResourceServer:
     implied_scopes: Mapping[str, Sequence[str]] = field(
         default_factory=dict[str, Sequence[str]]
     )
-    """What else who has a scope may do: ``{"notes.write": ["notes.read"]}``."""
+    """Scopes that a scope includes: ``{"notes.write": ["notes.read"]}``."""
     routes: Sequence[Route] = ()
     unmatched: Literal["authenticated", "refuse"] | None = None
     """What a path that matches no route demands: a good token, or ``"refuse"``. By
@@ -350,7 +350,7 @@ class ResourceServer:
         replace_setting(self, "implied_scopes", MappingProxyType(implied))
 
     def _check_declared(self, scopes: Sequence[str], key: str) -> None:
-        """Refuse a scope that nobody can ask for."""
+        """Refuse a scope that clients cannot ask for."""
         for scope in scopes:
             if scope not in self.scopes:
                 raise ConfigurationError(
@@ -379,7 +379,7 @@ class ResourceServer:
         for issuer in self.listed_issuers:
             if issuer.introspection is not None and not issuer.opaque_prefixes:
                 raise ConfigurationError(
-                    f"{key}: nobody could tell the opaque tokens of {issuer.issuer} "
+                    f"{key}: opaque tokens of {issuer.issuer} cannot be told "
                     "from keys of the API's own; add Issuer.opaque_prefixes"
                 )
 
@@ -428,7 +428,7 @@ class ResourceServer:
 
 
 def _place_of(fault: Exception) -> str:
-    """Where the operator's code raised *fault*, which was caught where it is called."""
+    """Where in the operator's code *fault* was raised."""
     trace, place = fault.__traceback__, ""
     while trace is not None and (trace := trace.tb_next) is not None:
         place = f" in {trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"
@@ -436,15 +436,15 @@ def _place_of(fault: Exception) -> str:
 
 
 def _is_issuer(value: object) -> bool:
-    """Of what the operator's function returned: its type is a promise, and nobody has
-    checked it."""
+    """Whether the operator's function returned an ``Issuer``; at run time its type is
+    not checked."""
     return isinstance(value, Issuer)
 
 
 def _check_prefixes(issuers: Sequence[Issuer]) -> None:
     """Whether each opaque token can be from one issuer at most.
 
-    A token shown to a server that it is not from is a token given away.
+    A token that is shown to a server of another issuer is disclosed.
     """
     asked = [issuer for issuer in issuers if issuer.introspection is not None]
     prefixes = sorted(

@@ -16,7 +16,7 @@ from agentauth_middleware.reasons import Reason
 __all__ = ["MemoryStore"]
 
 # More than the one entry that a call adds, so expired ones never pile up; a constant,
-# so no call pays for all that expired while nobody called.
+# so that no call pays for all that expired since the last one.
 _DROPPED_AT_MOST = 2
 _SWEPT_FROM = 1024
 """How long the log is before it is searched for what may be forgotten. The next time it

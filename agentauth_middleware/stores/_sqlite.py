@@ -67,7 +67,7 @@ _SCHEMA = (
     f"PRAGMA user_version = {_VERSION}",
 )
 # A file that takes the place of another begins its log behind the end of the other's,
-# so that whoever has read that one does not overlook what is in this one.
+# so that readers of the other file do not miss entries of this one.
 _SET_FIRST_POSITION = "INSERT INTO sqlite_sequence (name, seq) VALUES ('log', ?)"
 
 # Two at a time, more than the one that a change adds, so that they never pile up.
@@ -216,7 +216,7 @@ def _check_path(path: str | os.PathLike[str]) -> Path:
     name = os.fspath(path)
     if name == ":memory:":
         raise ConfigurationError(
-            "SQLiteStore.path: ':memory:' is shared by nobody; use MemoryStore, or"
+            "SQLiteStore.path: ':memory:' is shared with no other process; use MemoryStore, or"
             " name a file"
         )
     if "://" in name:
@@ -465,10 +465,11 @@ def _marker_of(file: Path) -> Path:
 
 
 def _close_to_others(file: Path) -> None:
-    """Let nobody change the store who is neither its owner nor of its group.
+    """Allow only the owner and the group of the store to change it.
 
     Raises:
-        UnavailableError: its mode lets everybody, and is not ours to change.
+        UnavailableError: every user may change it, and this process may not change its
+        mode.
     """
     mode = file.stat().st_mode
     if os.name != "posix" or not mode & _OPEN_TO_ALL:
@@ -505,7 +506,7 @@ def _inode(file: Path) -> tuple[int, int] | None:
         status = file.stat()
     except OSError:
         return None
-    if not status.st_size:  # emptied behind our back: no longer the same
+    if not status.st_size:  # emptied by another program: no longer the same
         return None
     return status.st_dev, status.st_ino
 

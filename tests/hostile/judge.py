@@ -197,7 +197,7 @@ def judge_answer(
         claims = _judge_envelope(body.strip(), *instants)
     else:
         demand(media_type.endswith(b"json"))
-        claims = read_json(body)
+        claims = read_json(body.removeprefix(b"\xef\xbb\xbf"))  # RFC 8259 §8.1
     demand(claims["active"] is True)
     claims = _stated(claims)
     demand(claims.get("iss", ISSUER) == ISSUER)

@@ -1,7 +1,6 @@
-"""An issuer's metadata: where it says that its keys are, and where it can be asked.
-
-Its document is looked for at three well-known places, and must name the issuer to the
-letter: otherwise one server could answer for another (RFC 8414 §3.3).
+"""An issuer's metadata: where its keys are, and its introspection endpoint. The
+document is looked for at three well-known URLs. Its ``issuer`` must be identical to the
+issuer's identifier: otherwise one server could answer for another (RFC 8414 §3.3).
 """
 
 from __future__ import annotations
@@ -55,18 +54,17 @@ class Discovery:
         return self._found if 0 <= now - self._found_at < _DAY else None
 
     def note(self, found: IssuerMetadata, now: float) -> None:
-        """Remember what was *found* just *now*."""
+        """Remember what was *found* at *now*."""
         self._found, self._found_at = found, now
 
     def forget(self) -> None:
-        """Look again next time: what stands there did not lead anywhere."""
+        """Fetch the metadata again next time: the URLs in it did not work."""
         self._found_at = -inf
 
     def is_foreign(self, url: str) -> bool:
-        """Whether the issuer's document sends us to *url*, a server of somebody else's.
-
-        What shares the issuer's origin counts as written by the operator, who may well
-        have it in a private network.
+        """Whether *url* was learned from the issuer's metadata and has another origin.
+        A URL of the issuer's own origin counts as written by the operator, and may be
+        in a private network.
         """
         if self.insecure_loopback and is_loopback(url):
             return False
@@ -76,7 +74,7 @@ class Discovery:
 def discover(
     state: Discovery, mark: str, clock: Clock, deadline: float
 ) -> Procedure[IssuerMetadata]:
-    """The issuer's metadata; who names the same *mark* shares the exchanges.
+    """The issuer's metadata. Callers that name the same *mark* share the exchanges.
 
     Raises:
         UnavailableError: there is none that can be used.
@@ -93,7 +91,7 @@ def discover(
             url, flight, clock, deadline, issuer=state.issuer
         )
         if 300 <= reply.status < 500 or (reply.status == 200 and _is_other(reply)):
-            # Nothing is published here; perhaps a page for people is.
+            # Nothing is published here, or an HTML page is.
             kind = f", {_kind_of(reply)}" if reply.status == 200 else ""
             passed_over.append(f"{url} ({reply.status}{kind})")
             continue
@@ -119,7 +117,7 @@ def fetch_document(
     etag: str | None = None,
     public_only: bool = False,
 ) -> Procedure[Reply]:
-    """What *url* answers in the time that is left.
+    """The reply of *url*, within the time that is left.
 
     Raises:
         UnavailableError: it did not answer, or no time is left.
@@ -153,7 +151,7 @@ def time_left(url: str, clock: Clock, deadline: float) -> float:
 def read_issuer_metadata(
     reply: Reply, url: str, issuer: str, *, insecure_loopback: bool
 ) -> IssuerMetadata:
-    """What the document of *issuer* says.
+    """The members of the metadata of *issuer*.
 
     Raises:
         UnavailableError: the document cannot be used.

@@ -1,7 +1,6 @@
-"""Asking an issuer about a token, and reading what it says (RFC 7662, RFC 9701).
-
-An answer that cannot be understood says nothing about the token, so it is never a
-verdict: only ``{"active": false}`` is one.
+"""Introspection requests and answers (RFC 7662, RFC 9701). An answer that cannot be
+read says nothing about the token, so it is never a verdict: only ``{"active": false}``
+is one.
 """
 
 from __future__ import annotations
@@ -55,7 +54,8 @@ ABOUT_THE_TOKEN = (
     Reason.INTROSPECTION_FORBIDDEN,
     Reason.INTROSPECTION_UNREADABLE,
 )
-"""Failures that may be of one token, its length, its kind or what is said of it."""
+"""Failures that may concern one token only: its length, its kind, or the answer about
+it."""
 CAUSED_BY_TOKENS = (
     Reason.INTROSPECTION_BAD_REQUEST,
     Reason.INTROSPECTION_FORBIDDEN,
@@ -79,17 +79,17 @@ _ACCESS_TOKEN_TYPES = ("bearer", "dpop", "access_token")
 
 
 class Answer(NamedTuple):
-    """What an issuer says about a token that it calls active."""
+    """The answer of an issuer about a token that is active."""
 
     claims: Claims
     payload: bytes
     """The claims as JSON."""
     max_age: float = inf
-    """Seconds for which it may be used, where the issuer says so."""
+    """Seconds for which it may be used; ``inf`` if the issuer sets no limit."""
 
 
 def build_form(token: bytes, settings: Introspection) -> tuple[tuple[str, str], ...]:
-    """The question whether *token* is good.
+    """The form of the request about *token*.
 
     Source: RFC 7662 §2.1
     """
@@ -101,12 +101,12 @@ def build_form(token: bytes, settings: Introspection) -> tuple[tuple[str, str], 
 
 
 def check_status(reply: Reply, url: str) -> None:
-    """Refuse an answer about anything but the token.
+    """Refuse an answer whose status says nothing about the token.
 
     Raises:
-        UnavailableError: ``introspection_refused_us`` is our own fault, in credentials
-            or URL; those ``ABOUT_THE_TOKEN`` may be, or a server or a firewall in front
-            of it does not like this one token; ``introspection_throttled`` says when to
+        UnavailableError: ``introspection_refused_us`` our credentials or the URL are
+        wrong; those in ``ABOUT_THE_TOKEN``: perhaps that, or the server or a firewall
+        in front of it refuses this one token; ``introspection_throttled`` says when to
             ask again.
 
     Source: RFC 7662 §2.3
@@ -127,10 +127,10 @@ def check_status(reply: Reply, url: str) -> None:
 
 
 def read_answer(reply: Reply, url: str) -> Answer | None:
-    """What a plain answer says; ``None`` for a token that is not active.
+    """The plain JSON answer in *reply*; ``None`` if the token is not active.
 
     Raises:
-        UnavailableError: it says nothing that can be understood.
+        UnavailableError: it cannot be read.
 
     Source: RFC 7662 §2.2
     """
@@ -154,10 +154,10 @@ def _told_of_type(reply: Reply) -> str:
 
 
 def parse_signed_answer(reply: Reply, url: str) -> CompactJWS:
-    """A signed answer, taken apart. Nothing about it is verified yet.
+    """A signed answer, parsed. Its signature is not verified yet.
 
     Raises:
-        UnavailableError: it is none: a plain answer in its place might be anybody's.
+        UnavailableError: it is not one. A plain answer in its place proves nothing.
 
     Source: RFC 9701 §5
     """
@@ -175,10 +175,10 @@ def parse_signed_answer(reply: Reply, url: str) -> CompactJWS:
 def read_signed_answer(
     jws: CompactJWS, settings: Introspection, terms: Terms, now: float
 ) -> Answer | None:
-    """What an answer says whose signature has been verified.
+    """The members of an answer whose signature has been verified.
 
     Raises:
-        UnavailableError: it is not from its issuer, not for us, or not of now.
+        UnavailableError: it is not from this issuer, not for us, or too old.
 
     Source: RFC 9701 §5
     """
@@ -201,8 +201,9 @@ def read_signed_answer(
 
 
 def _max_age(reply: Reply) -> float:
-    """What the issuer allows. ``no-store`` speaks to caches on the way: it is a habit
-    of servers that expect their answers to be used for a while (RFC 7662 §4)."""
+    """The ``max-age`` that the issuer allows. ``no-store`` is not obeyed: it is meant
+    for HTTP caches, and most servers send it although answers may be kept for a while
+    (RFC 7662 §4)."""
     if "no-store" in reply.headers.get("cache-control", "").lower():
         return inf
     return inf if reply.max_age is None else reply.max_age
@@ -223,8 +224,8 @@ def _only_active(
 
 
 def _is_said(name: str, value: object) -> bool:
-    """Whether a member says something: some servers write null where they have nothing
-    to say, and Hydra an empty list of audiences. Who acts is never passed over."""
+    """Whether a member has a value: some servers write null for an absent one, and
+    Hydra an empty list of audiences. ``act`` is never passed over."""
     return (value is not None or name == "act") and not (name == "aud" and value == [])
 
 
@@ -243,7 +244,7 @@ def _unreadable(source: str, fault: ValueError) -> UnavailableError:
 def check_answer(
     answer: Answer, settings: Introspection, terms: Terms, now: float
 ) -> Access:
-    """The ``Access`` that an opaque token gives which *answer* calls active.
+    """The ``Access`` of an opaque token that is active according to *answer*.
 
     Without ``sub`` it has no subject: neither ``username`` nor ``client_id`` is one.
 
@@ -264,11 +265,11 @@ def check_answer(
 
 
 def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
-    """The *access* that a JWT gives, as far as its issuer still stands by it.
+    """The *access* of a JWT, limited by its issuer's *answer*.
 
-    The answer can take away and never add: who signed the token has said the rest, and
-    nothing but ``active`` need be in an answer. Where both say who acts, or how the
-    user signed in, the stricter reading counts.
+    An answer can take away and never add: the rest is in the signed token, and an
+    answer need not have any member but ``active``. Where both name actors, or say how
+    the user signed in, the stricter reading counts.
 
     Raises:
         InvalidTokenError: the answer is about another subject, client or actor, or the
@@ -308,18 +309,18 @@ def narrow(access: Access, answer: Answer, terms: Terms, now: float) -> Access:
         chain=who.chain,
         mode=who.mode,
         auth_time=_earlier(access.auth_time, auth_time),
-        # Two that differ are in no order, so neither is proven.
+        # Values of ``acr`` have no order: if two differ, neither is proven.
         acr=access.acr if acr in (None, access.acr) else None,
     )
 
 
 def _earlier(signed: float | None, told: float | None) -> float | None:
-    """The earlier of two instants; what was not signed is not proven."""
+    """The earlier of two instants; ``None`` if the token has none."""
     return signed if signed is None or told is None else min(signed, told)
 
 
 def _stricter_identity(access: Access, claims: Claims, issuer: Issuer) -> Identity:
-    """Who stands behind a token that was signed, with what *claims* tell beside that.
+    """The identity of a signed token, together with the *claims* of the answer.
 
     Raises:
         InvalidTokenError: the two cannot both be true.

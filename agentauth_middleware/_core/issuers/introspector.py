@@ -98,7 +98,7 @@ class Introspector:
         if not self.failures.add(flight, in_a_row=not is_about_token):
             return
         if is_about_token:
-            self.failures.end_row()  # whoever holds it must not stop all others
+            self.failures.end_row()  # one client must not stop all others
         elif failure.reason == Reason.INTROSPECTION_THROTTLED:
             self.held_off_until = now + failure.retry_after
             self.is_throttled = True
@@ -146,14 +146,16 @@ def ask(
     *,
     answered_at: float,
 ) -> Procedure[tuple[Access, Answer]]:
-    """What a token gives that its issuer calls active and *check* finds good.
+    """The ``Access`` of a token that is active and that *check* accepts, and the
+    answer.
 
-    *answered_at* is when it was last called so: another instant, another exchange.
+    *answered_at* is when it was last found active; a request after that is a new
+    exchange.
 
     Raises:
-        InvalidTokenError: it is not active, or not good.
-        TooManyRequestsError: too many tokens from that address were not good.
-        UnavailableError: nobody can tell at the moment.
+        InvalidTokenError: it is not active, or not good. TooManyRequestsError: too many
+        tokens from that address were not good. UnavailableError: the issuer does not
+        answer.
     """
     now = clock()
     refused_until, reason, detail = state.refused.get(question.digest) or _NOT_REFUSED
@@ -192,7 +194,8 @@ def ask(
 
 
 def _check_budget(state: Introspector, address: str, flight: str, now: float) -> None:
-    """Refuse an address that has sent, or may just be sending, too much junk.
+    """Refuse an address with too many tokens that were not good, counting those that
+    are being asked about.
 
     Raises:
         TooManyRequestsError: it has.
@@ -204,7 +207,8 @@ def _check_budget(state: Introspector, address: str, flight: str, now: float) ->
 
 
 def block_of(client: str) -> str:
-    """Whom an address stands for: of IPv6, everybody has a whole network (a /64)."""
+    """The block of addresses that counts as one client: of IPv6 a /64, since every
+    client has at least that many."""
     try:
         address = ip_address(client)
     except ValueError:
@@ -217,7 +221,7 @@ def block_of(client: str) -> str:
 def _in_turn(
     state: Introspector, token: bytes, flight: str, opener: str | None, clock: Clock
 ) -> Procedure[Answer | None]:
-    """Ask, unless too many do already or it would be in vain."""
+    """Ask, unless too many exchanges run already or the issuer is held off."""
     _refuse_while_held_off(state, clock())
     if not state.exchanges.take(flight, opener):
         raise TooManyRequestsError(
@@ -288,7 +292,7 @@ def _exchange(
 def _try_twice(
     post: Callable[[str], Procedure[Reply]], flight: str
 ) -> Procedure[Reply]:
-    """A reply, with a second attempt where the first went wrong on the way."""
+    """A reply, with a second attempt if the connection failed."""
     try:
         reply = yield from post(flight)
     except UnavailableError as failure:
@@ -303,7 +307,8 @@ def _try_twice(
 def _find_endpoint(
     state: Introspector, clock: Clock, deadline: float
 ) -> Procedure[tuple[str, bool]]:
-    """Where to ask, and whether only the issuer's document says so."""
+    """The URL, and whether it was learned from the issuer's metadata and has another
+    origin."""
     if state.settings.endpoint is not None:
         return state.settings.endpoint, False
     mark = f"introspection {state.failures.in_all}"
@@ -321,7 +326,7 @@ def _find_endpoint(
 def _read(
     state: Introspector, reply: Reply, url: str, clock: Clock
 ) -> Procedure[Answer | None]:
-    """What *reply* says; its signature is verified where one is demanded."""
+    """The answer in *reply*; its signature is verified if the settings demand one."""
     if not state.settings.signed:
         return read_answer(reply, url)
     jws = parse_signed_answer(reply, url)
@@ -332,7 +337,7 @@ def _read(
     try:
         yield from verify(state.keys, jws, clock)
     except InvalidTokenError as fault:
-        # A verdict about the answer, and none about the token.
+        # The signature of the answer is wrong. That says nothing about the token.
         raise UnavailableError(
             Reason.INTROSPECTION_UNUSABLE, f"answer of {url}: {fault.reason}"
         ) from fault

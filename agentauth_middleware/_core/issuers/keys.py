@@ -57,15 +57,15 @@ _SHORTEST_LIFETIME = 600.0
 _USUAL_LIFETIME = 3600.0
 _DAY = 86_400.0
 _NUDGE = 60.0
-"""Seconds by which a clock may be set back without anybody's thinking anew."""
+"""Seconds by which a clock may be set back without a new fetch."""
 _KEY_SET_TYPES = "application/json, application/jwk-set+json"
-"""Some servers know only the one, some only the other (RFC 7517 §8.5)."""
+"""Some servers offer only one of the two (RFC 7517 §8.5)."""
 _generations = count()
 _FILE_LIFETIME = 10.0
 """Seconds; to look at a file costs next to nothing."""
 _OVERDUE = 60.0
-"""Seconds after which a refresh that nobody made in the background is made in line:
-some servers run no threads."""
+"""Seconds after which a refresh that has not happened in the background is made in
+line: some servers run no threads."""
 _HOLD_OFF = 2.0
 """Seconds after a failed exchange in which no request tries again."""
 _RETRY = 5.0
@@ -80,8 +80,8 @@ _REFUSED_TOKENS = 4096
 
 
 class FetchedKeys(NamedTuple):
-    """A set of keys, where it was fetched, and by which name to ask whether it still
-    is the same."""
+    """A set of keys, with the URL and the entity tag for asking whether it has
+    changed."""
 
     keys: KeySet
     url: str | None = None
@@ -99,7 +99,7 @@ class IssuerKeys:
         discovery: Discovery | None = None,
     ) -> None:
         """*insecure_loopback* lets the issuer's metadata name http URLs as well;
-        *discovery* is shared with who else wants to know what stands there.
+        *discovery* is shared with other users of the metadata.
 
         Raises:
             ConfigurationError: keys given in the settings cannot verify anything.
@@ -110,10 +110,10 @@ class IssuerKeys:
         )
         self.known = FetchedKeys(KeySet(()))
         self.generation = next(_generations)
-        """Another number after a refresh that dropped a key; no other issuer's, nor one
-        of the same issuer under earlier settings."""
+        """A new number after each refresh that dropped a key. Unique among all issuers
+        and all settings."""
         self.known_since = -inf
-        """About when the current set came: before that, the clock was set back."""
+        """When the current set came. A clock that shows less was set back."""
         self.refresh_at = -inf
         self.usable_until = -inf
         self.asked_at = -inf
@@ -142,7 +142,8 @@ class IssuerKeys:
         return self.known.keys
 
     def is_foreign(self, url: str) -> bool:
-        """Whether *url* is a server's of whom only the issuer's document speaks."""
+        """True if *url* was learned from the issuer's metadata and has another
+        origin."""
         return self.issuer.keys_url is None and self.discovery.is_foreign(url)
 
     def _use_given(self, document: Mapping[str, object]) -> None:
@@ -151,7 +152,7 @@ class IssuerKeys:
         self.refresh_at = self.usable_until = self.asked_at = inf
 
     def note_clock_set_back(self, now: float) -> None:
-        """Count from *now* on: nobody knows how old the set is."""
+        """The age of the set is unknown: count it from *now* on."""
         self.known_since = now - _NUDGE
         self.refresh_at = now
         self.usable_until = min(self.usable_until, now + self.issuer.max_key_age)
@@ -163,7 +164,7 @@ class IssuerKeys:
         return self._begun
 
     def is_asking(self, now: float) -> bool:
-        """Whether an exchange is under way that one more request may wait for."""
+        """Whether an exchange is under way that another request may wait for."""
         attempt, begun_at = self._begun
         return attempt == self._attempt and 0 <= now - begun_at < _REFETCH_WAIT
 
@@ -176,7 +177,8 @@ class IssuerKeys:
         now: float,
         lifetime: float,
     ) -> None:
-        """Replace the set by what *attempt* brought, unless a newer one did already."""
+        """Replace the set by the one that *attempt* fetched, unless a newer attempt
+        has."""
         if attempt <= self._taken:
             return
         keys = fetched.keys
@@ -197,7 +199,7 @@ class IssuerKeys:
         self._attempt = max(self._attempt, attempt + 1)
 
     def note_failure(self, attempt: int, now: float) -> None:
-        """Let nobody ask again for a moment, and then from the metadata on."""
+        """Hold off for a moment; then begin again with the metadata."""
         if attempt < self._attempt:
             return
         self.held_off_until = now + _HOLD_OFF
@@ -238,14 +240,14 @@ def check_given_keys(
 def verify(
     state: IssuerKeys, jws: CompactJWS, clock: Clock, *, seen_at: float | None = None
 ) -> Procedure[None]:
-    """Check that the issuer signed *jws*, as its keys are by now.
+    """Check that the issuer signed *jws*, with keys that are fresh enough.
 
     *seen_at* is when it was first seen, if that is known to have been earlier.
 
     Raises:
-        InvalidTokenError: the issuer did not sign it.
-        TooManyRequestsError: that may be, and its keys may not be fetched again yet.
-        UnavailableError: its keys are out of reach.
+        InvalidTokenError: the issuer did not sign it. TooManyRequestsError: that is
+        unknown, and its keys may not be fetched again yet. UnavailableError: its keys
+        are out of reach.
     """
     now = clock()
     if not state.known_since <= now < state.refresh_at:
@@ -297,10 +299,10 @@ def _first_sight(state: IssuerKeys, jws: CompactJWS, now: float) -> float:
 
 
 def keep_usable(state: IssuerKeys, clock: Clock) -> Procedure[None]:
-    """See to it that there is a set that may be used, when a refresh is due.
+    """Refresh the set when that is due, so that there is one that may be used.
 
     Raises:
-        UnavailableError: there is none and none can be had.
+        UnavailableError: there is none and it cannot be fetched.
     """
     now = clock()
     if now < state.known_since:
@@ -315,17 +317,16 @@ def keep_usable(state: IssuerKeys, clock: Clock) -> Procedure[None]:
         try:
             yield from _load(state, clock, _wait(state))
         except UnavailableError:
-            pass  # noted; an old set that may be used is used
+            pass  # the failure is noted; the old set may still be used
         finally:
             state.waiters.give_back()
 
 
 def _load_first(state: IssuerKeys, clock: Clock) -> Procedure[None]:
-    """Fetch a set where there is none that may be used.
-
-    All who come may wait for the first attempt. An issuer that failed keeps two
-    requests waiting at most, a second each, until it is back: there is work to do for
-    other issuers. Should it only be slow, its keys come in the background.
+    """Fetch a set where there is none that may be used. All requests may wait for the
+    first attempt. After a failure at most two requests wait at a time, one second each,
+    so that other issuers are served. The keys of a slow issuer are fetched in the
+    background.
 
     Raises:
         UnavailableError: there is still none.
@@ -365,9 +366,8 @@ def _refuse_while_held_off(state: IssuerKeys, now: float) -> None:
 
 
 def _was_asked_since(state: IssuerKeys, instant: float, now: float) -> bool:
-    """Whether a key published by *instant* would be in the set.
-
-    What was asked for in the future was asked for before the clock was set back.
+    """Whether a key published by *instant* would be in the set. A set that was asked
+    for in the future was asked for before the clock was set back.
     """
     return instant <= state.asked_at <= now or state.asked_at == inf
 
@@ -384,7 +384,7 @@ def _refetch(state: IssuerKeys, budget: Cooldown, clock: Clock) -> Procedure[Non
     if not state.waiters.take():
         raise _cooling_down(state, 1)
     try:
-        # While a refresh is due it is made anyway: that costs no permission.
+        # A refresh that is due costs no permission.
         may_ask = state.is_asking(now) or now >= state.refresh_at
         if not may_ask and not budget.take(now):
             raise _cooling_down(state, budget.wait(now))
@@ -406,7 +406,7 @@ def _wait(state: IssuerKeys) -> float:
 
 
 def _load(state: IssuerKeys, clock: Clock, timeout: float) -> Procedure[None]:
-    """Fetch the set; everybody who is in the same attempt shares its exchanges."""
+    """Fetch the set. Callers of one attempt share its exchanges."""
     attempt, asked_at = state.begin(clock())
     deadline = clock() + timeout
     known = state.known
@@ -451,7 +451,7 @@ def _find_url(
 
 
 def _read_key_set(reply: Reply, url: str, known: FetchedKeys) -> FetchedKeys:
-    """The set in *reply*; the *known* one where that has not changed.
+    """The set in *reply*; the *known* one for a 304.
 
     Source: RFC 9110 §15.4.5
     """

@@ -1,8 +1,8 @@
-"""Whose tokens are accepted, and which rule says whose a token is.
+"""Which issuers are trusted, and which of them a token belongs to.
 
 A JWT is of the issuer that its ``iss`` names. Any other token is of the issuer whose
-prefix it begins with, or of the only issuer that can be asked about such tokens. It is
-never shown to one issuer after another: that would give it away.
+prefix it begins with, or of the only issuer that can be asked about such tokens. A
+token is never shown to several issuers: that would disclose it.
 
 The operator's function of tenants may raise. It is then asked again about the same name
 after a second at the earliest. What is answered meanwhile depends on the name, because
@@ -105,13 +105,11 @@ class Trust:
         self._only_asked = asked[0] if is_only else None
 
     def find(self, name: str, now: float) -> TrustedIssuer:
-        """The issuer called *name*.
-
-        Raises:
-            InvalidTokenError: it is not trusted.
-            TooManyRequestsError: the operator's function raised, and has never given
-                an issuer of that name.
-            UnavailableError: it raised for a name that it has given an issuer for.
+        """The issuer called *name*. Raises:
+        InvalidTokenError: it is not trusted.
+        TooManyRequestsError: the operator's function raised, and has never given
+            an issuer of that name.
+        UnavailableError: it raised for a name that it has given an issuer for.
         """
         found = self._listed.get(name)
         if found is None and callable(self._server.issuers):
@@ -126,7 +124,7 @@ class Trust:
         return None if known is None else known.settings
 
     def _unknown(self, name: str) -> str:
-        """What to tell the operator of a token of *name*, whom nobody trusts."""
+        """The detail for the log of a token whose issuer *name* is not trusted."""
         found = f"iss is {quoted(name)}"
         if callable(self._server.issuers):
             return f"{found}; the function given as issuers knows no such issuer"
@@ -161,7 +159,8 @@ class Trust:
         return self._only_asked
 
     def _find_tenant(self, name: str, now: float) -> TrustedIssuer | None:
-        """What the operator's function says, asked anew every few minutes."""
+        """The issuer that the operator's function gives; it is called again every few
+        minutes."""
         until = self._strangers.get(name) or -inf
         if now < until <= now + _UNKNOWN_FOR or len(name) > _MAX_NAME:
             return None
@@ -183,7 +182,7 @@ class Trust:
         return found
 
     def _look_up(self, name: str, known: TrustedIssuer | None) -> TrustedIssuer | None:
-        """What the function says now; the *known* one if that is the same.
+        """The issuer that the function gives now; *known* if its settings are the same.
 
         Raises:
             ConfigurationError: it raised, or returned what cannot be used.

@@ -39,7 +39,7 @@ def check_policy(demands: Demands, access: Access, now: float) -> None:
     """
     lack = _lack(demands, access)
     if not _is_signed_in_well(demands, access, now):
-        # Told at once, so that the client does not have to come back for them.
+        # Named at once, so that the client does not need a second step for them.
         next_up = lack.scopes if isinstance(lack, InsufficientScopeError) else ()
         raise StepUpRequiredError(
             acr_values=demands.acr_values, max_age=demands.max_age, scopes=next_up

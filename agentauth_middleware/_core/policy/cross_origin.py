@@ -1,4 +1,4 @@
-"""Pages of other origins: their preflights, and what lets them read answers.
+"""CORS: preflights of pages of other origins, and headers that let them read answers.
 
 A browser sends no credentials with a preflight, and many frameworks run handlers on
 one. So the middleware answers it, or refuses it as it refuses any request without
@@ -96,11 +96,12 @@ class CrossOrigin:
             return list(headers)
         opened = list(headers)
         if not self._lists_all:
-            opened.append(("vary", "Origin"))  # also for others: caches shall know
+            opened.append(("vary", "Origin"))  # for every origin: caches need it
         origin = self._allowed(request)
         if origin is None:
             return opened
-        # Starlette's CORS layer says this to everybody, since it means nothing alone.
+        # Starlette's CORS middleware sends this with every answer; alone it means
+        # nothing.
         opened = [line for line in opened if line[0].lower() != _ALLOW_CREDENTIALS]
         opened.append((ALLOW_ORIGIN, origin))
         if _EXPOSE_HEADERS not in names:
@@ -116,9 +117,8 @@ class CrossOrigin:
 
 
 def is_preflight(request: Request) -> bool:
-    """Whether *request* is a browser's question, asked without credentials.
-
-    With a body it is an ordinary request in a preflight's clothes.
+    """Whether *request* is a CORS preflight. One with a body is an ordinary request
+    that only looks like a preflight.
     """
     header = request.header
     return (
@@ -131,9 +131,8 @@ def is_preflight(request: Request) -> bool:
 
 
 def is_sent_with_preflights(name: str) -> bool:
-    """Whether a header called *name*, in lower case, is one of browsers or proxies.
-
-    Others could make more of a preflight: an identity, or another method.
+    """Whether browsers or proxies send the header *name* (lower case) with a preflight.
+    Others could turn it into another request: an identity, a method override.
     """
     return name in _OF_PREFLIGHTS
 

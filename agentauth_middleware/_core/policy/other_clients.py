@@ -1,10 +1,10 @@
-"""Beside an API's other clients: which credentials are agents' and which are not ours.
+"""An API with other clients: which credentials are an agent's, and which are not ours.
 
-An API that has sessions, or keys of its own in ``Authorization: Bearer``, keeps them.
-A credential is an agent's only if a configured rule claims it: a JWT that names a
-trusted issuer, an opaque token with a configured prefix, or the scheme DPoP, which no
-other client has. A claimed one is checked like any other and refused if it is bad;
-everything else is the application's affair.
+An API that has sessions, or keys of its own in ``Authorization: Bearer``, keeps them. A
+credential is an agent's only if a configured rule claims it: a JWT that names a trusted
+issuer, an opaque token with a configured prefix, or the scheme DPoP, which no other
+client has. A claimed one is checked like any other and refused if it is bad; everything
+else is left to the application.
 
 Claims are made as the most lenient application might read a credential: with any white
 space, in quotes, in another scheme, beside others, with a payload that is no good JSON.
@@ -52,7 +52,7 @@ _LENIENT = json.JSONDecoder(object_pairs_hook=tuple, strict=False)
 
 
 def has_agent_credential(state: MiddlewareState, request: Request, now: float) -> bool:
-    """Whether *request* is an agent's, who has to show a good token.
+    """Whether *request* is an agent's and needs a good token.
 
     Raises:
         InvalidRequestError: there is more of it than is read.
@@ -115,7 +115,8 @@ def _issuers_of(text: str) -> list[str]:
     try:
         members, _ = _LENIENT.raw_decode(text)
     except RecursionError:
-        # Deep in the server's stack; whoever reads it later may have more room.
+        # The stack is nearly used up here; the application may have more room to read
+        # it.
         return _issuers_anywhere(text)
     except ValueError:
         return []

@@ -35,8 +35,8 @@ from agentauth_middleware.settings.route import Route
 UNMATCHED = Route("/*")
 """What a path demands that matches no route: a good token."""
 REFUSED = Route("/*")
-"""A path that matches no route where such paths are refused: not before the token is
-verified, so that the answer is in the order of all others and the log can say whose."""
+"""A path that matches no route, where such paths are refused: after the token is
+verified, so that refusals keep their order and the log names the caller."""
 
 _NEIGHBOURS = Route(f"{RESOURCE_METADATA}/*", methods=("GET", "OPTIONS"), public=True)
 """The metadata of other resources on the host, which the application may publish. Our
@@ -72,7 +72,7 @@ class _Rule:
         return self.methods is not None and method in self.methods
 
     def spells_out(self, prefix: str) -> bool:
-        """Whether the pattern was written for paths that begin with *prefix*."""
+        """Whether the pattern begins with *prefix*."""
         return self.route.pattern.startswith(prefix.rstrip("/"))
 
 

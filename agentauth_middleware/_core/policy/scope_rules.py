@@ -1,4 +1,5 @@
-"""Which scopes of a token count: with all that they imply, as far as its agent reaches.
+"""Which scopes of a token count: with all that they imply, limited to those its agent
+may use.
 
 That depends on the token, its agent and the settings alone, so it is found once and
 kept with the token.

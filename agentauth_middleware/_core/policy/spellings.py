@@ -4,7 +4,7 @@ Frameworks and servers do not agree on what a path is: some merge slashes, some 
 dots, some decode twice, some drop the mount, some split the raw path into segments
 before they decode it. Every reading that a deployed router uses is one spelling here.
 
-A path of which no two routers agree whether it is one at all is refused.
+A path that routers cannot agree on at all is refused.
 """
 
 from __future__ import annotations
@@ -81,11 +81,9 @@ def _is_utf_8(path: str, raw: bytes) -> bool:
 
 
 def raw_readings(request: Request, mount: str) -> tuple[str, ...]:
-    """The path as routers read it that split before they decode, and as those do that
-    leave escapes as they are which no client needs to write.
-
-    None where that is the same path, or where the server does not tell the raw path,
-    or tells one that is not the path that the application gets.
+    """The path as read by routers that split before they decode, and by routers that
+    leave needless escapes undecoded. Empty if that is the same path, if the server
+    gives no raw path, or if its raw path is not the path that the application gets.
     """
     raw = request.raw_path
     if b"%" not in raw:
@@ -103,7 +101,7 @@ def raw_readings(request: Request, mount: str) -> tuple[str, ...]:
 
 
 def below(mount: str, path: str) -> str:
-    """*path* below *mount*; *path* itself where it does not stand below it."""
+    """*path* below *mount*; *path* itself if it is not below it."""
     rest = path.removeprefix(mount)
     if rest == path or rest[:1] not in ("", "/"):
         return path
@@ -122,7 +120,7 @@ def behind_first(mount: str, path: str) -> str:
 
 
 def all_spellings(starts: Iterable[str], rewrites: Sequence[Rewrite]) -> list[str]:
-    """*starts*, decoded once more or not, and whatever can be made of them.
+    """*starts*, decoded once more or not, with all rewrites applied.
 
     Raises:
         InvalidRequestError: there are too many, or one that no two routers read alike.

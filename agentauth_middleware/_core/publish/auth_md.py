@@ -1,4 +1,4 @@
-"""``auth.md``: how an agent gets in, told to the model that reads it.
+"""``auth.md``: how an agent gets access, written for the model that reads it.
 
 Rendered from the same settings as the metadata, so the two cannot disagree. It is
 guidance and no trust anchor: endpoints and issuers come from the JSON documents.

@@ -112,9 +112,8 @@ def is_scope_named(refusal: Refusal) -> bool:
 
 
 def name_scopes(refusal: Refusal, scopes: Iterable[str]) -> Refusal:
-    """*refusal*, naming *scopes* as well: the client shall ask once, and for enough.
-
-    Not for what its agent may not use: no token would help.
+    """*refusal*, naming *scopes* as well, so that the client asks once and for enough.
+    Scopes that its agent may not use are left out: no token would help.
     """
     named = dict.fromkeys([*refusal.scopes, *scopes])
     ceiling = None if refusal.access is None else refusal.access.scope_ceiling
@@ -125,9 +124,8 @@ def name_scopes(refusal: Refusal, scopes: Iterable[str]) -> Refusal:
 def check_declared(
     scopes: Iterable[str], declared: Collection[str], source: str
 ) -> None:
-    """Refuse to name a scope that is misspelt: clients would ask for it forever.
-
-    Where none is *declared*, any scope will do.
+    """Refuse to name a scope that is not declared: clients would ask for it forever. If
+    none is *declared*, any scope is allowed.
 
     Raises:
         ConfigurationError: names *source*, which is where *scopes* stand.
@@ -141,7 +139,8 @@ def check_declared(
 
 
 def quoted(value: str) -> str:
-    """*value* as a quoted-string; what may not stand in one becomes an apostrophe.
+    """*value* as a quoted-string; characters that are not allowed in one become an
+    apostrophe.
 
     ``"`` and ``\\`` are outside the sets of RFC 6750 §3, so nothing is ever escaped:
     clients that read challenges with regular expressions would stumble over it.

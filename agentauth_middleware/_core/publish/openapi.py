@@ -1,7 +1,6 @@
-"""What an OpenAPI document has to say about a middleware.
-
-Which operations need a token and with which scopes, and what a refusal looks like. The
-framework knows what its handlers demand; the ``Route`` of the settings adds to it.
+"""The middleware in an OpenAPI document: which operations need a token and with which
+scopes, and what a refusal looks like. The framework knows what its handlers demand; the
+``Route`` of the settings adds to it.
 
 Source: OpenAPI 3.1 §4.8.10, §4.8.17, §4.8.30
 """
@@ -78,8 +77,8 @@ def describe_middleware(
     *scheme* is the name of the middleware's security scheme, which the document may
     require already, and *definition* what it stands for. *declared* is what the guards
     of handlers demand, by path and method. Clients ask for scopes with *scope_prefix*
-    in front. Where *others_pass*, who is no agent needs a token for those alone.
-    *mount* stands in front of the paths.
+    in front. Where *others_pass*, other clients need a token for those operations
+    alone. *mount* stands in front of the paths.
     """
     is_needed = False
     for path, method, operation in _operations(document):
@@ -107,7 +106,7 @@ def _operations(
 def _select(routes: RouteTable, request: Request) -> Route:
     try:
         return routes.select(request)
-    except RequestRefusedError:  # which one, only the request will tell
+    except RequestRefusedError:  # which one depends on the request
         return UNMATCHED
 
 
@@ -119,7 +118,7 @@ def _describe(
     scope_prefix: str,
     others_pass: bool,
 ) -> bool:
-    """Whether *operation* has to do with the middleware at all; complete it if so.
+    """Complete *operation*. Returns whether the middleware protects it.
 
     Frameworks list each dependency on the scheme as if it were an alternative.
     """
@@ -151,7 +150,7 @@ def _describe(
 
 
 def _complete(response: dict[str, Any], headers: dict[str, Any]) -> None:
-    """What the application says itself stays."""
+    """What the application has declared itself stays."""
     response["headers"] = {**headers, **response.get("headers", {})}
     content = {"schema": {"$ref": f"#/components/schemas/{_REFUSAL}"}}
     response.setdefault("content", {"application/json": content})

@@ -1,6 +1,6 @@
 """The URLs that the middleware answers itself: the metadata and ``auth.md``.
 
-They are public, the same for everybody, and known before the first request, so each
+They are public, the same for every client, and known before the first request, so each
 is rendered once. Which URL is ours follows from the settings, never from a ``Host``.
 """
 

@@ -9,7 +9,7 @@ from agentauth_middleware.settings.resource_server import ResourceServer
 
 
 def metadata(server: ResourceServer) -> dict[str, Any]:
-    """The members to publish: what has a value, and nothing that is empty (§3.2)."""
+    """The members to publish. Empty ones are left out (§3.2)."""
     members: dict[str, Any] = {
         "resource": server.resource,
         "authorization_servers": list(server.authorization_servers or ()),

@@ -1,8 +1,8 @@
 """Cut-offs: what a revocation refuses, and what one process knows of all of them.
 
-A revocation names its target by what tokens say of themselves, and a token issued at or
-before its instant is refused. Of several with one target only the latest counts, so
-they may be applied in any order and more than once, and the log keeps no others.
+A revocation names its target by claims, and refuses tokens issued at or before its
+instant. Of several with one target only the latest counts. So they may be applied in
+any order and more than once, and the log keeps only the latest.
 
 In memory a target is a hash of 16 bytes: a process holds a million of them in about
 120 MB, and reads them without parsing anything.
@@ -21,7 +21,7 @@ from agentauth_middleware.access import Access
 
 DEFAULT_RETENTION = 400 * 86_400
 """Seconds after which every token issued before a revocation is taken to have expired,
-where neither the issuer's settings nor the caller say it."""
+if neither the issuer's settings nor the caller set a retention."""
 _CLOCKS = 3600 + 300
 """Seconds on top of every retention: for clocks, and for the largest leeway."""
 MOST_SKEW = 300.0
@@ -35,8 +35,8 @@ class Revocation:
     """Refuses the tokens of *issuer* issued at or before *at* that match the rest.
 
     With nothing else it is every token of the issuer; *token_id* is one token;
-    *subject* is all of a user's, *agent* all of an agent's, for whomever it acts, and
-    both together those of this agent for this user.
+    *subject* is all tokens of a user, *agent* all of an agent, and both together those
+    of this agent for this user.
     """
 
     issuer: str
@@ -80,10 +80,9 @@ def _key_of(kind: str, *names: str | None) -> bytes:
 
 
 def clamped(at: float, latest: float) -> float:
-    """*at*, or the present if that is later than *latest*, a most skewed present.
-
-    Else a revocation by a host whose clock is hours ahead would refuse every token
-    that is issued in those hours.
+    """*at*, or the present if *at* is later than *latest* (the present plus
+    ``MOST_SKEW``). Otherwise a revocation by a host whose clock is hours ahead would
+    refuse every token that is issued in those hours.
     """
     return at if at <= latest else latest - MOST_SKEW
 
@@ -110,18 +109,18 @@ class RevocationView:
         self.position: int = 0
         """How far the log has been read. Back at 0 when another log takes over."""
         self.read_at = -inf
-        """When the last read was asked for; all that was acknowledged by then is in."""
+        """When the last read began. Every revocation acknowledged by then is known."""
         self.edition = object()
-        """Another one after each revocation, so that a token once cleared stays so
-        until there is news. An object and no number: threads may apply at once, and
-        two that count up may count to the same number."""
+        """A new object after each revocation: a token that was checked against this
+        edition need not be checked again. Not a number, because two threads that count
+        up at once may reach the same number."""
 
     def apply(self, page: LogPage, asked_at: float) -> None:
         """Take in what was read. Threads may do so at once and in any order.
 
-        A page that many share is taken in once, and the others wait for it: each on
-        its own they would take so long that the view were too old for all of them. One
-        that comes late, or from a log that is no longer read, says nothing new.
+        A shared page is applied once, and other threads wait for it: if each applied
+        it, the view would be too old for all of them by the end. A page that comes
+        late, or from a log that is no longer read, is ignored.
         """
         with self._lock:
             is_current = page.epoch == self.epoch or not self.epoch
@@ -150,7 +149,8 @@ class RevocationView:
         )
 
     def replace_by(self, full: RevocationView) -> None:
-        """Know what *full* knows, which has just read the whole log, and no more."""
+        """Take over what *full* knows, which has just read the whole log, and forget
+        the rest."""
         with self._lock:
             self._cut_offs = full._cut_offs
             self._applied_since_full_read = 0
@@ -165,8 +165,8 @@ class RevocationView:
         return is_other or page.position < after
 
     def begin_again(self, epoch: str) -> tuple[CutOff, ...]:
-        """Read the log of *epoch* from its start; gives back all that is known, which
-        that log may lack."""
+        """Read the log of *epoch* from its start. Returns all that is known, because
+        that log may lack it."""
         with self._lock:
             self.position, self.epoch = 0, epoch
             known = tuple(self._cut_offs.items())

@@ -1,9 +1,9 @@
-"""Reading the log of revocations: as often as needed, and never twice for one news.
+"""Reading the log of revocations: as often as needed, and no more.
 
 A view that is older than a quarter of a second is read on before a decision. One
 request reads; the others go on while the view is under three quarters of a second old.
-A read that takes long and succeeds is no failure: what came meanwhile is read on, and
-then the request is served.
+A read that takes long and succeeds is no failure: newer entries are read, and then the
+request is served.
 
 When another log has taken the place of the one that was read, or an older copy of it,
 what this process knows is appended to it first.
@@ -28,7 +28,8 @@ READ_LOG_AFTER = 0.25
 SERVE_WHILE_READING = 0.75
 """Seconds. While one request reads, the others go on with a view no older than this."""
 _READS = 3
-"""How many a request makes at most, if each takes longer than a view stays young."""
+"""How many reads a request makes at most, if each takes longer than a view stays
+fresh."""
 _APPENDED_AT_ONCE = 10_000
 
 
@@ -49,7 +50,7 @@ def refresh_view(
     """
     asked_at = clock()
     if view.read_at > asked_at:
-        view.read_at = -inf  # the clock was set back: how old it is is not known
+        view.read_at = -inf  # the clock was set back, so the age of the view is unknown
     is_reader = reader.take()
     if not is_reader and 0 <= asked_at - view.read_at < SERVE_WHILE_READING:
         return

@@ -43,7 +43,8 @@ def fault_of_agent(issuer: Issuer, agent: tuple[str, str]) -> str | None:
 
 
 def misspelling_of_issuer(name: str, servers: Collection[ResourceServer]) -> str | None:
-    """Why no token of *servers* can be of the issuer *name*, if that is a slip."""
+    """Why no token of *servers* can be from the issuer *name*, if *name* is
+    misspelt."""
     listed = {issuer.issuer for server in servers for issuer in server.listed_issuers}
     other = other_by_slash(name)
     if name in listed or other not in listed or any(_has_tenants(s) for s in servers):
@@ -55,7 +56,7 @@ def misspelling_of_issuer(name: str, servers: Collection[ResourceServer]) -> str
 
 
 def doubt_about_issuer(name: str, servers: Collection[ResourceServer]) -> str | None:
-    """What to tell of a revocation for an issuer that *servers* do not accept."""
+    """The warning about a revocation for an issuer that *servers* do not accept."""
     listed = {issuer.issuer for server in servers for issuer in server.listed_issuers}
     if not servers or name in listed or any(_has_tenants(s) for s in servers):
         return None
@@ -66,7 +67,7 @@ def doubt_about_issuer(name: str, servers: Collection[ResourceServer]) -> str | 
 
 
 def settings_of(name: str, servers: Collection[ResourceServer]) -> list[Issuer]:
-    """How *servers* read the tokens of the issuer *name*."""
+    """The settings with which *servers* accept the tokens of the issuer *name*."""
     issuers = (issuer for server in servers for issuer in server.listed_issuers)
     return [issuer for issuer in issuers if issuer.issuer == name]
 

@@ -69,9 +69,8 @@ def find_token(request: Request, *, ignore_query: bool = False) -> bytes | None:
 
 
 def check_size(request: Request) -> None:
-    """Refuse more ``Authorization`` than is ever read, whatever it may be.
-
-    Nobody can say whether it hides a token.
+    """Refuse more ``Authorization`` than is ever read, of any scheme: it might hide a
+    token.
 
     Raises:
         InvalidRequestError: there is too much of it.
@@ -114,7 +113,8 @@ def read_scheme(line: bytes) -> tuple[bytes, bytes]:
 
 
 def check_form(token: bytes) -> None:
-    """Refuse what is no token68; a comma shows two field lines that a proxy joined.
+    """Refuse a credential that is not a token68. A comma shows two field lines that a
+    proxy joined.
 
     Source: RFC 9110 §11.2
     """
@@ -129,7 +129,7 @@ def check_form(token: bytes) -> None:
 def _refuse_second_method(query: bytes) -> None:
     """``access_token`` in the query beside the header (RFC 6750 §2).
 
-    An overlong query is refused, since whoever reads it to its end may find one.
+    An overlong query is refused, because it is not searched and may contain one.
     """
     if len(query) > MAX_QUERY_BYTES:
         raise InvalidRequestError(Reason.QUERY_TOO_LONG)

@@ -34,7 +34,7 @@ from agentauth_middleware.reasons import Reason
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _TO_STANDARD = bytes.maketrans(b"-_+/=", b"+/???")
-"""From base64url to base64; what is of base64 alone becomes nonsense."""
+"""From base64url to base64; characters that only base64 has become invalid."""
 _CANONICAL_END = {
     0: _ALPHABET,
     2: b"AQgw",
@@ -138,7 +138,8 @@ def decode_base64url(segment: bytes) -> bytes:
 
 def parse_header(segment: bytes) -> JOSEHeader:
     """The protected header in *segment*. An issuer uses only a few different ones, so
-    they are remembered, but for long ones: a chain of certificates (``x5c``), say.
+    they are remembered, except long ones, such as those with a chain of certificates
+    (``x5c``).
 
     Raises:
         ValueError: it is malformed, or has ``crit``, ``b64`` or ``zip``, none of
@@ -217,7 +218,7 @@ class KeySet:
         self.identities = frozenset(identities)
 
     def knows(self, header: JOSEHeader) -> bool:
-        """Whether asking the issuer again could add nothing for *header*."""
+        """Whether fetching the set again could add no key for *header*."""
         if header.key_id is None:
             return bool(self._by_algorithm.get(header.algorithm))
         return header.key_id in self.key_ids
@@ -225,7 +226,8 @@ class KeySet:
     def candidates(self, header: JOSEHeader) -> list[SigningKey]:
         """The keys that may have signed under *header*.
 
-        Several may share a name. Without a name all that fit may have.
+        Several may share a ``kid``. Without a ``kid`` every key for the algorithm is a
+        candidate.
 
         Raises:
             InvalidTokenError: no key may have, or too many to try.
@@ -279,7 +281,7 @@ def parse_key_set(document: Mapping[str, Any]) -> KeySet:
 
 
 _EMPTY: tuple[object, ...] = (None, "", [], ())
-"""Members that say nothing: some servers write them where they have nothing to say."""
+"""Empty members, which some servers write for absent ones."""
 
 
 def _prepare(jwk: object) -> SigningKey | None:
@@ -314,11 +316,13 @@ _EDDSA_NAMES = ("EdDSA", "Ed25519")
 _FIELD = 2**255 - 19
 _OF_ORDER_EIGHT = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
 _SMALL_ORDERS = {0, 1, _FIELD - 1, _OF_ORDER_EIGHT, _FIELD - _OF_ORDER_EIGHT}
-"""The y coordinates of the eight points with which a signature can be made up."""
+"""The y coordinates of the eight points of small order, with which signatures can be
+forged."""
 
 
 def _is_of_small_order(point: bytes) -> bool:
-    """Whether an Ed25519 key is no key at all: with it anything may verify.
+    """Whether an Ed25519 key is a point of small order: with it any signature may
+    verify.
 
     Source: RFC 8725 §3.4, RFC 8032 §5.1.3
     """

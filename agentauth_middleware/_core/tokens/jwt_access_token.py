@@ -1,8 +1,7 @@
-"""JWT access tokens (RFC 9068): what one must be before anybody is granted anything.
+"""JWT access tokens (RFC 9068): what is checked before access is granted.
 
-Split in two because a key may have to be fetched in between: ``read_token`` is all
-that can be said without a key, ``check_claims`` all that is said once the
-signature is known to be good.
+Split in two because a key may have to be fetched in between: ``read_token`` does all
+that needs no key, ``check_claims`` all that needs a good signature.
 
 An issuer whose tokens are not of type ``at+jwt`` is trusted to sign many kinds of
 JWT. Those are told apart by what they carry: first by the marks of the other kinds,
@@ -35,8 +34,8 @@ from agentauth_middleware.settings.issuer import KNOWN_ALGORITHMS, Issuer
 
 _TYPE = "at+jwt"
 MAX_CONTAINERS = 512
-"""Objects and arrays: more than any issuer's roles and details need, and they cost far
-more to read than their length, before anybody knows who wrote them."""
+"""Objects and arrays: more than any issuer's roles and details need. They cost far more
+to parse than their length, and the signature is not checked yet."""
 _TYPES_OF_OTHER_KINDS = frozenset(
     {
         "client-authentication+jwt",
@@ -59,11 +58,11 @@ _CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")
 _MARKS_OF_PROFILES = frozenset(
     {"email", "email_verified", "name", "picture", "preferred_username"}
 )
-"""What is told about people to those whom they signed in at."""
+"""Claims about people, for clients that they sign in to (OpenID Connect Core §5.1)."""
 
 
 class UnverifiedToken(NamedTuple):
-    """A token of the right form whose signature nobody has checked."""
+    """A token of the right form whose signature has not been checked."""
 
     jws: CompactJWS
     claims: Claims
@@ -71,11 +70,11 @@ class UnverifiedToken(NamedTuple):
 
 
 def read_token(token: bytes) -> UnverifiedToken:
-    """Take *token* apart as far as its issuer's name.
+    """Parse *token* as far as needed to find its issuer.
 
     Raises:
-        InvalidTokenError: it is no JWT of which that could be said, or one of a kind
-            that is never an access token.
+        InvalidTokenError: it is not a JWT with an issuer, or of a kind that is never an
+        access token.
 
     Source: RFC 7519 §7.2, RFC 8725 §3.11
     """
@@ -129,10 +128,8 @@ def _wrong_algorithm(found: str, issuer: Issuer) -> str:
 
 
 def check_claims(token: UnverifiedToken, terms: Terms, now: float) -> Access:
-    """The ``Access`` that *token* gives, whose signature is good.
-
-    Does not check that signature; nor revocation, scopes or any policy, which change
-    while the token does not; nor whether it is bound to a key.
+    """The ``Access`` of *token*, whose signature has been verified. Does not check the
+    signature, revocation, scopes or any policy, nor whether it is bound to a key.
 
     Raises:
         InvalidTokenError: it is not good.
@@ -166,8 +163,8 @@ def _check_kind(claims: Claims) -> None:
 def _check_is_access_token(claims: Claims, issuer: Issuer) -> None:
     """Tell an access token by its claims, where ``typ`` does not.
 
-    An ID token may carry almost all that an access token does, but it is for a client
-    and not for us, and says how it came about.
+    An ID token may carry almost all claims of an access token, but its audience is a
+    client, and it has claims about the sign-in.
     """
     check_use(claims)
     for mark in _MARKS_OF_ID_TOKENS:

@@ -97,9 +97,9 @@ def _verify(
     unverified = read_token(token)
     trusted = state.trust.find(unverified.issuer, clock())
     check_header(unverified, trusted.settings)
-    # Read first: should the keys change meanwhile, the token is forgotten at once.
+    # Read before verifying: if the keys change meanwhile, the token is verified again.
     generation = trusted.keys.generation
-    # Verified before: under keys that were asked for before the current ones.
+    # It was verified before, under keys that were fetched before the current ones.
     seen_at = -inf if state.tokens.was_verified(digest) else None
     yield from verify(trusted.keys, unverified.jws, clock, seen_at=seen_at)
     access = check_claims(unverified, trusted.terms, clock())

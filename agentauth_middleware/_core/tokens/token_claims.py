@@ -1,7 +1,6 @@
-"""What a token says, whether it was signed or its issuer was asked about it.
-
-Names and formats are those of JWT access tokens (RFC 9068 §2.2); answers about opaque
-tokens use the same (RFC 7662 §2.2). What must be there differs, what it means does not.
+"""The claims of a token, from a JWT or from an introspection answer. Names and formats
+are those of JWT access tokens (RFC 9068 §2.2); answers about opaque tokens use the same
+(RFC 7662 §2.2). Which claims are required differs; what they mean does not.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from agentauth_middleware.settings.issuer import Issuer
 
 
 class Terms(NamedTuple):
-    """On what terms the tokens of one issuer are accepted."""
+    """The terms on which the tokens of one issuer are accepted."""
 
     issuer: Issuer
     resource: str
@@ -40,14 +39,14 @@ _ACCESS_TOKEN_USES = {
     "typ": ("bearer", "dpop"),
     "token_use": ("access", "access_token"),
 }
-"""Claims in which some servers say what the token is for, since their ``typ`` header
-does not: a refresh token of theirs is signed as well."""
+"""Claims in which some servers name the kind of token, because their ``typ`` header
+does not: their refresh tokens are signed as well."""
 
 
 def check_common_claims(
     claims: Claims, terms: Terms, now: float, *, require_audience: bool
 ) -> None:
-    """Refuse a token that is not for now, not for us or not from an accepted client.
+    """Refuse a token that is not valid now, not for us, or not from an accepted client.
 
     Does not check what only one kind of token must carry, nor revocation or scopes.
 
@@ -73,11 +72,10 @@ def check_common_claims(
 
 
 def check_use(claims: Claims) -> None:
-    """Refuse a token that says itself that it is for something else.
+    """Refuse a token whose claims name another kind of token.
 
     Raises:
-        InvalidTokenError: it does.
-        ValueError: what it says is no text.
+        InvalidTokenError: they do. ValueError: such a claim is not a string.
     """
     for name, accepted in _ACCESS_TOKEN_USES.items():
         use = optional_text(claims, name)
@@ -87,10 +85,8 @@ def check_use(claims: Claims) -> None:
 
 
 def stated(claims: Claims, issuer: Issuer) -> Claims:
-    """*claims* without those that say nothing: null, an empty string, an empty array.
-
-    Who acts, and to which key a token is bound, is never passed over. An empty list of
-    scopes says that there are none.
+    """*claims* without empty ones: null, an empty string, an empty array. ``act`` and
+    ``cnf`` are kept in any case. An empty list of scopes means that there are none.
     """
     if all(claims.values()):
         return claims  # nothing in it is empty
@@ -112,7 +108,7 @@ def read_access(claims: Claims, payload: bytes, terms: Terms) -> Access:
     """The ``Access`` that *claims*, read from *payload*, give.
 
     Raises:
-        InvalidTokenError: nobody can say who stands behind it.
+        InvalidTokenError: its claims contradict each other about who is calling.
         ValueError: another claim is not of the form demanded.
     """
     issuer = terms.issuer
@@ -140,10 +136,10 @@ def read_access(claims: Claims, payload: bytes, terms: Terms) -> Access:
 
 
 def read_who(claims: Claims, issuer: Issuer, client_id: str | None) -> Identity:
-    """Who stands behind *claims*, as *issuer* writes that down.
+    """The identity in *claims*, in the dialect of *issuer*.
 
     Raises:
-        InvalidTokenError: a token that does not say so is not good, whoever said it.
+        InvalidTokenError: it is malformed or contradicts itself.
     """
     try:
         return read_identity(
@@ -161,7 +157,7 @@ def read_who(claims: Claims, issuer: Issuer, client_id: str | None) -> Identity:
 
 
 def read_client_id(claims: Claims, issuer: Issuer) -> str | None:
-    """The client, in whichever of its places it stands first."""
+    """The client: the first of the issuer's client claims that is there."""
     for name in issuer.client_id_claims:
         if name in claims:
             return optional_text(claims, name)
@@ -205,7 +201,7 @@ def read_scope(claims: Claims, issuer: Issuer) -> frozenset[str]:
 
 
 def _read_words(claims: Claims, name: str, issuer: Issuer) -> frozenset[str]:
-    """Some servers write something empty where RFC 6749 §3.3 wants nothing."""
+    """Some servers write an empty value where RFC 6749 §3.3 wants no claim."""
     found = claims.get(name)
     if found in _EMPTY and name in claims:
         return frozenset()
@@ -215,7 +211,8 @@ def _read_words(claims: Claims, name: str, issuer: Issuer) -> frozenset[str]:
 
 
 def check_times(claims: Claims, leeway: int, now: float) -> None:
-    """Refuse a token that is not for now, as far as *claims* date it.
+    """Refuse a token that has expired or is not valid yet, by ``exp``, ``iat`` and
+    ``nbf``.
 
     Raises:
         InvalidTokenError: it is not.
@@ -247,7 +244,8 @@ def _check_age(claims: Claims, terms: Terms, now: float) -> None:
 
 
 def check_audience(claims: Claims, terms: Terms) -> None:
-    """The token must be meant for us: a prefix, a host or a look-alike is not us.
+    """Refuse a token for another audience. A prefix, the host or a similar name is not
+    enough.
 
     Raises:
         InvalidTokenError: it is not.

@@ -139,7 +139,8 @@ async def _register(service: Service, assertion: IdentityAssertion) -> Registrat
             )
         case "no_account":
             raise RegistrationRefused(
-                "invalid_request", "nobody here is linked to this user of the provider"
+                "invalid_request",
+                "no account here is linked to this user of the provider",
             )
         case registration:
             return registration

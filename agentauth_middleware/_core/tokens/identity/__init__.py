@@ -1,9 +1,8 @@
-"""From claims to people and programs: who is the user, who is the agent.
-
-A token answers only what it says. ``sub`` may be a person, a service or the client
-itself, and nothing in plain OAuth tells which; what the token does not prove stays
-``None``. Issuers even write the same claims with opposite meanings, so that each is
-read in the dialect its operator names: to guess would give an agent its user's rights.
+"""From claims to an identity: who is the user, who is the agent. A token proves only
+what it says. ``sub`` may be a person, a service or the client itself, and nothing in
+plain OAuth tells which; what the token does not prove stays ``None``. Issuers even
+write the same claims with opposite meanings, so that each is read in the dialect its
+operator names: guessing could give an agent its user's rights.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def read_identity(
     actor_issuers: Collection[str] = (),
     max_chain: int = 5,
 ) -> Identity:
-    """Who stands behind *claims*, as *issuer* writes that down.
+    """The identity in *claims*, in the *dialect* of *issuer*.
 
     *first_party_clients* are the clients that are no agents; ``None`` if clients tell
     nothing about that. *actor_issuers* are the namespaces besides its own in which

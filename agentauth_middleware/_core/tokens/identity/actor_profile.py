@@ -1,8 +1,8 @@
 """``actor_profile``: RFC 8693 with actors that are named in full; and ``authmd``.
 
 An actor is (``act.iss``, ``act.sub``), and the issuer must be entitled to speak for
-that namespace: its own, or one that the operator lists. Of earlier actors nobody else's
-entitlement is asked, because they decide nothing.
+that namespace: its own, or one that the operator lists. For earlier actors the
+entitlement is not checked, because they decide nothing.
 
 Source: draft-mcguinness-oauth-actor-profile
 """
@@ -34,8 +34,8 @@ def read_actor_profile(said: Statement) -> Identity:
 def read_authmd(said: Statement) -> Identity:
     """Tokens of an auth.md authorization server, such as the embedded one.
 
-    Once claimed, an agent is the actor for its user. Until then it is the subject, with
-    nobody behind it.
+    Once claimed, an agent is the actor for its user. Until then it is the subject, and
+    there is no user.
     """
     identity = read_actor_profile(said)
     if identity.mode == "agent":

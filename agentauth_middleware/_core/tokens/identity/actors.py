@@ -1,4 +1,4 @@
-"""Those who act, as ``act`` names them: the immediate actor outside, the first inside.
+"""Actors, as ``act`` names them: the immediate actor outside, the first inside.
 
 Only the outermost may decide anything; the inner ones are history (RFC 8693 §4.1).
 """
@@ -17,7 +17,8 @@ class Actor(NamedTuple):
     """One actor, as it stands in the token."""
 
     namespace: str | None
-    """Whose name for the actor it is: ``iss``. Not the one who says so."""
+    """The issuer of the actor's name: ``iss`` inside ``act``. Not the issuer of the
+    token."""
     subject: str
     profile: str | None
 
@@ -39,7 +40,7 @@ def read_actor(act: object) -> Actor:
 
 
 def read_actors(said: Statement) -> tuple[Actor, ...]:
-    """The actors nested in what is *said*, outermost first.
+    """The actors nested in the claims, outermost first.
 
     Raises:
         ValueError: one of them is malformed, or there are too many.
@@ -60,7 +61,7 @@ def check_length(actors: Sequence[Actor], said: Statement) -> None:
 
 
 def is_the_subject(actor: Actor, said: Statement) -> bool:
-    """Whether *actor* is whom the token is about: that is no delegation."""
+    """Whether *actor* is the subject of the token. That is no delegation."""
     namespace = actor.namespace or said.issuer
     return (namespace, actor.subject) == (said.issuer, said.subject)
 
@@ -68,8 +69,8 @@ def is_the_subject(actor: Actor, said: Statement) -> bool:
 def principal(actor: Actor, said: Statement) -> Principal:
     """*actor*, with the profile that its token's issuer is entitled to give it.
 
-    What somebody is, only the issuer of their name can say, and whom the operator
-    believes about that.
+    Only the issuer of an actor's name can say what the actor is, and issuers that the
+    operator trusts for that namespace.
     """
     namespace = actor.namespace or said.issuer
     profile = actor.profile if said.speaks_for(namespace) else None

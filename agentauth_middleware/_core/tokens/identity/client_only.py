@@ -16,7 +16,7 @@ from agentauth_middleware.access import Identity
 def read_client_only(said: Statement) -> Identity:
     """A subject is the client, or a person where ``subjects_are_users``.
 
-    Profiles prove nobody to be a person here; they can only keep somebody from it.
+    Profiles never prove a person here; they can only rule one out.
 
     Raises:
         InvalidTokenError: the token speaks of an agent.

@@ -16,7 +16,7 @@ from agentauth_middleware.access import Identity, is_by_agent
 def with_clients_as_agents(
     found: Identity, said: Statement, first_party_clients: Collection[str]
 ) -> Identity:
-    """*found*, or with the client as the agent where the token names no other.
+    """*found*, with the client as the agent if the token names none.
 
     A subject that is not proven to be a person does not become one here: then only the
     agent is known.

@@ -66,7 +66,8 @@ def _for_account(said: Statement) -> Identity:
     if subject is not None and _AGENT in subject:
         raise contradiction("idtyp is user, and the subject an agent")
     if agent is not None and subject is None:
-        # Whether the agent acts for a person or from its own account, nobody said.
+        # It is unknown whether the agent acts for a person or from an account of its
+        # own.
         return Identity("unknown", agent=agent)
     tenant, name = text(said.claims, "tid"), text(said.claims, "oid")
     user = user_of(said, name, profile="user", tenant=tenant)

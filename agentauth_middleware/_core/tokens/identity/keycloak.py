@@ -1,8 +1,7 @@
-"""``keycloak``: subjects are rows of one table, people and service accounts alike.
-
-What tells them apart is the name of a service account: ``service-account-`` and the
-client. A standard token exchange leaves no trace but another ``azp``, which names a
-client and no agent; ``act`` is read as RFC 8693 says where there is one.
+"""``keycloak``: people and service accounts are subjects of one kind. Only the name of
+a service account tells them apart: ``service-account-`` and the client. A standard
+token exchange leaves no trace but another ``azp``, which names a client and no agent;
+``act`` is read as RFC 8693 says where there is one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A function of the operator's own, from claims to an ``Identity``.
 
-What it raises goes its way: a ``ValueError`` or a refusal is a verdict about the token,
-anything else is a bug in the function. So is a return value that cannot be.
+A ``ValueError`` or a refusal that it raises is a verdict about the token. Any other
+exception is a bug in the function, and so is an impossible return value.
 """
 
 from __future__ import annotations

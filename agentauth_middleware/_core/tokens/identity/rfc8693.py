@@ -1,4 +1,4 @@
-"""``rfc8693``: ``sub`` is acted for, and ``act`` acts (RFC 8693 §4.1).
+"""``rfc8693``: ``act`` acts for ``sub`` (RFC 8693 §4.1).
 
 Other dialects that keep these places share the rule. They differ in what proves the
 subject to be a person or not, and in what they demand of actors.
@@ -35,7 +35,7 @@ def read_delegation(said: Statement) -> tuple[Actor, ...]:
     """The actors, outermost first.
 
     Raises:
-        InvalidTokenError: they seem to be acted for, and the subject to act.
+        InvalidTokenError: by their profiles the roles are reversed.
     """
     actors = read_actors(said)
     check_roles(said, actors)
@@ -43,11 +43,11 @@ def read_delegation(said: Statement) -> tuple[Actor, ...]:
 
 
 def check_roles(said: Statement, actors: tuple[Actor, ...]) -> None:
-    """Refuse a person who acts, except for one who is said to be a person too.
+    """Refuse an actor that is a person, unless the subject is one too.
 
     Some issuers put the agent in ``sub`` and the user in ``act``: read as RFC 8693
-    says, the agent would have the user's rights. Doubt takes no trust, so it does not
-    matter here whether the issuer may speak for the actor.
+    says, the agent would have the user's rights. A refusal needs no trust, so it does
+    not matter here whether the issuer may speak for the actor.
     """
     if not actors or not has_word(actors[0].profile, "user"):
         return
@@ -56,7 +56,7 @@ def check_roles(said: Statement, actors: tuple[Actor, ...]) -> None:
 
 
 def subject_mode(said: Statement, actors: tuple[Actor, ...]) -> Mode:
-    """What the subject is by its profile, else by what the operator says of subjects.
+    """What the subject is: by its profile, else by the setting ``subjects``.
 
     ``"user"``, ``"agent"``, ``"service"`` or ``"unknown"``. A subject without a profile
     is a person if one of *actors* acts for it, or the operator says so; in either case
@@ -80,8 +80,8 @@ def subject_mode(said: Statement, actors: tuple[Actor, ...]) -> Mode:
 def identity_of(said: Statement, actors: tuple[Actor, ...], mode: Mode) -> Identity:
     """Who acts for a subject of *mode*: its agent, or an agent itself.
 
-    Nobody acts for themselves, so that a subject which does is no agent's. But who
-    acted before them did: an agent is not forgotten because of a step in between.
+    A subject that is its own actor is not acted for. Earlier actors stay in the chain,
+    so an agent is not forgotten because of such a step.
     """
     user = _user(said) if mode == "user" else None
     if not actors or is_the_subject(actors[0], said):

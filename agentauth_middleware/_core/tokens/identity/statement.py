@@ -1,4 +1,4 @@
-"""What every dialect is given, and the principals it makes of that."""
+"""The input of every dialect, and the principals that it makes of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SOFTWARE = frozenset({"ai_agent", "service", "browser_app", "native_app"})
 
 
 class Statement(NamedTuple):
-    """What an issuer says of a token, and what the operator says of that issuer."""
+    """The claims of a token, and the operator's settings for its issuer."""
 
     claims: Mapping[str, Any]
     issuer: str
@@ -37,11 +37,11 @@ class Statement(NamedTuple):
 
     @property
     def is_of_another_than_the_client(self) -> bool:
-        """Not the opposite: without a client's name, nobody knows."""
+        """Not the opposite of the above: without a client id it is unknown."""
         return self.client_id is not None and self.subject != self.client_id
 
     def speaks_for(self, namespace: str) -> bool:
-        """Whether the issuer may say who somebody of *namespace* is."""
+        """Whether the issuer may name the profile of an actor of *namespace*."""
         return namespace == self.issuer or namespace in self.actor_issuers
 
 
@@ -51,20 +51,19 @@ def has_word(profile: str | None, word: str) -> bool:
 
 
 def is_software(profile: str | None) -> bool:
-    """Whether *profile* says that somebody is no person, whatever else it says."""
+    """Whether *profile* names software, whatever other words it has."""
     return profile is not None and not _SOFTWARE.isdisjoint(profile.lower().split(" "))
 
 
 def may_be_person(profile: str | None) -> bool:
-    """Whether *profile* leaves room for a person: it says so, or is absent.
-
-    Words that are not known say what the subject is, and not that it is a person.
+    """Whether the subject may be a person by *profile*: it says so, or is absent. With
+    unknown words the subject is something else.
     """
     return (profile is None or has_word(profile, "user")) and not is_software(profile)
 
 
 def contradiction(found: str) -> InvalidTokenError:
-    """What to raise for a token that another dialect would read in another way."""
+    """The error for a token that another dialect would read in another way."""
     return InvalidTokenError(Reason.CONTRADICTORY_PROFILES, found)
 
 
@@ -95,8 +94,8 @@ def user_of(
 
 
 def shown_text(claims: Mapping[str, Any], name: str) -> str | None:
-    """A claim for display. It decides nothing, so a wrong type costs nobody the
-    request."""
+    """A claim for display. It decides nothing, so one of a wrong type is left out and
+    the request goes on."""
     value = claims.get(name)
     return value if isinstance(value, str) and value else None
 

@@ -86,9 +86,9 @@ def read_authkit_registration(said: Statement) -> Identity:
 
     How these tokens look is not published. This reading takes the agent to be
     ``registration_id``; or the subject, if a ``status`` or the profile marks it as a
-    registration. Whether anybody has claimed it is the word of ``status``; without one
-    the mode is ``"unknown"``. The user stands in the vendor's record of the
-    registration and not in the token, so there is none.
+    registration. ``status`` says whether a user has claimed it; without one the mode is
+    ``"unknown"``. The user stands in the vendor's record of the registration and not in
+    the token, so there is none.
 
     Raises:
         InvalidTokenError: it is over with the registration, or the token is of another
