@@ -85,8 +85,8 @@ def _checked_agent(
             )
     if namespace not in namespaces:
         raise ConfigurationError(
-            f"{key}: {name!r} is of a namespace in which this issuer may name no agents; "
-            f"add {namespace!r} to Issuer.actor_issuers"
+            f"{key}: {name!r} is of a namespace in which this issuer may name no "
+            f"agents; add {namespace!r} to Issuer.actor_issuers"
         )
     return namespace, subject
 

@@ -216,8 +216,8 @@ def _check_path(path: str | os.PathLike[str]) -> Path:
     name = os.fspath(path)
     if name == ":memory:":
         raise ConfigurationError(
-            "SQLiteStore.path: ':memory:' is shared with no other process; use MemoryStore, or"
-            " name a file"
+            "SQLiteStore.path: ':memory:' is shared with no other process; use "
+            "MemoryStore, or name a file"
         )
     if "://" in name:
         raise ConfigurationError(
