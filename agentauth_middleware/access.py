@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from agentauth_middleware._syntax.members import frozen_claims, is_array, is_object
@@ -110,6 +110,10 @@ class Principal:
         if type(self.extra) is not _Extra:
             object.__setattr__(self, "extra", _Extra(self.extra))
 
+    def to_json(self) -> dict[str, Any]:
+        """All members, as values that ``json.dumps`` takes."""
+        return {**asdict(self), "extra": dict(self.extra)}
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -204,6 +208,47 @@ class Access:
         """Whether an agent takes part: it acts, acted before, or is the subject."""
         return is_by_agent(self)
 
+    def to_json(self) -> dict[str, Any]:
+        """All members, as values that ``json.dumps`` takes: for a job that another
+        process does for the same user. ``from_json`` reads them.
+
+        The claims are among them, and so personal data; the token is not.
+        """
+        ceiling = self.scope_ceiling
+        return {
+            **{name: getattr(self, name) for name in _PLAIN},
+            "user": self.user and self.user.to_json(),
+            "agent": self.agent and self.agent.to_json(),
+            "chain": [actor.to_json() for actor in self.chain],
+            "scopes": sorted(self.scopes),
+            "scope_ceiling": None if ceiling is None else sorted(ceiling),
+            "audience": list(self.audience),
+            "payload": self.payload.decode(),
+        }
+
+    @classmethod
+    def from_json(cls, members: Mapping[str, Any]) -> Access:
+        """The ``Access`` whose ``to_json`` gave *members*.
+
+        Verifies nothing: read only what your own processes have written. A token that
+        was revoked or has expired meanwhile is not noticed.
+
+        Raises:
+            KeyError, TypeError: *members* are not from ``to_json``.
+        """
+        user, agent = members["user"], members["agent"]
+        ceiling = members["scope_ceiling"]
+        return cls(
+            **{name: members[name] for name in _PLAIN},
+            user=user and Principal(**user),
+            agent=agent and Principal(**agent),
+            chain=tuple(Principal(**actor) for actor in members["chain"]),
+            scopes=frozenset(members["scopes"]),
+            scope_ceiling=None if ceiling is None else frozenset(ceiling),
+            audience=tuple(members["audience"]),
+            payload=members["payload"].encode(),
+        )
+
     def has_scopes(self, *scopes: str) -> bool:
         """Whether the token carries all of *scopes*."""
         return self.scopes.issuperset(scopes)
@@ -270,6 +315,13 @@ class Access:
         """
         if self.is_by_agent:
             raise ActorRefusedError(Reason.AGENT_FORBIDDEN, f"mode is {self.mode}")
+
+
+_PLAIN = (
+    *("issuer", "subject", "mode", "client_id", "token_id"),
+    *("issued_at", "expires_at", "auth_time", "acr", "leeway"),
+)
+"""Members of an ``Access`` that are values of JSON already."""
 
 
 def is_by_agent(who: Access | Identity) -> bool:

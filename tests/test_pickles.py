@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -54,19 +55,54 @@ def test_error_says_the_same_afterwards(
     assert vars(found) == vars(error)
 
 
-@pytest.mark.parametrize("again", [pickled, copy.copy, copy.deepcopy])
-def test_access_says_the_same_afterwards(again: Callable[[Any], Any]) -> None:
-    issuer = "https://as.example.com"
-    access = Access(
-        issuer,
-        user=Principal(issuer, "user-1"),
-        agent=Principal(issuer, "agent-1", extra={"session": "7"}),
-        mode="delegated",
-        scopes=frozenset({"notes.read"}),
-        payload=b'{"amr": ["pwd"]}',
-    )
+def through_json(access: Access) -> Access:
+    return Access.from_json(json.loads(json.dumps(access.to_json())))
+
+
+ISSUER = "https://as.example.com"
+FULL = Access(
+    ISSUER,
+    "user-1",
+    Principal(ISSUER, "user-1", "user", "ana@example.com", True, "Ana", "acme"),
+    Principal(ISSUER, "agent-1", extra={"session": "7"}),
+    (Principal(ISSUER, "agent-0"),),
+    "delegated",
+    frozenset({"notes.read"}),
+    "mail-app",
+    ("https://api.example.com",),
+    "token-7",
+    1_760_000_000,
+    1_760_000_900.5,
+    1_759_999_000,
+    "phr",
+    b'{"amr": ["pwd"], "name": "\xc3\x85sa"}',
+    frozenset({"notes.read", "notes.list"}),
+    5,
+)
+
+
+@pytest.mark.parametrize(
+    "access", [FULL, Access(ISSUER)], ids=["all members", "no members"]
+)
+@pytest.mark.parametrize("again", [pickled, copy.copy, copy.deepcopy, through_json])
+def test_access_says_the_same_afterwards(
+    again: Callable[[Access], Access], access: Access
+) -> None:
     found = again(access)
 
     assert found == access
-    assert found.amr == ("pwd",)
-    assert dict(found.agent.extra) == {"session": "7"}
+    assert found.to_json() == access.to_json()  # also what is for display
+    assert found.amr == access.amr
+
+
+def test_access_read_from_json_cannot_be_changed() -> None:
+    agent = through_json(FULL).agent
+    assert agent is not None
+
+    with pytest.raises(TypeError):
+        agent.extra["session"] = "8"  # type: ignore[index]
+
+
+def test_other_json_is_no_access() -> None:
+    with pytest.raises(KeyError):
+        Access.from_json({"issuer": ISSUER})
