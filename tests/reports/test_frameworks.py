@@ -3,10 +3,12 @@
 import asyncio
 import json
 import pickle
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Security
+from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from flask import Blueprint, Flask
 from flask_restful import Api, Resource  # type: ignore[import-untyped]
@@ -95,6 +97,28 @@ def test_refusal_in_a_task_group() -> None:
             group.create_task(check())
 
     assert TestClient(app).get("/notes", headers=READS).status_code == 403
+
+
+def test_refusal_in_the_first_step_of_a_stream() -> None:
+    """The status of a stream was sent before its first step, so a refusal there broke
+    the response."""
+    app = FastAPI()
+    AgentAuth(server(scopes=SCOPES)).install(app)
+
+    async def pieces() -> AsyncIterator[str]:
+        access = current_access()
+        assert access is not None
+        access.require_scopes("notes.write")
+        yield "notes"
+
+    @app.get("/notes")
+    async def notes() -> StreamingResponse:
+        return StreamingResponse(pieces())
+
+    client = TestClient(app)
+
+    assert client.get("/notes", headers=WRITES).text == "notes"
+    assert client.get("/notes", headers=READS).status_code == 403
 
 
 def test_refusal_and_access_in_another_process() -> None:
