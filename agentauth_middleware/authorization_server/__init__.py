@@ -1,4 +1,4 @@
-"""The embedded authorization server: for services that have none that knows agents.
+"""The embedded authorization server: for services without one that supports agents.
 
 An ASGI application of its own. It registers agents for which a trusted provider vouches
 (auth.md, dialect C), issues access tokens in which user and agent are both named, and

@@ -1,8 +1,8 @@
-"""Who asks: a resource server, by its secret or by its key.
+"""Authentication of resource servers, by secret or by key.
 
 By exactly one of ``client_secret_basic``, ``client_secret_post`` (RFC 6749 §2.3.1) and
-``private_key_jwt`` (RFC 7523 §2.2). Who says nothing, or says it in two ways, has made
-a mistake (400); who says something wrong is not let in (401).
+``private_key_jwt`` (RFC 7523 §2.2). No credentials, or two at once, are a malformed
+request (400); wrong ones are refused (401).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _JWT_TYPES = (None, "jwt", "client-authentication+jwt")
 _MAX_ASSERTION_BYTES = 8 * 1024
 _MAX_BASIC = 8 * 1024
-"""Characters. More would cost much to decode, before anybody knows who sent it."""
+"""Characters. Longer values cost much to decode before the client is authenticated."""
 _MAX_LIFETIME = 300
 """Seconds between ``iat`` and ``exp`` of a client assertion, at most."""
 _WRONG_SECRET = "client_id and client_secret do not belong together"  # noqa: S105
@@ -61,9 +61,8 @@ async def authenticate_client(
     """The client that sends *request* with *form*.
 
     Raises:
-        GrantRefused: it does not say who it is, or does so in two ways.
-        ClientRefused: it is not who it says.
-        UnavailableError: the database failed.
+        GrantRefused: it has no credentials, or two at once. ClientRefused: they are
+        wrong. UnavailableError: the database failed.
     """
     headers = request.headers.getlist("authorization")
     ways = [name for name in ("client_secret", "client_assertion") if name in form]

@@ -116,11 +116,11 @@ class AuthorizationServer:
             exception_handlers={HTTPException: refuse_route},
             lifespan=self._live,
         )
-        # It would send agents to whatever their Host header says.
+        # It would redirect agents to the host in their Host header.
         self._app.router.redirect_slashes = False
 
     def add_user(self, user_id: str, *, email: str | None = None) -> None:
-        """Make a user known; one who is known already keeps what is known.
+        """Add a user; one that exists is not changed.
 
         Blocks, like the next three: in an event loop call them through
         ``anyio.to_thread.run_sync``.
@@ -152,13 +152,14 @@ class AuthorizationServer:
         self._tell_about(provider, subject)
 
     def relink(self, provider: str, subject: str, user_id: str) -> None:
-        """``link``, also after a withdrawal: the user has let the agent in again."""
+        """``link``, also after a withdrawal: the user wants the agent again."""
         self._check_provider(provider)
         self.state.relink(provider, subject, user_id)
         self._tell_about(provider, subject)
 
     def disconnect(self, user_id: str, registration_id: str | None = None) -> None:
-        """End what agents have of *user_id*, or one agent: tokens, and getting others.
+        """End the access of all agents, or of one agent, to *user_id*: tokens and
+        registrations.
 
         *registration_id* is the agent's ``sub`` in tokens. Its link is withdrawn, and
         all middlewares are told.
@@ -173,8 +174,7 @@ class AuthorizationServer:
 
     @property
     def state(self) -> State:
-        """What is kept. No middleware hears of changes that are made here by
-        themselves."""
+        """The database. Changes made here directly are not told to middlewares."""
         return self.service.state
 
     def _check_provider(self, provider: str) -> None:

@@ -19,23 +19,23 @@ _logger = logging.getLogger("agentauth_middleware.audit")
 
 
 class AuditRecord:
-    """What becomes known of one request, to be written when it has been answered."""
+    """What is known of one request, written when it has been answered."""
 
     def __init__(self, action: str) -> None:
         self.action = action
         self.result = "nothing"
-        """What came of it, if it is granted."""
+        """The outcome, if it is granted."""
         self._members: dict[str, Any] = {"action": action}
 
     def note_user(self, provider: str, subject: str) -> None:
-        """Of whom the request is, as their *provider* calls them."""
+        """The user that the request is about, by the *provider*'s name."""
         self._members |= {"provider": provider, "subject": hashed(provider, subject)}
 
     def note_registration(self, registration_id: str) -> None:
         self._members["registration_id"] = registration_id
 
     def note_client(self, client_id: str) -> None:
-        """Which resource server asks; never what a stranger calls itself."""
+        """The resource server that asks, after it was authenticated."""
         self._members["client_id"] = client_id
 
     def note_scopes(self, scopes: Iterable[str]) -> None:

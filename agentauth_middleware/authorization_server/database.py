@@ -1,7 +1,7 @@
 """One SQLite file, and its transactions.
 
 What is in it includes private keys: it is made readable by its owner alone, and a file
-that has vanished is never made again by the way.
+that has vanished is never made again silently.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Database"]
 _logger = logging.getLogger("agentauth_middleware")
 _NOT_THE_OWNER = 0o077
 _APPLICATION_ID = int.from_bytes(b"AgAS")
-"""In the file, so that it is told from those of others."""
+"""In the file, so that it is told from files of other programs."""
 
 
 class Database:
@@ -78,7 +78,7 @@ class Database:
             self._is_prepared = True
 
     def _claim(self, sql: sqlite3.Connection) -> None:
-        """Mark the file as ours, unless it is somebody else's."""
+        """Mark the file as ours, unless it belongs to another program."""
         (owner,) = sql.execute("PRAGMA application_id").fetchone()
         (tables,) = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and owner != _APPLICATION_ID:
@@ -89,7 +89,7 @@ class Database:
         sql.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
 
     def _close_to_others(self) -> None:
-        """Take from everybody but the owner what a wider mode has let them read."""
+        """Make the file readable by its owner only."""
         if os.name != "posix" or not self.path.stat().st_mode & _NOT_THE_OWNER:
             return
         self.path.chmod(0o600)

@@ -1,9 +1,9 @@
 """ID-JAGs: a provider's signed statement that an agent acts for one of its users.
 
 The auth.md profile: the assertion stands alone, is good once, tells when the user last
-signed in, and carries a verified e-mail address or phone number. The order of checks
-is that of the draft's receiver: nothing is fetched for a stranger, and the identifier
-is consumed after everything else, by whoever keeps the state.
+signed in, and carries a verified e-mail address or phone number. The order of checks is
+that of the draft's receiver: nothing is fetched for a stranger, and the identifier is
+consumed after everything else, by the module that owns the database.
 
 Source: draft-ietf-oauth-identity-assertion-authz-grant-03 §3, auth.md v0.7
 """
@@ -52,7 +52,7 @@ MAX_LIFETIME = 600
 
 @dataclass(frozen=True, slots=True)
 class IdentityAssertion:
-    """What a good ID-JAG says."""
+    """The members of a good ID-JAG."""
 
     provider: str
     subject: str
@@ -69,14 +69,14 @@ class IdentityAssertion:
     amr: tuple[str, ...]
     limits: Limits
     local_subject: str | None
-    """``aud_sub``: what the user is called here, if the provider says that."""
+    """``aud_sub``: the user's name here, if the provider gives it."""
     agent_platform: str | None
     """For audit, like the next; never for a decision."""
     agent_context_id: str | None
 
 
 class UnverifiedAssertion(NamedTuple):
-    """An ID-JAG by its form; nobody has checked its signature."""
+    """An ID-JAG of the right form, whose signature has not been checked."""
 
     jws: CompactJWS
     claims: Claims
@@ -84,7 +84,7 @@ class UnverifiedAssertion(NamedTuple):
 
 
 def read_assertion(assertion: str) -> UnverifiedAssertion:
-    """Take *assertion* apart as far as its issuer's name.
+    """Parse *assertion* as far as needed to find its issuer.
 
     Raises:
         RegistrationRefused: it is no ID-JAG.
@@ -116,7 +116,7 @@ def check_assertion(
     leeway: int,
     now: float,
 ) -> IdentityAssertion:
-    """What *assertion* says, which *provider* has signed, if all of it is good.
+    """The members of *assertion*, which *provider* has signed.
 
     Does not check whether it was presented before.
 
@@ -154,7 +154,8 @@ def check_assertion(
 
 
 def _check_audience(claims: Claims, audience: str) -> None:
-    """Exactly us, and nobody beside us who could present it in turn."""
+    """The audience must be this server alone: another one could present the assertion
+    here."""
     named = texts(claims, "aud")
     if len(named) != 1 or not same_identifier(named[0], audience):
         raise RegistrationRefused(
@@ -169,7 +170,7 @@ _NOT_UNDERSTOOD = {
     "tenant": "names a tenant; users are known by issuer and subject alone",
     "aud_tenant": "names a tenant of this server, which has none",
 }
-"""Members that say less than the rest would mean without them."""
+"""Members that restrict the assertion; ignoring them would widen it."""
 
 
 def _check_not_understood(claims: Claims) -> None:

@@ -1,4 +1,4 @@
-"""What an agent may get tokens for, as its provider has limited it.
+"""The resources and scopes to which a provider limits an agent.
 
 The limits of a statement are those of what is got for it: they stand in the assertion
 that this server signs in return, not in the registration. So an agent that is let into
@@ -19,7 +19,7 @@ __all__ = ["Limits", "limits_to_claims", "read_limits"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one statement. Nothing in it widens what the resources have."""
+    """The limits of one statement. They never widen what the resources have."""
 
     resources: tuple[str, ...]
     """At least one, by the names that they have here."""
@@ -37,8 +37,8 @@ class Limits:
     def gives(self, server: ResourceServer) -> bool:
         """Whether a token for *server* can be had.
 
-        One without scopes opens all of a resource that has none, so it is nothing for
-        whoever is limited to some.
+        A token without scopes opens everything at a resource that declares none, so it
+        is not given to an agent with a limit.
         """
         is_served = server.resource in self.resources
         return is_served and (self.scopes is None or bool(self.of(server)))

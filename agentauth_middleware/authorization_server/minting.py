@@ -113,8 +113,8 @@ def service_assertion(
 ) -> dict[str, Any]:
     """The claims of what an agent exchanges for access tokens, as often as it likes.
 
-    For nobody but this server, and of a type that no resource server takes. It reaches
-    as far as the provider's statement that was given for it, and no further.
+    Its audience is this server alone, and no resource server accepts its type. It is
+    limited as the provider's statement for which it was given.
     """
     return {
         **limits_to_claims(limits),

@@ -33,7 +33,7 @@ NOT_STORED: Mapping[str, str] = {"cache-control": "no-store", "pragma": "no-cach
 
 
 class Refused(Exception, ABC):
-    """An endpoint says no."""
+    """A refusal of an endpoint."""
 
     def __init__(self, code: str, message: str, *, status: int = 400) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class Refused(Exception, ABC):
 
 
 class RegistrationRefused(Refused):
-    """The registration endpoint says no."""
+    """A refusal of the registration endpoint."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ def login_required(max_age: int) -> RegistrationRefused:
 
 
 class GrantRefused(Refused):
-    """An OAuth endpoint says no (RFC 6749 §5.2)."""
+    """A refusal of an OAuth endpoint (RFC 6749 §5.2)."""
 
     def response(self) -> Response:
         body = {"error": self.code, "error_description": self.message}
@@ -99,10 +99,11 @@ class GrantRefused(Refused):
 
 
 class ClientRefused(GrantRefused):
-    """Whoever asks is not who they say they are (RFC 6749 §5.2, RFC 7662 §2.3)."""
+    """Client authentication failed (RFC 6749 §5.2, RFC 7662 §2.3)."""
 
     def __init__(self, message: str, *, tried_header: bool = False) -> None:
-        """*tried_header*: they said it in ``Authorization``, and are challenged."""
+        """*tried_header*: the client used ``Authorization``, so the answer has a
+        challenge."""
         super().__init__("invalid_client", message, status=401)
         self.tried_header = tried_header
 
@@ -114,7 +115,7 @@ class ClientRefused(GrantRefused):
 
 
 class BodyTimedOut(Refused):
-    """Any endpoint has waited long enough for what it is sent."""
+    """The body of a request did not come in time."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
@@ -128,7 +129,7 @@ class BodyTimedOut(Refused):
 
 
 class EventRefused(Refused):
-    """The events endpoint says no (RFC 8935 §2.3)."""
+    """A refusal of the events endpoint (RFC 8935 §2.3)."""
 
     def response(self) -> Response:
         body = {"err": self.code, "description": self.message}
@@ -136,7 +137,7 @@ class EventRefused(Refused):
 
 
 def unavailable(failure: UnavailableError) -> Response:
-    """Our trouble: come back later with the same request."""
+    """A fault of this server: the client may repeat the request later."""
     return _come_back(failure.status, failure.retry_after)
 
 

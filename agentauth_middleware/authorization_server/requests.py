@@ -1,4 +1,5 @@
-"""Reading what an endpoint is sent: one media type, of limited length, in time."""
+"""Reading the body of a request: of one media type, of limited length, in limited
+time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The URLs of the embedded server, who may read them, and what any of them answers."""
+"""The URLs of the embedded server, their CORS headers, and their answers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def routes(service: Service) -> list[Route]:
 
 
 def _closed_to_pages(service: Service, path: str) -> Iterator[Route]:
-    """The endpoints for servers, which no page has any business to call."""
+    """The endpoints for servers; no page of a browser may call them."""
     yield Route(
         f"{path}/agent/event/notify",
         partial(_answer, service, "event", notify),

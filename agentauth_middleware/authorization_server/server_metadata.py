@@ -39,7 +39,7 @@ REVOKED_EVENT = (
 REVOKED_EVENT_ALIAS = (
     "https://schemas.workos.com/events/agent/identity/assertion/revoked"
 )
-"""What a short-lived draft called it; accepted and never sent."""
+"""Its name in an early draft; accepted and never sent."""
 
 
 def all_scopes(resources: Iterable[ResourceServer]) -> list[str]:
@@ -48,7 +48,7 @@ def all_scopes(resources: Iterable[ResourceServer]) -> list[str]:
 
 
 def metadata(service: Service) -> dict[str, Any]:
-    """Members of what works, and of nothing else."""
+    """The members: of implemented features only."""
     issuer, resources = service.issuer, service.resources
     scopes = all_scopes(resources)
     base = issuer.rstrip("/")

@@ -71,11 +71,12 @@ class Service:
     """Of each agent: how many of its tokens may be revoked one by one."""
     clock: Callable[[], float] = time.time
     steady_clock: Callable[[], float] = time.monotonic
-    """Never set back: by it the log is read. Its instants mean nothing elsewhere."""
+    """A monotonic clock, by which the log is read. Its instants have no meaning
+    elsewhere."""
 
     @property
     def introspection_endpoint(self) -> str:
-        """Its URL; answered only if somebody may ask."""
+        """Its URL; the endpoint exists only if a client may use it."""
         return self.issuer.rstrip("/") + "/oauth2/introspect"
 
     @cached_property
@@ -197,12 +198,12 @@ class Service:
     def tell_resource_servers(self, concerns: Callable[[Registration], bool]) -> None:
         """Append the revocations of registrations to the log that are not in it yet.
 
-        Whoever was cut off half-way, by a store that failed or by a crash, leaves them
-        for the next to tell. Told twice they are still the same. Blocks.
+        If a failing store or a crash interrupts it, the next call appends the rest.
+        Appending one twice changes nothing. Blocks.
 
         Raises:
             UnavailableError: one that *concerns* the caller could not be told. Others
-                hold up nobody, and are tried again the next time.
+                do not fail the call, and are tried again the next time.
         """
         for registration in sorted(
             self.state.untold(), key=lambda untold: not concerns(untold)

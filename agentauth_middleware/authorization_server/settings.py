@@ -47,16 +47,15 @@ _LONGEST = 365 * 86_400
 
 @dataclass(frozen=True)
 class AgentProvider:
-    """Who vouches for agents' users: an identity provider that signs ID-JAGs.
-
-    Trust in one is trust in all it says of its own users, and of nobody else's.
+    """An identity provider that signs ID-JAGs about its users. A trusted provider is
+    believed about all of its own users, and about no others.
     """
 
     issuer: str
     """Byte for byte as in the ``iss`` of its assertions."""
     _: KW_ONLY
     name: str
-    """What people call it. Shown to them, and never taken from an assertion."""
+    """Its name for people. Shown to them, and never taken from an assertion."""
     client_ids: Sequence[str] = ()
     """What its assertions may carry in ``client_id``; by default its issuer."""
     jwks_uri: str | None = None
@@ -207,7 +206,7 @@ def check_resources(issuer: str, resources: Sequence[ResourceServer]) -> None:
 
 
 def _check_trust(issuer: str, server: ResourceServer, key: str) -> None:
-    """Whether the middlewares of *server* take what *issuer* mints for them."""
+    """Refuse a *server* whose middleware would not accept the tokens of *issuer*."""
     trusted = server.find_issuer(issuer)
     if trusted is None:
         raise ConfigurationError(

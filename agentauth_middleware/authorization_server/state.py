@@ -113,7 +113,7 @@ class State:
             return [pem for (pem,) in rows]
 
     def add_user(self, user_id: str, *, email: str | None = None) -> None:
-        """Make a user known; one who is known already keeps what is known.
+        """Add a user; one that exists is not changed.
 
         Raises:
             ValueError: the name is empty.
@@ -129,7 +129,7 @@ class State:
     def link(self, provider: str, subject: str, user_id: str) -> None:
         """Say that *subject* of *provider* is *user_id* here, unless it was withdrawn.
 
-        If it was somebody else, what was registered for them is revoked.
+        If it was another user, that user's registrations are revoked.
 
         Raises:
             ValueError: there is no such user, or a name is empty.
@@ -292,7 +292,7 @@ class State:
             )
 
     def untold(self) -> list[Registration]:
-        """The revoked registrations that resource servers may not have heard of."""
+        """The revoked registrations that may not be in the log yet."""
         with self._transaction() as sql:
             rows = sql.execute(
                 f"SELECT {_COLUMNS} FROM registrations"  # noqa: S608 - a constant
@@ -301,7 +301,7 @@ class State:
         return [_registration(row) for row in rows]
 
     def note_told(self, registration_id: str) -> None:
-        """Remember that all resource servers have heard that it was revoked."""
+        """Remember that its revocation is in the log."""
         with self._transaction() as sql:
             sql.execute(
                 "UPDATE registrations SET state = 'told'"

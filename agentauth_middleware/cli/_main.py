@@ -1,4 +1,4 @@
-"""What the command line says, and which part of the package answers."""
+"""The command line."""
 
 from __future__ import annotations
 

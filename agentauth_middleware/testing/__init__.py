@@ -1,6 +1,6 @@
 """For the tests of applications behind a middleware: an issuer that mints tokens.
 
-Never for production: whoever holds a ``FakeIssuer`` is everybody.
+Never for production: with a ``FakeIssuer`` one can act as any user.
 
 A plugin gives pytest the fixtures ``act_as``, ``agent_token``, ``agentauth_app`` and
 ``agentauth_issuer``; ``ActAs`` and ``AgentTokens`` are the types of the first two.

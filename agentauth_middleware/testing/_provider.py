@@ -1,6 +1,6 @@
 """A small agent provider: vouches for its users with ID-JAGs, and takes that back.
 
-For the demo and for tests. It has no passwords: whoever asks is signed in, so it must
+For the demo and for tests. It has no passwords: it signs in every caller, so it must
 never stand where strangers reach it.
 """
 

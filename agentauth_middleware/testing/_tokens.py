@@ -79,7 +79,7 @@ class AgentTokens:
         return self._mint({"aud": _NOBODY}, **options)
 
     def wrong_issuer(self, **options: Unpack[TokenOptions]) -> str:
-        """A token from an issuer that nobody trusts."""
+        """A token from an issuer that is not trusted."""
         return self._mint({"iss": _NOBODY}, **options)
 
     def forged(self, **options: Unpack[TokenOptions]) -> str:

@@ -78,7 +78,7 @@ def _state_for_tests(middleware: Middleware, issuer: FakeIssuer) -> MiddlewareSt
     server = replace(
         former.server,
         issuers=[_impersonated(real, issuer) for real in _issuers(former.server)],
-        # There is nobody to ask.
+        # There is no server to ask.
         routes=[replace(route, introspect=False) for route in former.server.routes],
         max_log_age=former.server.max_log_age + READ_LOG_AFTER,  # see _EagerView
     )
@@ -95,7 +95,7 @@ def _issuers(server: ResourceServer) -> list[Issuer]:
     """Those that are listed; of a function's, those that the metadata names.
 
     Raises:
-        LookupError: nobody knows what the issuers are called.
+        LookupError: the names of the issuers are unknown.
     """
     names = server.authorization_servers or ()
     found = server.listed_issuers or map(server.find_issuer, names)
@@ -111,8 +111,8 @@ def _issuers(server: ResourceServer) -> list[Issuer]:
 def _impersonated(real: Issuer, issuer: FakeIssuer) -> Issuer:
     """*real* by name, whose tokens are those of *issuer*.
 
-    They say who is calling in the plain way, unless a function of the application's
-    own has to read it. What only a vendor writes nobody asks them for.
+    They say who is calling in the plain way, unless a function of the application's own
+    has to read it. They need no claims that only a vendor writes.
     """
     reads_plain_tokens = real.identity in _PLAIN or callable(real.identity)
     return Issuer(
@@ -133,8 +133,8 @@ def _impersonated(real: Issuer, issuer: FakeIssuer) -> Issuer:
 def _end_of_log(store: Store) -> int:
     """Where the revocations of this test will begin.
 
-    Those of earlier tests are left out: whoever was revoked in one, and is given a new
-    token within the same second, would be refused in the next.
+    Those of earlier tests are left out: a user who was revoked in one test and gets a
+    new token within the same second would be refused in the next.
     """
     page = store.read_log(0)
     while not page.is_last:

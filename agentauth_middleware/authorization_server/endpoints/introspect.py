@@ -1,8 +1,8 @@
 """``introspection_endpoint``: a resource server asks about a token (RFC 7662, 9701).
 
-A token is active for whom it is meant, and only as long as a middleware would let it in
-that has read the log this very moment. All else is one answer, ``{"active": false}``:
-what is wrong with a token, or whether there is one, is nobody's business.
+A token is active for its own resource server, and only while a middleware that has just
+read the log would accept it. Everything else gets one answer, ``{"active": false}``:
+the client must not learn what is wrong with a token, or whether there is one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ async def introspect(
 async def _answer(
     service: Service, token: str, client: IntrospectionClient, record: AuditRecord
 ) -> dict[str, Any]:
-    """What *client* is told of *token*. Why it is inactive goes to the log alone."""
+    """The answer for *client* about *token*. The reason why it is inactive goes to the
+    log only."""
     claims = _read(service, token)
     if claims is None:
         record.result = "unknown_token"
@@ -80,10 +81,9 @@ def _read(service: Service, token: str) -> Claims | None:
 async def _find_fault(
     service: Service, claims: Claims, client: IntrospectionClient
 ) -> str | None:
-    """What keeps *client* from relying on a token of ours.
-
-    Log and registration are looked at last: whom a token is not meant for must not
-    learn from the time an answer takes, or from a 503, how the token fares.
+    """Why *client* may not rely on a token of ours, or ``None``. Log and registration
+    are read last: a client for which the token is not meant must not learn its state
+    from the time of an answer, or from a 503.
     """
     if not any(same_identifier(name, client.resource) for name in texts(claims, "aud")):
         return "wrong_audience"
@@ -116,7 +116,7 @@ def _active(claims: Claims) -> dict[str, Any]:
 
 
 def _wants_signature(request: Request) -> bool:
-    """Whether the caller names the signed form; who names both gets this one."""
+    """Whether the client asks for a signed answer; also if it accepts both forms."""
     accepted = ",".join(request.headers.getlist("accept")).split(",")
     media_types = (item.partition(";")[0].strip().lower() for item in accepted)
     return _MEDIA_TYPE in media_types
@@ -127,7 +127,8 @@ def _signed(
 ) -> Response:
     """*answer* as a JWT, for *client* alone and of this moment.
 
-    Without ``sub`` and ``exp`` of its own, so that nobody takes it for an access token.
+    Without ``sub`` and ``exp`` of its own, so that it cannot be taken for an access
+    token.
 
     Source: RFC 9701 §5, §8.1
     """

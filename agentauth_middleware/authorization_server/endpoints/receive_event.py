@@ -1,4 +1,4 @@
-"""``events_endpoint``: a provider says that a user has withdrawn from it.
+"""``events_endpoint``: a provider tells that a user has disconnected an agent.
 
 A Security Event Token pushed as RFC 8935 says. It is acknowledged when its effect is
 durable and not before; one that was delivered before is acknowledged again (§2.2). A
@@ -47,7 +47,7 @@ _TYPE = "secevent+jwt"
 
 
 class SecurityEvent(NamedTuple):
-    """What a good SET says (RFC 8417 §2.2)."""
+    """The members of a good SET (RFC 8417 §2.2)."""
 
     issuer: str
     token_id: str
@@ -129,8 +129,8 @@ def _check_date(issued_at: float, now: float) -> None:
     """Not in the future; but a 400 is final, and the wrong clock may be ours.
 
     Raises:
-        EventRefused: no clock is that wrong.
-        UnavailableError: the clocks differ. The provider sends the event again.
+        EventRefused: the date is too far ahead for any clock. UnavailableError: the
+        clocks differ; the provider sends the event again.
     """
     ahead = issued_at - now - LEEWAY
     if ahead > _DAY:

@@ -109,7 +109,8 @@ async def _register(service: Service, assertion: IdentityAssertion) -> Registrat
     seen_until = assertion.expires_at + 2 * LEEWAY
 
     def consume() -> Outcome:
-        # Who was disconnected and comes back gets nothing while older tokens are good.
+        # A user who was disconnected and comes back gets no token while older ones are
+        # good.
         service.tell_resource_servers(
             lambda untold: (
                 (untold.provider, untold.subject)

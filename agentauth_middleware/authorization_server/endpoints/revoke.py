@@ -1,4 +1,4 @@
-"""``revocation_endpoint``: whoever holds a token may end it (RFC 7009)."""
+"""``revocation_endpoint``: the holder of a token may revoke it (RFC 7009)."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ async def _hold_until(service: Service, issued_at: int) -> None:
     behind that of a user who disconnects in the meantime.
 
     Raises:
-        UnavailableError: it is too far off; whoever revoked had a wrong clock.
+        UnavailableError: it is too far off; the host that revoked had a wrong clock.
     """
     while (ahead := issued_at - service.clock()) > 0:
         if ahead > _LONGEST_HOLD:

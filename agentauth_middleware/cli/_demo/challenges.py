@@ -1,4 +1,4 @@
-"""Reading ``WWW-Authenticate``, as an agent does that others wrote.
+"""Reading ``WWW-Authenticate`` as an independent agent does.
 
 One field may carry several challenges, and several fields may carry one each; commas
 separate challenges as well as parameters.
@@ -22,7 +22,7 @@ _SEPARATORS = re.compile(r"[ \t,]*")
 
 @dataclass(frozen=True)
 class Challenge:
-    """One way in: a scheme, and its parameters by their names in lower case."""
+    """One challenge: a scheme, and its parameters by their names in lower case."""
 
     scheme: str
     parameters: Mapping[str, str]

@@ -28,7 +28,8 @@ def run_demo(examples: Path, *, keep: bool, out: TextIO) -> Status:
         except KeyboardInterrupt:
             return Status.INTERRUPTED
         except BrokenPipeError:
-            # Whoever read has gone; nor may Python's last flush find nobody there.
+            # The reader has gone, and Python's last flush must not fail because of
+            # that.
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
             return Status.INTERRUPTED
 

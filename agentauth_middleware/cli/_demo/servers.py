@@ -142,7 +142,7 @@ def wait_until_all_answer(servers: Sequence[RunningServer]) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listens on."""
+    """Different ports that are free."""
     with ExitStack() as stack:
         listeners = [
             stack.enter_context(closing(socket.create_server(("127.0.0.1", 0))))

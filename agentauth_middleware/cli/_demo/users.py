@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class User:
-    """Somebody whom all servers know, each by another name."""
+    """A person that all servers know, each by another name."""
 
     name: str
     """In the APIs."""
