@@ -53,7 +53,6 @@ IdentityDialect: TypeAlias = Literal[
     "entra",
     "okta",
     "workos_blueprint",
-    "authkit_registration",
     "authmd",
     "keycloak",
     "client_only",

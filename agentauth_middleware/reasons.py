@@ -42,7 +42,6 @@ class Reason(StrEnum):
     NOT_YET_VALID = "not_yet_valid"
     CONTRADICTORY_PROFILES = "contradictory_profiles"
     UNKNOWN_ACTOR_ISSUER = "unknown_actor_issuer"
-    REGISTRATION_INACTIVE = "registration_inactive"
     INACTIVE_TOKEN = "inactive_token"
     INTROSPECTION_MISMATCH = "introspection_mismatch"
     REVOKED = "revoked"

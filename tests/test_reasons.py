@@ -18,11 +18,9 @@ OWN_WORDS = {
     ("authorization_server/state.py", "revoked"),
     ("cli/_demo/walk.py", "insufficient_scope"),
     ("errors.py", "insufficient_scope"),
-    ("_core/tokens/identity/workos.py", "expired"),
-    ("_core/tokens/identity/workos.py", "revoked"),
 }
 """Text that is equal to a code and means something else: codes of the embedded server
-and of the standards, words of a vendor's tokens."""
+and of the standards."""
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

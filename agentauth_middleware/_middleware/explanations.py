@@ -78,7 +78,7 @@ def _lack_of_a_user(refusal: Refusal, access: Access, issuer: Issuer) -> str:
     return f'{told}; Issuer(subjects="users") if sub is always one'
 
 
-_SAY_IT_THEMSELVES = ("workos_blueprint", "authkit_registration")
+_SAY_IT_THEMSELVES = ("workos_blueprint",)
 """Dialects in which ``subjects="users"`` changes nothing."""
 
 

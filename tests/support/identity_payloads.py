@@ -166,11 +166,6 @@ PAYLOADS: Mapping[str, Payload] = {
         {"sub": "agent_instance_1", "sub_profile": "ai_agent"},
         agents=("agent_instance_1",),
     ),
-    "registration": _payload(
-        "authkit_registration",
-        {"sub": "reg_1", "status": "unverified"},
-        agents=("reg_1",),
-    ),
     "authmd unclaimed": _payload(
         "authmd",
         {

@@ -12,7 +12,7 @@ from agentauth_middleware._syntax.urls import other_by_slash
 from agentauth_middleware.settings.issuer import Issuer
 from agentauth_middleware.settings.resource_server import ResourceServer
 
-_OWN_NAMESPACE = ("entra", "workos_blueprint", "authkit_registration")
+_OWN_NAMESPACE = ("entra", "workos_blueprint")
 """Dialects whose agents are always of the issuer's own namespace."""
 _LISTED_NAMESPACES = ("actor_profile", "authmd")
 """Dialects that refuse agents of namespaces that are not listed."""

@@ -26,7 +26,6 @@ from agentauth_middleware._core.tokens.identity.own_function import read_own
 from agentauth_middleware._core.tokens.identity.rfc8693 import read_rfc8693
 from agentauth_middleware._core.tokens.identity.statement import Statement
 from agentauth_middleware._core.tokens.identity.workos import (
-    read_authkit_registration,
     read_workos_blueprint,
 )
 from agentauth_middleware._syntax.members import optional_text
@@ -39,7 +38,6 @@ _READERS: Mapping[IdentityDialect, Callable[[Statement], Identity]] = {
     "entra": read_entra,
     "okta": read_okta,
     "workos_blueprint": read_workos_blueprint,
-    "authkit_registration": read_authkit_registration,
     "authmd": read_authmd,
     "keycloak": read_keycloak,
     "client_only": read_client_only,

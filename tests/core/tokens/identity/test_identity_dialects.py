@@ -15,7 +15,7 @@ from agentauth_middleware.errors import InvalidTokenError
 from tests.support.identities import DIALECTS, identity, verdict
 from tests.support.identity_payloads import PAYLOADS
 
-UNLIKE_RFC8693 = "entra workos_blueprint authkit_registration client_only"
+UNLIKE_RFC8693 = "entra workos_blueprint client_only"
 VERDICTS: Mapping[str, Mapping[str, str]] = {
     "rfc8693": {
         "rfc8693 okta keycloak": "delegated: ana by agent-A",
@@ -34,7 +34,6 @@ VERDICTS: Mapping[str, Mapping[str, str]] = {
     },
     "auth0 alone": {
         "entra": "unknown:",
-        "authkit_registration": "unknown: by agt_4",
         "authmd": "agent_unclaimed: by agt_4",
         "client_only": "401 contradictory_profiles",
         "*": "agent: by agt_4",
@@ -63,19 +62,13 @@ VERDICTS: Mapping[str, Mapping[str, str]] = {
     },
     "workos alone": {
         "entra": "unknown:",
-        "authkit_registration": "unknown: by agent_instance_1",
         "authmd": "agent_unclaimed: by agent_instance_1",
         "client_only": "401 contradictory_profiles",
         "*": "agent: by agent_instance_1",
     },
-    "registration": {
-        "authkit_registration": "agent_unclaimed: by reg_1",
-        "*": "unknown:",
-    },
     "authmd unclaimed": {
         "authmd": "agent_unclaimed: by reg-1",
         "entra": "unknown:",
-        "authkit_registration": "unknown: by reg-1",
         "client_only": "401 contradictory_profiles",
         "*": "agent: by reg-1",
     },
@@ -99,7 +92,7 @@ VERDICTS: Mapping[str, Mapping[str, str]] = {
         "*": "unknown:",
     },
     "client_only client": {
-        "entra authkit_registration": "unknown:",
+        "entra": "unknown:",
         "*": "service:",
     },
 }

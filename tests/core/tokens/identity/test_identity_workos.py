@@ -1,4 +1,4 @@
-"""The dialect that turns user and agent around, and the one that names no user."""
+"""The dialect that turns user and agent around."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from agentauth_middleware.errors import InvalidTokenError
 from tests.support.identities import AGENTS, identity, verdict, who
 from tests.support.identity_payloads import PAYLOADS
 from tests.support.tokens import ISSUER
@@ -14,7 +13,6 @@ from tests.support.tokens import ISSUER
 DELEGATED = PAYLOADS["workos delegated"].claims
 USER = {"sub": "user_1", "sub_profile": "user"}
 CONTRADICTION = "401 contradictory_profiles"
-INACTIVE = "401 registration_inactive"
 
 
 def blueprint(**changes: Any) -> dict[str, Any]:
@@ -122,61 +120,3 @@ def test_blueprint_mail_address_is_not_said_to_be_the_users() -> None:
 
 
 # Registrations
-
-
-@pytest.mark.parametrize(
-    ("claims", "found"),
-    [
-        pytest.param({"status": "unverified"}, "agent_unclaimed: by reg_1", id="new"),
-        pytest.param({"status": "verified"}, "agent: by reg_1", id="verified"),
-        pytest.param({"status": "pending"}, "unknown: by reg_1", id="unknown status"),
-        pytest.param({"sub_profile": "ai_agent"}, "unknown: by reg_1", id="profile"),
-        pytest.param({"registration_id": "r"}, "unknown: by r", id="no status"),
-        pytest.param(
-            {"registration_id": "r", "status": "verified"}, "agent: by r", id="both"
-        ),
-        pytest.param({}, "unknown:", id="nothing marks a registration"),
-        pytest.param({"status": "revoked"}, "401 revoked", id="revoked"),
-        pytest.param({"status": "expired"}, "401 expired", id="expired"),
-        pytest.param({"status": "REVOKED"}, "401 revoked", id="REVOKED"),
-        pytest.param({"status": " Expired"}, "401 expired", id="Expired"),
-        pytest.param({"status": "suspended"}, INACTIVE, id="suspended"),
-        pytest.param({"status": "Suspended"}, INACTIVE, id="Suspended"),
-        pytest.param({"status": "deactivated"}, INACTIVE, id="deactivated"),
-        pytest.param({"status": "VERIFIED"}, "agent: by reg_1", id="VERIFIED"),
-        pytest.param(
-            {"status": "Unverified"}, "agent_unclaimed: by reg_1", id="Unverified"
-        ),
-        pytest.param({"status": 1}, "401 malformed", id="status a number"),
-        pytest.param({"registration_id": None}, "401 malformed", id="id is null"),
-        pytest.param({"act": USER}, CONTRADICTION, id="act"),
-        pytest.param(
-            {"sub_profile": "ai_agent", "act": USER}, CONTRADICTION, id="a blueprint's"
-        ),
-        pytest.param({"sub_profile": "user"}, CONTRADICTION, id="a user"),
-        pytest.param(
-            {"status": "verified", "agent_identity": {"userland_user_id": "u"}},
-            "agent: by reg_1",
-            id="what a record of the vendor holds",
-        ),
-    ],
-)
-def test_registration_is_an_agent_without_a_user(
-    claims: dict[str, Any], found: str
-) -> None:
-    claims = {"sub": "reg_1", **claims}
-
-    assert verdict(claims, "authkit_registration", users=True) == found
-
-
-def test_registration_that_is_nobodys_name_is_unknown() -> None:
-    found = verdict({"status": "unverified"}, "authkit_registration")
-
-    assert found == "unknown:"
-
-
-def test_registration_that_is_over_is_a_verdict_about_the_token() -> None:
-    with pytest.raises(InvalidTokenError) as refused:
-        identity({"sub": "r", "status": "revoked"}, "authkit_registration")
-
-    assert refused.value.status == 401
