@@ -131,8 +131,7 @@ class AgentAuth:
 
         Raises:
             ConfigurationError: *app* has a middleware already, or a view with a scope
-            that
-                clients cannot ask for; or the issuers' keys are wrong.
+                that clients cannot ask for; or the issuers' keys are wrong.
         """
         if "agentauth" in app.extensions:
             raise ConfigurationError(

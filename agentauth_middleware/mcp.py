@@ -402,8 +402,7 @@ class AgentAuthTokenVerifier:
         Raises:
             TooManyRequestsError: its issuer may not be asked again yet; likewise.
             UnavailableError: keys, introspection or the log are out of reach. Never a
-            verdict: a client
-                that is answered 401 throws its token away.
+                verdict: a client that is answered 401 throws its token away.
             RequestRefusedError: another refusal that is none about *token*.
         """
         try:

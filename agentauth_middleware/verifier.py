@@ -116,9 +116,10 @@ class Verifier:
             InvalidRequestError: it has not the form of a token.
             InvalidTokenError: it is expired, revoked, bound to a key, for another
                 resource, or otherwise no good.
-            InsufficientScopeError: it lacks one of *scopes*. ActorRefusedError: its
-            agent may not act, or not use one of *scopes*. UnavailableError: keys,
-            introspection or the log are out of reach; says nothing about the token.
+            InsufficientScopeError: it lacks one of *scopes*.
+            ActorRefusedError: its agent may not act, or not use one of *scopes*.
+            UnavailableError: keys, introspection or the log are out of reach; says
+                nothing about the token.
             ConfigurationError: one of *scopes* is not a scope, or *http_client* blocks.
         """
         if self._perform_async is None:

@@ -107,7 +107,8 @@ def public_addresses(
     Refused if one is private: a mixture is how an attacker gets a private one tried.
 
     Raises:
-        NotPublicError: one is not. OSError: it has none, or the look-up failed.
+        NotPublicError: one is not.
+        OSError: it has none, or the look-up failed.
     """
     found = list(dict.fromkeys(look_up(host, port)))
     if not all(is_public(ip_address(address)) for address in found):

@@ -61,8 +61,9 @@ async def authenticate_client(
     """The client that sends *request* with *form*.
 
     Raises:
-        GrantRefused: it has no credentials, or two at once. ClientRefused: they are
-        wrong. UnavailableError: the database failed.
+        GrantRefused: it has no credentials, or two at once.
+        ClientRefused: they are wrong.
+        UnavailableError: the database failed.
     """
     headers = request.headers.getlist("authorization")
     ways = [name for name in ("client_secret", "client_assertion") if name in form]

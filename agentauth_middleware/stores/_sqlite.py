@@ -469,7 +469,7 @@ def _close_to_others(file: Path) -> None:
 
     Raises:
         UnavailableError: every user may change it, and this process may not change its
-        mode.
+            mode.
     """
     mode = file.stat().st_mode
     if os.name != "posix" or not mode & _OPEN_TO_ALL:

@@ -105,9 +105,9 @@ def check_status(reply: Reply, url: str) -> None:
 
     Raises:
         UnavailableError: ``introspection_refused_us`` our credentials or the URL are
-        wrong; those in ``ABOUT_THE_TOKEN``: perhaps that, or the server or a firewall
-        in front of it refuses this one token; ``introspection_throttled`` says when to
-            ask again.
+            wrong; those in ``ABOUT_THE_TOKEN``: perhaps that, or the server or a
+            firewall in front of it refuses this one token; ``introspection_throttled``
+            says when to ask again.
 
     Source: RFC 7662 §2.3
     """

@@ -153,9 +153,9 @@ def ask(
     exchange.
 
     Raises:
-        InvalidTokenError: it is not active, or not good. TooManyRequestsError: too many
-        tokens from that address were not good. UnavailableError: the issuer does not
-        answer.
+        InvalidTokenError: it is not active, or not good.
+        TooManyRequestsError: too many tokens from that address were not good.
+        UnavailableError: the issuer does not answer.
     """
     now = clock()
     refused_until, reason, detail = state.refused.get(question.digest) or _NOT_REFUSED

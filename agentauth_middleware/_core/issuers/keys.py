@@ -245,9 +245,10 @@ def verify(
     *seen_at* is when it was first seen, if that is known to have been earlier.
 
     Raises:
-        InvalidTokenError: the issuer did not sign it. TooManyRequestsError: that is
-        unknown, and its keys may not be fetched again yet. UnavailableError: its keys
-        are out of reach.
+        InvalidTokenError: the issuer did not sign it.
+        TooManyRequestsError: that is unknown, and its keys may not be fetched again
+            yet.
+        UnavailableError: its keys are out of reach.
     """
     now = clock()
     if not state.known_since <= now < state.refresh_at:

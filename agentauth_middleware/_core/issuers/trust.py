@@ -105,11 +105,13 @@ class Trust:
         self._only_asked = asked[0] if is_only else None
 
     def find(self, name: str, now: float) -> TrustedIssuer:
-        """The issuer called *name*. Raises:
-        InvalidTokenError: it is not trusted.
-        TooManyRequestsError: the operator's function raised, and has never given
-            an issuer of that name.
-        UnavailableError: it raised for a name that it has given an issuer for.
+        """The issuer called *name*.
+
+        Raises:
+            InvalidTokenError: it is not trusted.
+            TooManyRequestsError: the operator's function raised, and has never given
+                an issuer of that name.
+            UnavailableError: it raised for a name that it has given an issuer for.
         """
         found = self._listed.get(name)
         if found is None and callable(self._server.issuers):

@@ -74,7 +74,7 @@ def read_token(token: bytes) -> UnverifiedToken:
 
     Raises:
         InvalidTokenError: it is not a JWT with an issuer, or of a kind that is never an
-        access token.
+            access token.
 
     Source: RFC 7519 §7.2, RFC 8725 §3.11
     """

@@ -75,7 +75,8 @@ def check_use(claims: Claims) -> None:
     """Refuse a token whose claims name another kind of token.
 
     Raises:
-        InvalidTokenError: they do. ValueError: such a claim is not a string.
+        InvalidTokenError: they do.
+        ValueError: such a claim is not a string.
     """
     for name, accepted in _ACCESS_TOKEN_USES.items():
         use = optional_text(claims, name)

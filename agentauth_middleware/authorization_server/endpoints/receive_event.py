@@ -129,8 +129,8 @@ def _check_date(issued_at: float, now: float) -> None:
     """Not in the future; but a 400 is final, and the wrong clock may be ours.
 
     Raises:
-        EventRefused: the date is too far ahead for any clock. UnavailableError: the
-        clocks differ; the provider sends the event again.
+        EventRefused: the date is too far ahead for any clock.
+        UnavailableError: the clocks differ; the provider sends the event again.
     """
     ahead = issued_at - now - LEEWAY
     if ahead > _DAY:
