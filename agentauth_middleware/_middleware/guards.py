@@ -1,23 +1,16 @@
-"""Guards of handlers: what they demand, and how the middleware finds that before the
-handler runs. A guard raises an error, which the middleware or an error handler of the
-framework answers. Its demands are kept on the handler, so that a challenge can name
-them.
+"""Guards of handlers: what they demand, and how the middleware finds it beforehand.
+
+A guard raises an error, which the middleware or an error handler of the framework
+answers. Its demands are kept on the handler, so that a challenge can name them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Iterable,
-    Sequence,
-)
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import wraps
-from inspect import (
-    iscoroutinefunction,
-)
+from inspect import iscoroutinefunction
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from agentauth_middleware._core.policy.caller import check_policy
@@ -29,13 +22,7 @@ from agentauth_middleware.errors import (
 from agentauth_middleware.settings.demands import Demands, both
 from agentauth_middleware.settings.route import Route
 
-__all__ = [
-    "NO_CONTEXT",
-    "declared_by",
-    "demands_of",
-    "find_access",
-    "requires",
-]
+__all__ = ["NO_CONTEXT", "declared_by", "demands_of", "find_access", "requires"]
 
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
