@@ -1,8 +1,9 @@
-"""Keeping requests for URLs of other parties out of private networks (SSRF). A document
-that we follow could name a URL that only we can reach: a service next to us, or the one
-that hands out the machine's credentials. So the name is looked up here, every address
-it has must be a public one, and the connection goes to an address that was checked: a
-second look-up could answer otherwise.
+"""Keeping requests for URLs of other parties out of private networks (SSRF).
+
+A document that we follow could name a URL that only we can reach: a service next to us,
+or the one that hands out the machine's credentials. So the name is looked up here,
+every address it has must be a public one, and the connection goes to an address that
+was checked: a second look-up could answer otherwise.
 
 A name that goes through a proxy is looked up there, and the proxy has to see to it.
 """

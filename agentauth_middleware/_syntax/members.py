@@ -1,6 +1,7 @@
-"""Typed members of a JSON object from an untrusted source. Everything here raises
-``ValueError`` for a member that is not as the standards say. The caller, which knows
-what the object is, turns that into a verdict.
+"""Typed members of a JSON object from an untrusted source.
+
+Everything here raises ``ValueError`` for a member that is not as the standards say. The
+caller, which knows what the object is, turns that into a verdict.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Reading the body of a request: of one media type, of limited length, in limited
-time."""
+"""Reading a request body: of one media type, of limited length, in limited time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""How we authenticate to an authorization server (RFC 6749 §2.3, RFC 7523). A ``Fetch``
-carries this value. Header, body or assertion are made as the request is sent, for each
-one anew.
+"""How we authenticate to an authorization server (RFC 6749 §2.3, RFC 7523).
+
+A ``Fetch`` carries this value. Header, body or assertion are made as the request is
+sent, for each one anew.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Settings: which issuers are trusted, and how far. The defaults are those of RFC 9068.
-Each deviation that a real server needs is a setting of its own, for that server and no
-other.
+"""Settings: which issuers are trusted, and how far.
+
+The defaults are those of RFC 9068. Each deviation that a real server needs is a setting
+of its own, for that server and no other.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Routes that can never match. The first route that matches counts, so a route behind a
-wider one demands nothing.
+"""Routes that can never match.
+
+The first route that matches counts, so a route behind a wider one demands nothing.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Fixtures for the tests of applications behind a middleware; found by pytest by
-itself.
+"""Fixtures for tests of protected applications; pytest finds them by itself.
 
 Every run of pytest in the environment loads this module, so what the fixtures need is
 imported when one of them is used.

@@ -1,6 +1,7 @@
-"""An issuer's metadata: where its keys are, and its introspection endpoint. The
-document is looked for at three well-known URLs. Its ``issuer`` must be identical to the
-issuer's identifier: otherwise one server could answer for another (RFC 8414 §3.3).
+"""An issuer's metadata: where its keys are, and its introspection endpoint.
+
+The document is looked for at three well-known URLs. Its ``issuer`` must be identical to
+the issuer's identifier: otherwise one server could answer for another (RFC 8414 §3.3).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Introspection requests and answers (RFC 7662, RFC 9701). An answer that cannot be
-read says nothing about the token, so it is never a verdict: only ``{"active": false}``
-is one.
+"""Introspection requests and answers (RFC 7662, RFC 9701).
+
+An answer that cannot be read says nothing about the token, so it is never a verdict:
+only ``{"active": false}`` is one.
 """
 
 from __future__ import annotations

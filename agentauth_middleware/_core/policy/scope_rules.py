@@ -1,5 +1,4 @@
-"""Which scopes of a token count: with all that they imply, limited to those its agent
-may use.
+"""The scopes that count: with all that they imply, limited to those of the agent.
 
 That depends on the token, its agent and the settings alone, so it is found once and
 kept with the token.

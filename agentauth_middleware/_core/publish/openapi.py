@@ -1,6 +1,6 @@
-"""The middleware in an OpenAPI document: which operations need a token and with which
-scopes, and what a refusal looks like. The framework knows what its handlers demand; the
-``Route`` of the settings adds to it.
+"""The middleware in an OpenAPI document: the scopes and refusals of each operation.
+
+The framework knows what its handlers demand; the ``Route`` of the settings adds to it.
 
 Source: OpenAPI 3.1 §4.8.10, §4.8.17, §4.8.30
 """

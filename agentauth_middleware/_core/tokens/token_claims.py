@@ -1,6 +1,8 @@
-"""The claims of a token, from a JWT or from an introspection answer. Names and formats
-are those of JWT access tokens (RFC 9068 §2.2); answers about opaque tokens use the same
-(RFC 7662 §2.2). Which claims are required differs; what they mean does not.
+"""The claims of a token, from a JWT or from an introspection answer.
+
+Names and formats are those of JWT access tokens (RFC 9068 §2.2); answers about opaque
+tokens use the same (RFC 7662 §2.2). Which claims are required differs; what they mean
+does not.
 """
 
 from __future__ import annotations

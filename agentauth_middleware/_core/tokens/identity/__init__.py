@@ -1,8 +1,9 @@
-"""From claims to an identity: who is the user, who is the agent. A token proves only
-what it says. ``sub`` may be a person, a service or the client itself, and nothing in
-plain OAuth tells which; what the token does not prove stays ``None``. Issuers even
-write the same claims with opposite meanings, so that each is read in the dialect its
-operator names: guessing could give an agent its user's rights.
+"""From claims to an identity: who is the user, who is the agent.
+
+A token proves only what it says. ``sub`` may be a person, a service or the client
+itself, and nothing in plain OAuth tells which; what the token does not prove stays
+``None``. Issuers even write the same claims with opposite meanings, so that each is
+read in the dialect its operator names: guessing could give an agent its user's rights.
 """
 
 from __future__ import annotations

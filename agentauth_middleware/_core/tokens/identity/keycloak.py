@@ -1,7 +1,8 @@
-"""``keycloak``: people and service accounts are subjects of one kind. Only the name of
-a service account tells them apart: ``service-account-`` and the client. A standard
-token exchange leaves no trace but another ``azp``, which names a client and no agent;
-``act`` is read as RFC 8693 says where there is one.
+"""``keycloak``: people and service accounts are subjects of one kind.
+
+Only the name of a service account tells them apart: ``service-account-`` and the
+client. A standard token exchange leaves no trace but another ``azp``, which names a
+client and no agent; ``act`` is read as RFC 8693 says where there is one.
 """
 
 from __future__ import annotations
