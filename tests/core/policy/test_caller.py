@@ -732,12 +732,12 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
         {"trust": {"agents": ["agent-1", (ELSEWHERE, "mailer")]}},
         "Issuer.agents",
         f"('{ELSEWHERE}', 'mailer') is of a namespace in which this issuer may name "
-        f"nobody; add '{ELSEWHERE}' to Issuer.actor_issuers",
+        f"no agents; add '{ELSEWHERE}' to Issuer.actor_issuers",
     ),
     "ceiling of elsewhere": (
         {"trust": {"agent_scopes": {(ELSEWHERE, "mailer"): ["notes.read"]}}},
         "Issuer.agent_scopes",
-        f"nobody; add '{ELSEWHERE}' to Issuer.actor_issuers",
+        f"no agents; add '{ELSEWHERE}' to Issuer.actor_issuers",
     ),
     "actor_issuers without its scheme": (
         {"trust": {"actor_issuers": ["agents.example.org"]}},
