@@ -229,3 +229,12 @@ async def test_asgi_server_gone_reaches_the_application() -> None:
         await AgentAuthMiddleware(stream, SERVER)(authorized(), receive, send)
 
     assert seen == [gone]
+
+
+@pytest.mark.parametrize("query", [b"", b"?x=%20", b"?x=%2F..%2Fpublic"])
+async def test_asgi_query_in_the_raw_path_is_no_part_of_it(query: bytes) -> None:
+    """Some servers leave it there. An escape in it is none of the path's."""
+    path = "/.well-known/oauth-protected-resource"
+    scope = http_scope(path, raw_path=path.encode() + query)
+
+    assert (await request(AgentAuthMiddleware(read_all, SERVER), scope)).status == 200
